@@ -1,0 +1,12 @@
+//! `nyx-extract contribs`.
+
+use nyx::Result;
+use nyx::cli::Common;
+
+/// (to be written)
+#[derive(clap::Args)]
+pub struct Args {}
+
+pub fn run(_args: Args, _common: &Common) -> Result<()> {
+    unimplemented!()
+}

@@ -1,0 +1,1 @@
+//! Sinks: streams into files of other formats.

@@ -1,0 +1,1 @@
+//! The whole pipeline on data the project makes itself.

@@ -1,0 +1,7 @@
+//! Stage: genome, intervals, variants and files of contributions → rows.
+
+pub mod contribs;
+pub mod regions;
+pub mod sequences;
+pub mod tiles;
+pub mod variants;

@@ -1,0 +1,1 @@
+//! Stage: contributions and motifs → motif instances.

@@ -1,0 +1,113 @@
+//! Opening things to read: `-`, files and FIFOs, compressed or not, known by their bytes.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
+
+use arrow_ipc::reader::FileReader;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+use crate::error::{Error, InFile, Result};
+use crate::output::widen_pipe;
+use crate::pipe::{Pipe, ipc};
+use crate::provenance;
+
+/// Bytes read at once.
+const BUFFER: usize = 1 << 18;
+
+/// Opens `path` for reading as it is; `-` is standard input.
+pub fn open_raw(path: &Path) -> Result<Box<dyn BufRead + Send>> {
+    if path == Path::new("-") {
+        widen_pipe(&io::stdin());
+        return Ok(Box::new(BufReader::with_capacity(BUFFER, io::stdin())));
+    }
+    let file = File::open(path).in_file(path)?;
+    Ok(Box::new(BufReader::with_capacity(BUFFER, file)))
+}
+
+/// Opens text at `path`, decompressing gzip, BGZF and zstd.
+pub fn open_text(path: &Path) -> Result<Box<dyn BufRead + Send>> {
+    let mut reader = open_raw(path)?;
+    let head = reader.fill_buf().in_file(path)?;
+    if head.starts_with(&[0x1F, 0x8B]) {
+        let decoder = flate2::bufread::MultiGzDecoder::new(reader);
+        return Ok(Box::new(BufReader::with_capacity(BUFFER, decoder)));
+    }
+    if head.starts_with(&[0x28, 0xB5, 0x2F, 0xFD]) {
+        let decoder = zstd::Decoder::with_buffer(reader).in_file(path)?;
+        return Ok(Box::new(BufReader::with_capacity(BUFFER, decoder)));
+    }
+    Ok(reader)
+}
+
+/// Opens a pipe from an Arrow stream, an Arrow file or a Parquet file; `-` is standard input.
+///
+/// # Errors
+///
+/// [`Error::Truncated`] for a stream without its schema; [`Error::Data`] for other bytes and for a stream
+/// of another contract version.
+pub fn open_pipe(path: &Path) -> Result<Pipe> {
+    if path == Path::new("-") && io::IsTerminal::is_terminal(&io::stdin()) {
+        return Err(Error::usage("no input: pipe a stream in or name a file (nyx-extract makes streams)"));
+    }
+    let mut reader = open_raw(path)?;
+    let place = if path == Path::new("-") { Path::new("standard input") } else { path };
+    let head = reader.fill_buf().in_file(place)?;
+    let pipe = if head.starts_with(b"ARROW1") {
+        let file = FileReader::try_new_buffered(File::open(path).in_file(place)?, None).in_file(place)?;
+        Pipe::new(file.schema(), file.map(|batch| Ok(batch?)))
+    } else if head.starts_with(b"PAR1") {
+        open_parquet(path).in_file(place)?
+    } else if head.starts_with(&[0xFF; 4]) || head.is_empty() {
+        ipc::read(reader).in_file(place)?
+    } else {
+        return Err(Error::data("not an Arrow stream, Arrow file or Parquet file: begin with nyx-extract"))
+            .in_file(place);
+    };
+    provenance::check_version(pipe.schema()).in_file(place)?;
+    Ok(pipe)
+}
+
+fn open_parquet(path: &Path) -> Result<Pipe> {
+    let parquet = |error: parquet::errors::ParquetError| Error::data(error.to_string());
+    let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(path)?).map_err(parquet)?;
+    let schema = reader.schema().clone();
+    let batches = reader.with_batch_size(1024).build().map_err(parquet)?;
+    let target = schema.clone();
+    Ok(Pipe::new(schema, batches.map(move |batch| Ok(batch?.with_schema(target.clone())?))))
+}
+
+/// Reads a whole small text file, decompressed.
+pub fn read_text(path: &Path) -> Result<String> {
+    let mut text = String::new();
+    open_text(path)?.read_to_string(&mut text).in_file(path)?;
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn compression_is_known_by_its_bytes() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("plain.txt");
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(b"text").unwrap();
+        for bytes in [b"text".to_vec(), gzip.finish().unwrap(), zstd::encode_all(&b"text"[..], 1).unwrap()] {
+            std::fs::write(&path, bytes).unwrap();
+            assert_eq!(read_text(&path).unwrap(), "text");
+        }
+    }
+
+    #[test]
+    fn what_is_no_stream_is_refused_with_its_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("peaks.bed");
+        std::fs::write(&path, "chr1\t1\t2\n").unwrap();
+        let error = open_pipe(&path).err().unwrap().to_string();
+        assert!(error.contains("peaks.bed") && error.contains("nyx-extract"), "{error}");
+    }
+}

@@ -1,0 +1,1 @@
+//! Motifs: PFM, PWM, CWM, and the files they come in.

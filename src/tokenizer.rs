@@ -1,0 +1,1 @@
+//! What turns bases into tokens.
