@@ -1,5 +1,7 @@
 //! What a user sees: commands, pipes, statuses, files. One binary, a module per subject.
 
+mod foreign;
 mod layers;
+mod pipeline;
 mod pipes;
 mod support;
