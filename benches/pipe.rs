@@ -21,8 +21,12 @@ fn batch() -> RecordBatch {
     let (rows, bases) = (250, 1000);
     let item = Arc::new(Field::new("item", DataType::Float32, false));
     let values = Float32Array::from_iter_values((0..rows * 4 * bases).map(|i| i as f32));
-    let lists =
-        ListArray::new(item.clone(), OffsetBuffer::from_lengths(vec![4 * bases; rows]), Arc::new(values), None);
+    let lists = ListArray::new(
+        item.clone(),
+        OffsetBuffer::from_lengths(vec![4 * bases; rows]),
+        Arc::new(values),
+        None,
+    );
     let schema = Schema::new(vec![
         Field::new("region", DataType::UInt64, false),
         Field::new("sequence", DataType::Utf8, false),

@@ -9,10 +9,19 @@ const FORBIDDEN: &[(&[&str], &[&str])] = &[
     // The words know nothing.
     (&["error", "dna", "region"], &["pipe", "schema", "cli", "genome", "model", "extract", "score", "hits"]),
     // The numbers: arrays in, arrays out.
-    (&["kernel"], &["pipe", "schema", "cli", "genome", "extract", "score", "attrib", "hits", "convert", "input"]),
-    (&["model", "motif", "tokenizer"], &["pipe", "schema", "cli", "genome", "extract", "score", "attrib", "hits"]),
+    (
+        &["kernel"],
+        &["pipe", "schema", "cli", "genome", "extract", "score", "attrib", "hits", "convert", "input"],
+    ),
+    (
+        &["model", "motif", "tokenizer"],
+        &["pipe", "schema", "cli", "genome", "extract", "score", "attrib", "hits"],
+    ),
     // The wire knows no mathematics.
-    (&["pipe", "provenance", "schema"], &["cli", "genome", "model", "kernel", "extract", "score", "hits", "convert"]),
+    (
+        &["pipe", "provenance", "schema"],
+        &["cli", "genome", "model", "kernel", "extract", "score", "hits", "convert"],
+    ),
     // The edges know no model.
     (&["genome", "convert"], &["cli", "model", "kernel", "score", "attrib", "hits"]),
     // No stage uses another stage; what two share moves down. (Scoring may attribute in the same pass.)
@@ -58,7 +67,9 @@ fn data_flows_one_way() {
         for owner in *owners {
             for (path, code) in &modules[*owner] {
                 for name in *forbidden {
-                    if code.contains(&format!("crate::{name}::")) || code.contains(&format!("use crate::{name};")) {
+                    if code.contains(&format!("crate::{name}::"))
+                        || code.contains(&format!("use crate::{name};"))
+                    {
                         faults.push(format!("src/{}: {owner} must not use {name}", path.display()));
                     }
                 }
@@ -76,7 +87,15 @@ fn the_library_neither_prints_nor_exits_nor_parses_arguments() {
             continue;
         }
         for (path, code) in files {
-            for word in ["println!", "eprintln!", "process::exit", "std::env::args", "clap::", "todo!(", "unimplemented!("] {
+            for word in [
+                "println!",
+                "eprintln!",
+                "process::exit",
+                "std::env::args",
+                "clap::",
+                "todo!(",
+                "unimplemented!(",
+            ] {
                 if code.contains(word) {
                     faults.push(format!("src/{}: {word}", path.display()));
                 }

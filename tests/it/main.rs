@@ -4,4 +4,5 @@ mod foreign;
 mod layers;
 mod pipeline;
 mod pipes;
+mod real;
 mod support;

@@ -31,7 +31,10 @@ impl Demo {
         let path = self.path("few.narrowPeak");
         std::fs::write(&path, few).unwrap();
         let genome = self.path("genome.fa");
-        stdout_of(nyx("extract", &["regions", "--no-pg", "--fasta", &genome, "--peaks", &path, "--width", "400"]), b"")
+        stdout_of(
+            nyx("extract", &["regions", "--no-pg", "--fasta", &genome, "--peaks", &path, "--width", "400"]),
+            b"",
+        )
     }
 
     fn score(&self, flags: &[&str]) -> Command {
@@ -75,8 +78,10 @@ pub fn every_stage(directory: &Path) -> Vec<(PathBuf, u64)> {
     let vcf = directory.join("few.vcf");
     std::fs::write(&vcf, variants(&demo)).unwrap();
     let genome = demo.path("genome.fa");
-    let alleles =
-        stdout_of(nyx("extract", &["variants", "--fasta", &genome, "--vcf", vcf.to_str().unwrap(), "--width", "400"]), b"");
+    let alleles = stdout_of(
+        nyx("extract", &["variants", "--fasta", &genome, "--vcf", vcf.to_str().unwrap(), "--width", "400"]),
+        b"",
+    );
     [
         ("extract", extracted),
         ("tokenize", tokenized),
@@ -144,7 +149,10 @@ fn extraction_does_not_depend_on_batches() {
     let tiles = |size: &str| {
         let genome = demo.path("genome.fa");
         text(&stdout_of(
-            nyx("extract", &["tiles", "--fasta", &genome, "--width", "201", "--stride", "97", "--batch-size", size]),
+            nyx(
+                "extract",
+                &["tiles", "--fasta", &genome, "--width", "201", "--stride", "97", "--batch-size", size],
+            ),
             b"",
         ))
     };
