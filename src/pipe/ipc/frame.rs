@@ -111,16 +111,19 @@ fn check_body(message: &Message, length: usize) -> Result<(), Fault> {
 
 /// Reads `length` bytes, allocating little more than arrives.
 fn exactly(input: &mut impl Read, length: usize) -> Result<Vec<u8>, Fault> {
-    let mut bytes = Vec::new();
-    while bytes.len() < length {
-        let read = bytes.len();
-        bytes.resize(length.min(read + ALLOCATION_MAX), 0);
-        input.read_exact(&mut bytes[read..]).map_err(|error| match error.kind() {
+    let mut bytes = vec![0; length.min(ALLOCATION_MAX)];
+    let mut filled = 0;
+    loop {
+        input.read_exact(&mut bytes[filled..]).map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => Fault::Ended,
             _ => Fault::Io(error),
         })?;
+        filled = bytes.len();
+        if filled == length {
+            return Ok(bytes);
+        }
+        bytes.resize(length.min(filled + ALLOCATION_MAX), 0);
     }
-    Ok(bytes)
 }
 
 /// Turns a panic of the Arrow crate, which some damaged bytes cause, into a fault.
