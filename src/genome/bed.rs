@@ -1,0 +1,1 @@
+//! Intervals of BED and narrowPeak files.
