@@ -5,6 +5,7 @@
 //! size × depth and order never has to be restored.
 
 pub mod ipc;
+pub mod merge;
 
 use std::any::Any;
 use std::collections::VecDeque;
