@@ -72,7 +72,7 @@ pub enum Tokenizer {
     /// 6-mers side by side, single bases in between (Nucleotide Transformer).
     Nucleotide(Nucleotide),
     /// Byte-pair encoding (DNABERT-2).
-    Bpe(Bpe),
+    Bpe(Box<Bpe>),
     /// One token for each base: A, C, G, T are 0 to 3, anything else is 4; no specials.
     OneHot,
 }
@@ -121,7 +121,7 @@ impl Tokenizer {
     fn from_file(path: &Path) -> Result<Self> {
         let head = fs::read(path).in_file(path)?;
         if head.trim_ascii_start().starts_with(b"{") {
-            return Ok(Self::Bpe(Bpe::new(&head).in_file(path)?));
+            return Ok(Self::Bpe(Box::new(Bpe::new(&head).in_file(path)?)));
         }
         let text = input::read_text(path)?;
         let tokens: Vec<&str> = text.lines().map(str::trim_end).collect();

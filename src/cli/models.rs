@@ -7,7 +7,7 @@ use clap::ValueEnum;
 
 use super::{Common, DeviceArg};
 use crate::attrib::{Center, Columns, Method, Options};
-use crate::error::{Error, InFile, Result};
+use crate::error::{Error, Result};
 use crate::model;
 use crate::provenance::Step;
 use crate::score::{Ensemble, Member};
@@ -56,7 +56,7 @@ impl ModelArgs {
         }
         let device = self.device.device.open()?;
         let load = |path: &PathBuf| -> Result<Member> {
-            Ok(Member { name: name_of(path), loaded: model::load(path, &device).in_file(path)? })
+            Ok(Member { name: name_of(path), loaded: model::load(path, &device)? })
         };
         let members = self.model.iter().map(load).collect::<Result<_>>()?;
         Ok(Arc::new(Ensemble::new(members, self.rc_average)?))
