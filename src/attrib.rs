@@ -199,3 +199,6 @@ fn project(sequence: &[u8], hypothetical: &[f32]) -> Vec<f32> {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod golden;
