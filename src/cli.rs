@@ -192,6 +192,7 @@ pub fn main<A: Parser + AsRef<Common>>(run: impl FnOnce(A) -> Result<()>) -> Exi
         let _ = writeln!(std::io::stdout(), "{version}");
         return ExitCode::SUCCESS;
     }
+    quiet_decoding_panics();
     let arguments = A::parse();
     if let Some(threads) = arguments.as_ref().threads {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global();
@@ -200,6 +201,16 @@ pub fn main<A: Parser + AsRef<Common>>(run: impl FnOnce(A) -> Result<()>) -> Exi
         }
     }
     finish(&name, run(arguments))
+}
+
+/// Keeps panics about damaged input, which become errors, from printing a backtrace besides.
+fn quiet_decoding_panics() {
+    let default = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !ipc::is_decoding() {
+            default(panic);
+        }
+    }));
 }
 
 /// Turns the outcome of a command into its exit status, with a line on standard error for an error.
