@@ -360,9 +360,9 @@ mod tests {
     use std::io::Cursor;
     use std::path::Path;
 
+    use arrow_array::RecordBatch;
     use arrow_array::cast::AsArray;
     use arrow_array::types::Float32Type;
-    use arrow_array::RecordBatch;
     use arrow_select::concat::concat_batches;
 
     use super::*;
