@@ -1,7 +1,6 @@
 //! Bases of a FASTA file, plain or BGZF, by its index.
 
 use std::fs::{self, File};
-use std::io::BufReader;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -203,8 +202,7 @@ impl Index {
             let (contigs, found) = faidx::build(&mut surveyor)?;
             (contigs, Some(surveyor.into_index()), found)
         } else {
-            let (contigs, found) =
-                faidx::build(BufReader::with_capacity(1 << 18, PositionedFile::new(file)))?;
+            let (contigs, found) = faidx::build(PositionedFile::new(file, 1 << 18))?;
             (contigs, None, found)
         };
         warnings.extend(found);
