@@ -11,7 +11,7 @@ use std::any::Any;
 use std::collections::VecDeque;
 use std::thread::JoinHandle;
 
-use arrow_array::RecordBatch;
+use arrow_array::{RecordBatch, RecordBatchOptions};
 use arrow_schema::SchemaRef;
 use arrow_select::concat::concat_batches;
 use crossbeam_channel::{Receiver, bounded};
@@ -58,7 +58,7 @@ impl Pipe {
     /// Gives the same batches another schema that differs in metadata only.
     pub fn with_schema(self, schema: SchemaRef) -> Self {
         let target = schema.clone();
-        self.map(schema, move |batch| Ok(batch.with_schema(target.clone())?))
+        self.map(schema, move |batch| relabel(batch, target.clone()))
     }
 
     /// Cuts and joins batches so that each has `rows` rows, the last one perhaps fewer.
@@ -86,6 +86,15 @@ impl Pipe {
         });
         Self::new(schema, Ahead { receiver, worker: Some(worker) })
     }
+}
+
+/// Gives a batch another schema with the same columns.
+///
+/// [`RecordBatch::with_schema`] will not do: it refuses metadata with another value under the same key, as a
+/// chain that has grown is.
+fn relabel(batch: RecordBatch, schema: SchemaRef) -> Result<RecordBatch> {
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    Ok(RecordBatch::try_new_with_options(schema, batch.columns().to_vec(), &options)?)
 }
 
 struct Ahead {
@@ -205,6 +214,18 @@ mod tests {
             assert!(batches.iter().rev().skip(1).all(|b| b.len() == rows));
             assert_eq!(batches.concat(), (0..9).collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn metadata_that_changed_reaches_every_batch() {
+        let with = |text: &str| {
+            let metadata = arrow_schema::Metadata::new().with("nyx.pg", text);
+            Arc::new(numbers(&[]).schema().as_ref().clone().with_metadata(metadata))
+        };
+        let pipe = numbers(&[2, 1]).with_schema(with("one")).with_schema(with("one, two"));
+        let batches: Vec<_> = pipe.into_parts().1.map(|batch| batch.unwrap()).collect();
+        assert!(batches.iter().all(|batch| batch.schema() == with("one, two")));
+        assert_eq!(batches.iter().flat_map(values).collect::<Vec<_>>(), [0, 1, 2]);
     }
 
     #[test]

@@ -166,7 +166,7 @@ impl Iterator for Joined {
             let schema = self.schema.clone();
             let batch = batch.and_then(|batch| {
                 self.check(&batch)?;
-                Ok(batch.with_schema(schema)?)
+                super::relabel(batch, schema)
             });
             self.failed = batch.is_err();
             return Some(batch.map_err(|error| match error {
