@@ -1,5 +1,6 @@
 //! What all commands share: their common flags, how they open and write streams, and how they end.
 
+mod models;
 mod progress;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use crate::pipe::{Pipe, ipc};
 use crate::provenance::{self, Step};
 use crate::schema;
 
+pub use models::{AttribArgs, ModelArgs};
 pub use progress::Progress;
 
 /// When to draw a progress bar.
@@ -192,6 +194,7 @@ pub fn main<A: Parser + AsRef<Common>>(run: impl FnOnce(A) -> Result<()>) -> Exi
         let _ = writeln!(std::io::stdout(), "{version}");
         return ExitCode::SUCCESS;
     }
+    quiet_decoding_panics();
     let arguments = A::parse();
     if let Some(threads) = arguments.as_ref().threads {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global();
@@ -200,6 +203,16 @@ pub fn main<A: Parser + AsRef<Common>>(run: impl FnOnce(A) -> Result<()>) -> Exi
         }
     }
     finish(&name, run(arguments))
+}
+
+/// Keeps panics about damaged input, which become errors, from printing a backtrace besides.
+fn quiet_decoding_panics() {
+    let default = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !ipc::is_decoding() {
+            default(panic);
+        }
+    }));
 }
 
 /// Turns the outcome of a command into its exit status, with a line on standard error for an error.

@@ -27,14 +27,18 @@ pub fn open_raw(path: &Path) -> Result<Box<dyn BufRead + Send>> {
 
 /// Opens text at `path`, decompressing gzip, BGZF and zstd.
 pub fn open_text(path: &Path) -> Result<Box<dyn BufRead + Send>> {
-    let mut reader = open_raw(path)?;
-    let head = reader.fill_buf().in_file(path)?;
+    decompress(open_raw(path)?).in_file(path)
+}
+
+/// Decompresses gzip, BGZF and zstd, known by their bytes; anything else passes as it is.
+pub fn decompress(mut reader: Box<dyn BufRead + Send>) -> Result<Box<dyn BufRead + Send>> {
+    let head = reader.fill_buf()?;
     if head.starts_with(&[0x1F, 0x8B]) {
         let decoder = flate2::bufread::MultiGzDecoder::new(reader);
         return Ok(Box::new(BufReader::with_capacity(BUFFER, decoder)));
     }
     if head.starts_with(&[0x28, 0xB5, 0x2F, 0xFD]) {
-        let decoder = zstd::Decoder::with_buffer(reader).in_file(path)?;
+        let decoder = zstd::Decoder::with_buffer(reader)?;
         return Ok(Box::new(BufReader::with_capacity(BUFFER, decoder)));
     }
     Ok(reader)

@@ -1,0 +1,8 @@
+//! What a user sees: commands, pipes, statuses, files. One binary, a module per subject.
+
+mod foreign;
+mod layers;
+mod pipeline;
+mod pipes;
+mod real;
+mod support;
