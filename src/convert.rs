@@ -11,6 +11,8 @@ pub mod fasta;
 pub mod header;
 pub mod json;
 pub mod npz;
+#[cfg(test)]
+mod sample;
 pub mod select;
 pub mod table;
 pub mod track;

@@ -214,6 +214,18 @@ mod tests {
     }
 
     #[test]
+    fn metadata_that_changed_reaches_every_batch() {
+        let with = |text: &str| {
+            let metadata = arrow_schema::Metadata::new().with("nyx.pg", text);
+            Arc::new(numbers(&[]).schema().as_ref().clone().with_metadata(metadata))
+        };
+        let pipe = numbers(&[2, 1]).with_schema(with("one")).with_schema(with("one, two"));
+        let batches: Vec<_> = pipe.into_parts().1.map(|batch| batch.unwrap()).collect();
+        assert!(batches.iter().all(|batch| batch.schema() == with("one, two")));
+        assert_eq!(batches.iter().flat_map(values).collect::<Vec<_>>(), [0, 1, 2]);
+    }
+
+    #[test]
     fn an_error_upstream_arrives_and_is_the_last_item() {
         let (schema, batches) = numbers(&[2]).into_parts();
         let failing = batches.chain([Err(Error::data("bad"))]);

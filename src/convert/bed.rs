@@ -49,6 +49,8 @@ fn write_rows(batch: &RecordBatch, name: Option<&str>, before: usize, output: &m
     for row in 0..batch.num_rows() {
         let chrom = located(chroms, row, before)?;
         let name = names.filter(|names| names.is_valid(row)).map_or(".", |names| names.value(row));
+        // A tab in a name would begin another column.
+        let name = name.replace(['\t', '\n', '\r'], " ");
         let (start, end) = (starts.value(row).max(0), ends.value(row));
         writeln!(output, "{chrom}\t{start}\t{end}\t{name}\t0\t{}", strands.value(row))?;
     }
@@ -69,4 +71,33 @@ pub(super) fn located(chroms: &StringArray, row: usize, before: usize) -> Result
         )));
     }
     Ok(chroms.value(row))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::convert::sample;
+
+    #[test]
+    fn a_row_becomes_six_columns() {
+        let mut bytes = Vec::new();
+        write(sample::pipe(), false, &mut bytes).unwrap();
+        let text = String::from_utf8(bytes).unwrap();
+        assert_eq!(text, "chr2\t10\t13\tp q\t0\t+\nchr1\t0\t1\t.\t0\t+\nchrU\t5\t8\tu\t0\t+\n");
+    }
+
+    #[test]
+    fn rows_without_coordinates_are_refused_by_number() {
+        let (schema, batches) = sample::pipe().into_parts();
+        let target = schema.clone();
+        let unknown = batches.map(move |batch| {
+            let batch = batch?;
+            let chroms: StringArray = (0..batch.num_rows()).map(|row| (row != 1).then_some("chr1")).collect();
+            schema::with_columns(&batch, &target, vec![(schema::CHROM, Arc::new(chroms))])
+        });
+        let error = write(Pipe::new(schema, unknown), false, Vec::new()).unwrap_err().to_string();
+        assert!(error.contains("row 2 has no coordinates"), "{error}");
+    }
 }

@@ -68,7 +68,7 @@ fn write_values(
     });
     let mut writer = BigWigWrite::new(file, sizes);
     writer.options.input_sort_type = InputSortType::START;
-    // With a single thread nobody empties the channel while it is being filled, so it may not be full.
+    // As bigtools itself has it with one thread: whoever fills the channel yields to whoever empties it.
     writer.options.channel_size = 0;
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let outcome = writer.write(BedParserStreamingIterator::wrap_iter(values, true), runtime);

@@ -53,3 +53,42 @@ fn failure(error: ParquetError) -> Error {
         other => Error::data(other.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::convert::sample;
+    use crate::input;
+
+    fn rows(pipe: Pipe) -> arrow_array::RecordBatch {
+        let (schema, batches) = pipe.into_parts();
+        let batches: Vec<_> = batches.map(|batch| batch.unwrap()).collect();
+        arrow_select::concat::concat_batches(&schema, &batches).unwrap()
+    }
+
+    #[test]
+    fn files_read_back_with_rows_and_provenance() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("rows");
+        for parquet in [true, false] {
+            let mut bytes = Vec::new();
+            match parquet {
+                true => write_parquet(sample::pipe(), &mut bytes).unwrap(),
+                false => write_arrow(sample::pipe(), &mut bytes).unwrap(),
+            }
+            std::fs::write(&path, bytes).unwrap();
+            let pipe = input::open_pipe(&path).unwrap();
+            for (key, value) in sample::pipe().schema().metadata.iter() {
+                assert_eq!(pipe.schema().metadata.get(key), Some(value), "{key}, parquet: {parquet}");
+            }
+            let (found, written) = (rows(pipe), rows(sample::pipe()));
+            assert_eq!(found.columns(), written.columns(), "parquet: {parquet}");
+        }
+    }
+
+    #[test]
+    fn a_cut_stream_ends_in_its_own_error() {
+        assert_eq!(write_parquet(sample::cut(), Vec::new()).unwrap_err().exit_status(), 3);
+        assert_eq!(write_arrow(sample::cut(), Vec::new()).unwrap_err().exit_status(), 3);
+    }
+}

@@ -53,3 +53,17 @@ fn title(batch: &RecordBatch, row: usize) -> Result<String> {
     }
     Ok(parts.join(" "))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::convert::sample;
+
+    #[test]
+    fn titles_hold_name_and_coordinates_and_rows_without_sequence_are_counted() {
+        let mut bytes = Vec::new();
+        assert_eq!(write(sample::pipe(), &mut bytes).unwrap(), 1);
+        let text = String::from_utf8(bytes).unwrap();
+        assert_eq!(text, ">p\tq chr2:10-13(+)\nACN\n>chr1:-2-1(+)\nACN\n");
+    }
+}

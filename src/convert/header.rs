@@ -71,7 +71,12 @@ fn describe_genome(text: &mut String, genome: &Genome) {
     line(
         text,
         "genome",
-        format!("{}: {count} contigs, {bases} bases, digest {}", genome.name, genome.digest),
+        format!(
+            "{}: {count} contig{}, {bases} bases, digest {}",
+            genome.name,
+            if count == 1 { "" } else { "s" },
+            genome.digest
+        ),
     );
     for (name, length) in genome.contigs.iter().take(CONTIGS_SHOWN) {
         line(text, "", format!("  {name} {length}"));

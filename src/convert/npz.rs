@@ -239,3 +239,50 @@ fn write_texts(npz: &mut NpzWriter<impl Write + Seek>, name: &str, texts: &[&str
     }
     Ok(writer.finish()?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::convert::sample;
+    use crate::npy::Npz;
+
+    #[test]
+    fn the_file_has_the_arrays_of_finemo() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("regions.npz");
+        write(sample::pipe(), &path).unwrap();
+        let mut npz = Npz::open(&path).unwrap();
+        let sequences = npz.numbers::<i64>("sequences").unwrap();
+        assert_eq!(sequences.shape, [3, 4, 3]);
+        // ACN, rows A C G T; the row without a sequence is zeros.
+        assert_eq!(sequences.values[..12], [1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(sequences.values[24..], [0; 12]);
+        let contributions = npz.numbers::<f32>("contributions").unwrap();
+        assert_eq!(contributions.shape, [3, 4, 3]);
+        let second: Vec<f32> = (0..12).map(|n| 1.0 + n as f32 / 4.0).collect();
+        assert_eq!(contributions.values[12..24], second);
+        assert_eq!(npz.texts("chr").unwrap(), ["chr2", "chr1", "chrU"]);
+        assert_eq!(npz.texts("peak_name").unwrap(), ["p\tq", "None", "u"]);
+        for (name, values) in [("chr_id", [0, 1, 2]), ("start", [10, -2, 5]), ("peak_id", [0, 1, 2])] {
+            assert_eq!(npz.numbers::<i64>(name).unwrap().values, values, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_cut_stream_leaves_no_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("regions.npz");
+        assert_eq!(write(sample::cut(), &path).unwrap_err().exit_status(), 3);
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_float16_cannot_hold_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut rows = Rows::new(false, &directory.path().join("x.npz")).unwrap();
+        rows.width = Some(1);
+        assert!(rows.add_contributions(&[65504.0]).is_ok());
+        assert!(rows.add_contributions(&[f32::INFINITY]).is_ok());
+        assert!(rows.add_contributions(&[7e4]).unwrap_err().to_string().contains("float16"));
+    }
+}

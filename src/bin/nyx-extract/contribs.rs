@@ -50,6 +50,9 @@ pub struct Args {
 pub fn run(args: Args, common: &Common) -> Result<()> {
     let batch_rows = common.batch_rows(256);
     let genome = args.fasta.as_deref().map(Genome::open).transpose()?;
+    for warning in genome.iter().flat_map(Genome::warnings) {
+        common.say(warning);
+    }
     let pipe = if args.bigwig.is_empty() {
         let (arrays, windows, width) = args.arrays()?;
         contribs::from_arrays(arrays, windows, width, genome, batch_rows)?

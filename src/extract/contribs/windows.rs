@@ -1,9 +1,9 @@
 //! Where the rows lie: windows around the summits of a narrowPeak file.
 
-use std::io::BufRead;
 use std::path::Path;
 
-use crate::error::{Error, InFile, Result};
+use crate::error::Result;
+use crate::genome::bed::{self, Columns, Interval};
 use crate::input;
 use crate::region::Region;
 
@@ -37,40 +37,20 @@ impl Window {
 
 /// Reads the windows of `width` bases around the summits of the narrowPeak file at `path`, in file order.
 ///
-/// The summit of a peak without one (−1) is the middle of the peak.
+/// A peak without a summit, as every line of a BED file, has its middle as center.
 ///
 /// # Errors
 ///
-/// A line that is no narrowPeak line, by its number.
+/// A malformed line, by its number.
 pub fn around_summits(path: &Path, width: usize) -> Result<Vec<Window>> {
-    let mut windows = Vec::new();
-    for (number, line) in input::open_text(path)?.lines().enumerate() {
-        let line = line.in_file(path)?;
-        let line = line.trim_end_matches('\r');
-        if line.is_empty() || ["#", "track", "browser"].iter().any(|start| line.starts_with(start)) {
-            continue;
-        }
-        let window = window(windows.len() as u64, line, width);
-        windows.push(window.map_err(|error| error.at(format!("{}:{}", path.display(), number + 1)))?);
-    }
-    Ok(windows)
+    let text = input::open_text(path)?;
+    let peaks = bed::Reader::new(text, path.display().to_string(), Columns::All);
+    peaks.zip(0..).map(|(peak, region)| Ok(around(peak?, region, width))).collect()
 }
 
-fn window(region: u64, line: &str, width: usize) -> Result<Window> {
-    let columns: Vec<&str> = line.split('\t').collect();
-    if columns.len() < 10 {
-        let message = "a narrowPeak line has 10 columns, by tabs; this one has";
-        return Err(Error::data(format!("{message} {}", columns.len())));
-    }
-    let number = |index: usize| {
-        let text = columns[index];
-        text.parse::<i64>().map_err(|_| Error::data(format!("column {}: `{text}` is no number", index + 1)))
-    };
-    let (start, end, summit) = (number(1)?, number(2)?, number(9)?);
-    let center = if summit < 0 { start + (end - start) / 2 } else { start + summit };
-    let name = Some(columns[3]).filter(|name| *name != "." && !name.is_empty());
-    let around = Region::around(columns[0], center, width as i64);
-    Ok(Window { region, chrom: Some(around.chrom), start: around.start, name: name.map(str::to_string) })
+fn around(peak: Interval, region: u64, width: usize) -> Window {
+    let Region { chrom, start, .. } = Region::around(peak.chrom.as_str(), peak.center(), width as i64);
+    Window { region, chrom: Some(chrom), start, name: peak.name }
 }
 
 #[cfg(test)]
@@ -79,12 +59,9 @@ mod tests {
 
     #[test]
     fn a_window_has_its_summit_in_the_center() {
-        let line = |summit: &str| format!("chr1\t100\t201\t.\t0\t.\t1\t-1\t-1\t{summit}");
-        assert_eq!(window(0, &line("12"), 1000).unwrap().start, 100 + 12 - 500);
-        assert_eq!(window(0, &line("12"), 101).unwrap().start, 100 + 12 - 50);
-        assert_eq!(window(0, &line("-1"), 10).unwrap().start, 150 - 5);
-        assert_eq!(window(0, &line("1"), 10).unwrap().name, None);
-        assert!(window(0, &line("x"), 10).unwrap_err().to_string().contains("column 10"));
-        assert!(window(0, "chr1\t1\t2", 10).unwrap_err().to_string().contains("10 columns"));
+        let peak = |summit| Interval { summit, ..Interval::new("chr1", 100, 201) };
+        assert_eq!(around(peak(Some(12)), 0, 1000).start, 100 + 12 - 500);
+        assert_eq!(around(peak(Some(12)), 0, 101).start, 100 + 12 - 50);
+        assert_eq!(around(peak(None), 0, 10).start, 150 - 5);
     }
 }
