@@ -468,6 +468,7 @@ fn a_cut_file_is_an_error_that_names_it() {
         let error = read_bytes(&whole[..cut]).unwrap_err().to_string();
         assert!(error.contains("variants"), "cut at {cut}: {error}");
     }
+    assert!(read_bytes(b"").is_err());
     // Without BGZF only a cut inside a record can be seen.
     let mut wholes = 0;
     for cut in 1..bcf.len() {
@@ -625,5 +626,28 @@ fn the_variant_scorer_test_tables_are_one_table() {
     ] {
         assert_eq!(read(name, Format::Table(schema)), expected, "{name}");
         assert_eq!(read(name, Format::Auto), expected, "{name} guessed");
+    }
+}
+
+#[test]
+fn real_variants_are_what_applying_them_to_the_whole_contig_gives() {
+    let Some(shared) = shared() else { return };
+    let mut genome = Genome::open(&shared.join("data/genome/hg19_chr20_1Mb/z.2bit")).unwrap();
+    let length = genome.contig_length("z").unwrap() as i64;
+    let mut contig = Vec::new();
+    genome.fetch("z", 0, length, &mut contig).unwrap();
+    let contig = String::from_utf8(contig).unwrap();
+    let vcf = shared.join("data/variants/1000G_chr20_1Mb/z.vcf.gz");
+    for anchor in [Anchor::Left, Anchor::Center] {
+        let mut checked = 0;
+        let rows = read_rows(&vcf, genome.clone(), anchored(200, anchor));
+        let indels = rows.iter().filter(|row| row.allele > 0 && row.alt.len() != row.reference.len());
+        for row in indels.step_by(7).chain(rows.iter().step_by(601)) {
+            let Some(sequence) = &row.sequence else { continue };
+            let allele = if row.allele == 0 { &row.reference } else { &row.alt };
+            assert_eq!(sequence, &naive(&contig, row.pos, &row.reference, allele, 200, anchor), "{row:?}");
+            checked += 1;
+        }
+        assert!(checked > 150, "{checked}");
     }
 }
