@@ -66,30 +66,33 @@ pub fn open(path: &Path, format: Format, selection: &Selection, contig_map: &Con
         None => open_whole(raw, piped, format).in_file(&place)?,
     };
     let name = place.display().to_string();
-    Ok(Variants { records: Box::new(Located { records, place, count: 0 }), name, notes })
+    Ok(Variants { records: Box::new(Located { records, place, count: 0, failed: false }), name, notes })
 }
 
-/// Puts the file into errors, and into the error of a cut pipe how many records had arrived.
+/// Ends at the first error. Puts the file into it, and into the error of a cut pipe how many records had arrived.
 struct Located {
     records: Records,
     place: PathBuf,
     count: u64,
+    failed: bool,
 }
 
 impl Iterator for Located {
     type Item = Result<Record>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        match self.records.next()? {
-            Ok(record) => {
-                self.count += 1;
-                Some(Ok(record))
-            }
-            Err(Error::Truncated { upstream, .. }) => {
-                Some(Err(Error::Truncated { upstream, rows: self.count }))
-            }
-            error => Some(error.in_file(&self.place)),
+        if self.failed {
+            return None;
         }
+        let record = self.records.next()?;
+        self.failed = record.is_err();
+        Some(match record {
+            Err(Error::Truncated { upstream, .. }) => Err(Error::Truncated { upstream, rows: self.count }),
+            record => {
+                self.count += 1;
+                record.in_file(&self.place)
+            }
+        })
     }
 }
 

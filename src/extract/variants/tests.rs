@@ -494,6 +494,17 @@ proptest! {
 }
 
 #[test]
+fn an_error_is_the_last_item() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("v.vcf");
+    for text in ["##fileformat=VCFv4.2\n", "##fileformat=VCFv4.2\nc\t1\n#CHROM\n"] {
+        std::fs::write(&path, text).unwrap();
+        let records = open(&path, Format::Auto, &Selection::new(None), &ContigMap::new()).unwrap().records;
+        assert_eq!(records.take(9).map(|record| record.is_err()).collect::<Vec<_>>(), [true]);
+    }
+}
+
+#[test]
 fn an_index_gives_what_reading_all_gives() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("many.vcf.gz");
