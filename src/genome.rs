@@ -179,6 +179,7 @@ fn kind(mut file: &File, path: &Path) -> Result<Kind> {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+    use std::os::unix::fs::PermissionsExt;
     use std::path::PathBuf;
 
     use noodles::bgzf;
@@ -330,10 +331,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("g.fa");
         std::fs::write(&path, ">a\nACGT\n").unwrap();
-        // A folder in the place of the index stops even the superuser.
-        std::fs::create_dir_all(fai(&path).join("x")).unwrap();
+        let mut permissions = std::fs::metadata(directory.path()).unwrap().permissions();
+        permissions.set_mode(0o555);
+        std::fs::set_permissions(directory.path(), permissions.clone()).unwrap();
         let mut genome = Genome::open(&path).unwrap();
+        permissions.set_mode(0o755);
+        std::fs::set_permissions(directory.path(), permissions).unwrap();
         assert!(genome.warnings()[0].contains("kept in memory"), "{:?}", genome.warnings());
+        assert!(!fai(&path).exists(), "not even the superuser writes into a read-only folder");
         let mut bases = Vec::new();
         genome.fetch("a", 1, 3, &mut bases).unwrap();
         assert_eq!(bases, b"CG");

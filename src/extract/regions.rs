@@ -224,4 +224,34 @@ mod tests {
         let compressed = read_case("t.fa.gz", "blocks.bed", Strands::Own);
         assert_eq!(compressed, blocks);
     }
+
+    #[test]
+    fn an_absurd_interval_is_an_error_and_not_an_allocation() {
+        let error = run("chr1\t0\t99999999999999\n", Options::default()).unwrap_err().to_string();
+        assert!(error.contains("too many for a row"), "{error}");
+    }
+
+    #[test]
+    fn sequences_are_those_of_bed2fasta() {
+        let cases = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../shared/data/benchmarks/peer_cases/meme_bed2fasta");
+        let Ok(bed) = std::fs::read_to_string(cases.join("a.bed")) else {
+            eprintln!("skipped: ../shared is not there");
+            return;
+        };
+        let genome = Genome::open(&cases.join("tiny_genome.fa")).unwrap();
+        // bed2fasta leaves out what nyx refuses (bad coordinates) or pads, and takes any odd strand for `+`.
+        let parse = |line: &str, columns| Reader::new(line.as_bytes(), "a.bed", columns).next()?.ok();
+        let kept =
+            bed.lines().filter_map(|line| parse(line, Columns::All).or_else(|| parse(line, Columns::Three)));
+        let length = |chrom: &str| genome.contig_length(chrom).map(|length| length as i64);
+        let kept: Vec<_> =
+            kept.filter(|one| length(&one.chrom).is_some_and(|length| one.end <= length)).collect();
+        let options = Options { strands: Strands::Own, ..Options::default() };
+        let rows = read(regions(genome, kept.into_iter().map(Ok), options, Arc::default())).unwrap();
+        let expected = std::fs::read_to_string(cases.join("bed2fasta2.fa")).unwrap().to_ascii_uppercase();
+        let expected: Vec<_> = expected.lines().filter(|line| !line.starts_with('>')).collect();
+        let found: Vec<_> = rows.iter().map(|row| row.split(' ').nth(2).unwrap()).collect();
+        assert_eq!(found, expected);
+    }
 }

@@ -4,7 +4,7 @@ use std::io::BufRead;
 
 use arrow_array::RecordBatch;
 
-use super::windows::BATCH_BASES;
+use super::windows::{BATCH_BASES, ROW_BASES};
 use crate::dna;
 use crate::error::{Error, Result};
 use crate::pipe::Pipe;
@@ -253,6 +253,12 @@ fn parse_coordinates(word: &str) -> Option<Coordinates<'_>> {
 fn checked(mut bases: Vec<u8>) -> Result<Vec<u8>> {
     if bases.is_empty() {
         return Err(Error::data("the sequence is empty: remove the record"));
+    }
+    if bases.len() as i64 > ROW_BASES {
+        return Err(Error::data(format!(
+            "{} bases are too many for a row (at most {ROW_BASES})",
+            bases.len()
+        )));
     }
     if let Some(byte) = bases.iter().find(|byte| !byte.is_ascii_alphabetic() && !b"-*.".contains(byte)) {
         return Err(Error::data(format!("`{}` in the sequence is no base", byte.escape_ascii())));

@@ -20,6 +20,9 @@ pub const BATCH_BASES: usize = 4 << 20;
 /// Rows of a batch unless the user says otherwise.
 pub const BATCH_ROWS: usize = 1024;
 
+/// Bases of a row at most: an Arrow batch holds less than 2 GiB of text.
+pub const ROW_BASES: i64 = 1 << 30;
+
 /// A window of the genome that becomes a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Window {
@@ -241,6 +244,10 @@ fn read_window(
     };
     if start >= end {
         return Err(Error::data("the interval is empty: give it a --width").at(place(window)));
+    }
+    if end - start > ROW_BASES {
+        let what = format!("{} bases are too many for a row (at most {ROW_BASES})", end - start);
+        return Err(Error::data(what).at(place(window)));
     }
     let off = *start < 0 || *end > length as i64;
     if off && options.edge == Edge::Error {

@@ -10,6 +10,9 @@ use ::twobit::TwoBitFile;
 use super::positioned::PositionedFile;
 use crate::error::{Error, Result};
 
+/// Bytes read at once: 16384 bases, several windows.
+const BUFFER: usize = 1 << 12;
+
 /// An open 2bit file. Clones share the reader: its tables of masked blocks are too large to have twice.
 #[derive(Clone)]
 pub(super) struct TwoBit(Arc<Mutex<Checked>>);
@@ -23,7 +26,7 @@ struct Checked {
 impl TwoBit {
     /// Opens a 2bit file; returns its contigs with their lengths, too.
     pub(super) fn open(file: Arc<File>) -> Result<(Self, Vec<(String, u64)>)> {
-        let reader = TwoBitFile::new(PositionedFile::new(file)).map_err(damaged)?;
+        let reader = TwoBitFile::new(PositionedFile::new(file, BUFFER)).map_err(damaged)?;
         let lengths = reader.chrom_sizes().into_iter().map(|length| length as u64);
         let contigs = reader.chrom_names().into_iter().zip(lengths).collect();
         Ok((Self(Arc::new(Mutex::new(Checked { reader, contigs: HashSet::new() }))), contigs))
