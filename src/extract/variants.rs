@@ -45,6 +45,7 @@ use crate::provenance;
 use crate::region::Strand;
 use crate::schema::{Allele, Row, RowBuilder, RowKind};
 
+use super::windows::{BATCH_BASES, UnknownContig};
 use mismatch::Mismatches;
 pub use open::{ContigMap, Format, Records, Variants, open};
 pub use record::{AlleleKind, Place, Record};
@@ -53,8 +54,6 @@ pub use site::{AlleleWindow, Bases, Shape, Site};
 pub use tsv::Schema;
 pub use window::{Anchor, Flanks};
 
-/// Bases and alleles of a batch, in bytes, that end it early.
-const BATCH_BYTES: usize = 4 << 20;
 /// Records that are read after a reference mismatch to find further ones for the message.
 const SEARCHED: usize = 10_000;
 
@@ -69,16 +68,6 @@ pub enum RefMismatch {
     /// Exchange REF with the ALT that agrees with the genome, with the status `swapped`; where none does,
     /// as [`RefMismatch::Status`].
     Swap,
-}
-
-/// What to do with a record on a contig that the genome does not have.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum UnknownContig {
-    /// Fail, naming the contig.
-    #[default]
-    Error,
-    /// Keep the rows without sequence, with the status `unknown_contig`.
-    Status,
 }
 
 /// How records become rows.
@@ -164,7 +153,7 @@ impl<G: Bases> Iterator for AlleleRows<G> {
 impl<G: Bases> AlleleRows<G> {
     /// Collects rows until a batch is full or the records end.
     fn fill(&mut self) -> Result<Option<RecordBatch>> {
-        while self.builder.len() < self.options.batch_rows.max(1) && self.bytes < BATCH_BYTES {
+        while self.builder.len() < self.options.batch_rows.max(1) && self.bytes < BATCH_BASES {
             if self.site.is_none() && !self.next_site()? {
                 self.done = true;
                 break;

@@ -8,18 +8,21 @@ use std::sync::atomic::Ordering::Relaxed;
 use clap::ValueEnum;
 use nyx::cli::Common;
 use nyx::error::InFile;
-use nyx::extract::variants::{self, Format, Options, RefMismatch, Schema, Selection, Shape, UnknownContig};
+use nyx::extract::variants::{self, Format, Options, RefMismatch, Schema, Selection, Shape};
+use nyx::extract::windows::{BATCH_ROWS, UnknownContig};
 use nyx::genome::Genome;
+use nyx::genome::bed::{Columns, Interval};
 use nyx::region::Region;
-use nyx::{Error, Result, input};
+use nyx::{Error, Result};
 
-/// Rows of a batch unless the user says otherwise.
-const BATCH_ROWS: usize = 1024;
+use crate::windows;
 
 /// Variants → one window per allele, the reference first.
 ///
 /// Every record gives 1 + (number of its ALT alleles) rows; what cannot have a sequence stays in with a
 /// status. All windows have the same width; the first base of REF (POS) is at offset width/2.
+///
+/// Example: nyx-extract variants --fasta hg38.fa --vcf calls.vcf.gz | nyx-score --model ctcf/ | nyx-effects
 #[derive(clap::Args)]
 pub struct Args {
     /// Genome: FASTA (plain or BGZF) or 2bit
@@ -40,7 +43,7 @@ pub struct Args {
     /// When the genome does not have the contig: fail, or keep the row and say so
     #[arg(long, value_enum, value_name = "POLICY", default_value_t)]
     unknown_contig: Unknown,
-    /// Two columns: contig in the variants, contig in the genome
+    /// Names of contigs in the variants and on the command line, and those in the genome: two columns, by tab
     #[arg(long, value_name = "FILE")]
     contig_map: Option<PathBuf>,
     /// Columns of a table without header line: plain (chrom pos ref alt [id], 1-based), original (chr pos
@@ -48,11 +51,11 @@ pub struct Args {
     /// allele1 allele2 [rsid], 0-based), chrombpnet (chr pos allele1 allele2 [rsid], 1-based)
     #[arg(long, value_enum, default_value_t)]
     schema: SchemaArg,
-    /// Only records whose REF overlaps these regions: chr1, chr1:100 or chr1:100-200 (1-based, inclusive),
-    /// named as in the genome
-    #[arg(short, long = "region", value_name = "REGION", value_delimiter = ',')]
+    /// Only records whose REF overlaps this region: chr1, chr1:100 or chr1:100-200 (1-based, inclusive). May be
+    /// repeated. An index (.tbi, .csi) beside the file spares reading the rest
+    #[arg(short = 'r', long = "region", value_name = "REGION")]
     regions: Vec<String>,
-    /// As -r, from a file: BED (0-based), or one region a line
+    /// As -r, from a BED file (0-based)
     #[arg(short = 'R', long, value_name = "FILE")]
     regions_file: Option<PathBuf>,
 }
@@ -103,20 +106,13 @@ pub fn run(args: Args, common: &Common) -> Result<()> {
         return Err(Error::usage("no variants: name a file with --vcf, or pipe one in"));
     }
     let genome = Genome::open(&args.fasta)?;
-    for warning in genome.warnings() {
-        common.say(warning);
-    }
-    let contig_map = args.contig_map.as_deref().map(read_contig_map).transpose()?.unwrap_or_default();
-    let regions = read_regions(&args)?;
-    for region in regions.iter().flatten() {
-        if genome.contig_length(&region.chrom).is_none() {
-            return Err(genome.unknown_contig(&region.chrom).at("-r"));
-        }
-    }
+    genome.warnings().iter().for_each(|warning| common.say(&format!("warning: {warning}")));
+    let contig_map = windows::contig_map(args.contig_map.as_deref())?;
+    let regions = read_regions(&args, &genome, &contig_map)?;
     let selection = Selection::new(regions.as_deref());
     let input = variants::open(&args.vcf, args.schema.format(), &selection, &contig_map)?;
     for note in &input.notes {
-        common.say(&format!("{}: {note}", args.vcf.display()));
+        common.say(&format!("{}: {note}", input.name));
     }
     let options = Options {
         shape: Shape { width: args.width as usize, anchor: args.anchor.into() },
@@ -124,7 +120,7 @@ pub fn run(args: Args, common: &Common) -> Result<()> {
         unknown_contig: args.unknown_contig.into(),
         contig_map,
         selection,
-        file: args.vcf.display().to_string(),
+        file: input.name,
         batch_rows: common.batch_rows(BATCH_ROWS),
     };
     let record = genome.record().clone();
@@ -139,56 +135,29 @@ pub fn run(args: Args, common: &Common) -> Result<()> {
     Ok(())
 }
 
-/// Reads the regions of `-r` and `-R`; `None` when neither is given.
-fn read_regions(args: &Args) -> Result<Option<Vec<Region>>> {
+/// Reads the regions of `-r` and `-R`, in names of the genome; `None` when neither is given.
+fn read_regions(args: &Args, genome: &Genome, map: &HashMap<String, String>) -> Result<Option<Vec<Region>>> {
     if args.regions.is_empty() && args.regions_file.is_none() {
         return Ok(None);
     }
-    let mut regions = args.regions.iter().map(|text| text.parse()).collect::<Result<Vec<Region>>>()?;
+    let mut regions = windows::typed_regions(&args.regions, genome, map)?;
     if let Some(path) = &args.regions_file {
-        for (number, line) in input::read_text(path)?.lines().enumerate() {
-            if line.is_empty() || ["#", "track", "browser"].iter().any(|head| line.starts_with(head)) {
-                continue;
+        for interval in windows::open_bed(path, Columns::Three)? {
+            let Interval { chrom, start, end, .. } = interval?;
+            let chrom = map.get(&chrom).cloned().unwrap_or(chrom);
+            if genome.contig_length(&chrom).is_none() {
+                return Err(genome.unknown_contig(&chrom)).in_file(path);
             }
-            let region = parse_region_line(line);
-            regions.push(region.map_err(|e| e.at(format!("line {}", number + 1))).in_file(path)?);
+            regions.push(Region { chrom, start, end });
+        }
+    }
+    for region in &mut regions {
+        // A whole contig has records before its first and after its last base, at the telomeres.
+        if region.start == 0 && genome.contig_length(&region.chrom) == Some(region.end as u64) {
+            region.end = i64::MAX;
         }
     }
     Ok(Some(regions))
-}
-
-/// Parses a BED line or a region as typed.
-fn parse_region_line(line: &str) -> Result<Region> {
-    let fields: Vec<&str> = line.split_whitespace().collect();
-    let bad =
-        || Error::data(format!("`{line}` is neither BED (chrom start end) nor a region (chr1:100-200)"));
-    match fields[..] {
-        [text] => text.parse::<Region>().map_err(|_| bad()),
-        [chrom, start, end, ..] => {
-            let (start, end) = (start.parse().map_err(|_| bad())?, end.parse().map_err(|_| bad())?);
-            if start < 0 || end < start {
-                return Err(bad());
-            }
-            Ok(Region { chrom: chrom.into(), start, end })
-        }
-        _ => Err(bad()),
-    }
-}
-
-fn read_contig_map(path: &Path) -> Result<HashMap<String, String>> {
-    let mut map = HashMap::new();
-    for (number, line) in input::read_text(path)?.lines().enumerate() {
-        if line.trim().is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        let [from, to] = fields[..] else {
-            let why = "two columns are expected: contig in the variants, contig in the genome";
-            return Err(Error::data(why).at(format!("line {}", number + 1))).in_file(path);
-        };
-        map.insert(from.to_string(), to.to_string());
-    }
-    Ok(map)
 }
 
 impl SchemaArg {

@@ -87,39 +87,12 @@ impl WindowArgs {
 
     /// Returns the regions of `-r`, in names of the genome; an open end is the contig's.
     pub fn typed_regions(&self, genome: &Genome, map: &HashMap<String, String>) -> Result<Vec<Region>> {
-        let typed = |text: &String| -> Result<Region> {
-            // A contig name may itself look like a region (HLA alleles).
-            let mut region = match genome.contig_length(text) {
-                Some(_) => Region { chrom: text.clone(), start: 0, end: i64::MAX },
-                None => text.parse()?,
-            };
-            region.chrom = map.get(&region.chrom).cloned().unwrap_or(region.chrom);
-            let length = genome.contig_length(&region.chrom);
-            let length =
-                length.ok_or_else(|| genome.unknown_contig(&region.chrom).at(format!("-r {text}")))? as i64;
-            if region.start >= length && length > 0 {
-                return Err(Error::usage(format!("-r {text} begins past the {length} bases of its contig")));
-            }
-            if region.end == i64::MAX {
-                region.end = length;
-            }
-            Ok(region)
-        };
-        self.regions.iter().map(typed).collect()
+        typed_regions(&self.regions, genome, map)
     }
 
     /// Reads `--contig-map`; empty when there is none.
     pub fn contig_map(&self) -> Result<HashMap<String, String>> {
-        let Some(path) = &self.contig_map else { return Ok(HashMap::new()) };
-        let text = input::read_text(path)?;
-        let lines =
-            (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#'));
-        let pair = |(number, line): (u64, &str)| match line.trim_end().split('\t').collect::<Vec<_>>()[..] {
-            [from, to] if !from.is_empty() && !to.is_empty() => Ok((from.to_string(), to.to_string())),
-            _ => Err(Error::data("a name, a tab, the name in the genome")
-                .at(format!("{}:{number}", path.display()))),
-        };
-        lines.map(pair).collect()
+        contig_map(self.contig_map.as_deref())
     }
 
     /// Reads `--exclude`, in names of the genome; empty when there is none.
@@ -129,6 +102,47 @@ impl WindowArgs {
             None => Ok(IntervalSet::default()),
         }
     }
+}
+
+/// Parses regions as typed, in names of the genome; an open end is the contig's.
+pub fn typed_regions(
+    texts: &[String],
+    genome: &Genome,
+    map: &HashMap<String, String>,
+) -> Result<Vec<Region>> {
+    let typed = |text: &String| -> Result<Region> {
+        // A contig name may itself look like a region (HLA alleles).
+        let mut region = match genome.contig_length(text) {
+            Some(_) => Region { chrom: text.clone(), start: 0, end: i64::MAX },
+            None => text.parse()?,
+        };
+        region.chrom = map.get(&region.chrom).cloned().unwrap_or(region.chrom);
+        let length = genome.contig_length(&region.chrom);
+        let length =
+            length.ok_or_else(|| genome.unknown_contig(&region.chrom).at(format!("-r {text}")))? as i64;
+        if region.start >= length && length > 0 {
+            return Err(Error::usage(format!("-r {text} begins past the {length} bases of its contig")));
+        }
+        if region.end == i64::MAX {
+            region.end = length;
+        }
+        Ok(region)
+    };
+    texts.iter().map(typed).collect()
+}
+
+/// Reads a file of contig names and their names in the genome; empty when there is none.
+pub fn contig_map(path: Option<&Path>) -> Result<HashMap<String, String>> {
+    let Some(path) = path else { return Ok(HashMap::new()) };
+    let text = input::read_text(path)?;
+    let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#'));
+    let pair =
+        |(number, line): (u64, &str)| match line.trim_end().split('\t').collect::<Vec<_>>()[..] {
+            [from, to] if !from.is_empty() && !to.is_empty() => Ok((from.to_string(), to.to_string())),
+            _ => Err(Error::data("a name, a tab, the name in the genome")
+                .at(format!("{}:{number}", path.display()))),
+        };
+    lines.map(pair).collect()
 }
 
 /// Opens the intervals of a BED file, read as they are asked for.

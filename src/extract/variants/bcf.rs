@@ -98,21 +98,25 @@ impl<R: BufRead> Iterator for Bcf<R> {
     }
 }
 
+/// Reads `BCF`, the version, the length of the VCF header, and that header.
 fn read_header(reader: &mut impl BufRead) -> io::Result<String> {
-    let mut reader = bcf::io::Reader::from(reader);
-    let mut header = reader.header_reader();
-    header.read_magic_number()?;
-    let (major, minor) = header.read_format_version()?;
+    let mut head = [0; 9];
+    reader.read_exact(&mut head)?;
+    let [b'B', b'C', b'F', major, minor, length @ ..] = head else {
+        return Err(io::Error::other(Error::data("not a BCF")));
+    };
     if major != 2 {
         return Err(io::Error::other(Error::data(format!(
             "BCF version {major}.{minor}: only 2 is read (`bcftools view -Ob` converts)"
         ))));
     }
+    let length = u64::from(u32::from_le_bytes(length));
     let mut text = Vec::new();
-    let mut raw = header.raw_vcf_header_reader()?;
-    raw.read_to_end(&mut text)?;
-    raw.discard_to_end()?;
-    Ok(String::from_utf8_lossy(&text).into_owned())
+    if reader.take(length).read_to_end(&mut text)? as u64 != length {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    // The text ends with a NUL.
+    Ok(String::from_utf8_lossy(text.split(|&byte| byte == 0).next().unwrap_or_default()).into_owned())
 }
 
 /// Returns the contigs of a header by number: `IDX` where it is stated, the order of the lines otherwise.

@@ -12,6 +12,9 @@ use crate::error::{Error, Result};
 const END: [u8; 28] =
     [0x1F, 0x8B, 8, 4, 0, 0, 0, 0, 0, 0xFF, 6, 0, 0x42, 0x43, 2, 0, 0x1B, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
+/// Who failed when standard input ends early.
+pub const WRITER: &str = "the program that writes standard input";
+
 /// Returns whether a file that begins with `head` (18 bytes or more) is BGZF.
 pub fn is_bgzf(head: &[u8]) -> bool {
     head.len() >= 18 && head.starts_with(&[0x1F, 0x8B, 8, 4]) && head[10..14] == [6, 0, 0x42, 0x43]
@@ -31,7 +34,7 @@ pub fn check_end(file: &mut File) -> Result<()> {
 
 fn truncated(piped: bool) -> Error {
     if piped {
-        return Error::Truncated { upstream: "the program that writes standard input".into(), rows: 0 };
+        return Error::Truncated { upstream: WRITER.into(), rows: 0 };
     }
     Error::data(
         "the file does not end with a BGZF end-of-file block: it is truncated. Copy or make it again \

@@ -37,6 +37,8 @@ pub enum Format {
 pub struct Variants {
     /// Its records; with an index perhaps only those near the selected regions.
     pub records: Records,
+    /// Its name in messages.
+    pub name: String,
     /// What a user should know about how it is read.
     pub notes: Vec<String>,
 }
@@ -55,42 +57,53 @@ const HEAD: u64 = 64;
 ///
 /// When the file cannot be read, is truncated or damaged, or is none of the formats. Errors name the file.
 pub fn open(path: &Path, format: Format, selection: &Selection, contig_map: &ContigMap) -> Result<Variants> {
-    let place = if path == Path::new("-") { PathBuf::from("standard input") } else { path.to_owned() };
+    let piped = path == Path::new("-");
+    let place = if piped { PathBuf::from("standard input") } else { path.to_owned() };
     let mut notes = Vec::new();
+    let raw = input::open_raw(path)?;
     let records = match open_indexed(path, selection, contig_map, &mut notes).in_file(&place)? {
         Some(records) => records,
-        None => open_whole(path, format).in_file(&place)?,
+        None => open_whole(raw, piped, format).in_file(&place)?,
     };
-    Ok(Variants { records: Box::new(Located { records, place, count: 0 }), notes })
+    let name = place.display().to_string();
+    Ok(Variants { records: Box::new(Located { records, place, count: 0, failed: false }), name, notes })
 }
 
-/// Puts the file into errors, and into the error of a cut pipe how many records had arrived.
+/// Ends at the first error. Puts the file into it, and into the error of a cut pipe how many records had arrived.
 struct Located {
     records: Records,
     place: PathBuf,
     count: u64,
+    failed: bool,
 }
 
 impl Iterator for Located {
     type Item = Result<Record>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        match self.records.next()? {
-            Ok(record) => {
-                self.count += 1;
-                Some(Ok(record))
-            }
-            Err(Error::Truncated { upstream, .. }) => {
-                Some(Err(Error::Truncated { upstream, rows: self.count }))
-            }
-            error => Some(error.in_file(&self.place)),
+        if self.failed {
+            return None;
         }
+        let record = self.records.next()?;
+        self.failed = record.is_err();
+        Some(match record {
+            Err(Error::Truncated { upstream, .. }) => Err(Error::Truncated { upstream, rows: self.count }),
+            record => {
+                self.count += 1;
+                record.in_file(&self.place)
+            }
+        })
     }
 }
 
-fn open_whole(path: &Path, format: Format) -> Result<Records> {
-    let piped = path == Path::new("-");
-    let (head, raw) = peek(input::open_raw(path)?)?;
+fn open_whole(raw: Box<dyn BufRead + Send>, piped: bool, format: Format) -> Result<Records> {
+    let (head, raw) = peek(raw)?;
+    if head.is_empty() {
+        return Err(match piped {
+            true => Error::Truncated { upstream: bgzf::WRITER.into(), rows: 0 },
+            false => Error::data("the file is empty: even a VCF without records has a header"),
+        });
+    }
     if bgzf::is_bgzf(&head) {
         let (head, text) = peek(Blocks::new(raw, piped))?;
         return records(&head, text, format);

@@ -57,6 +57,11 @@ impl<R: BufRead> Vcf<R> {
                 return self.parse().map(Some).map_err(|error| error.at(self.place().to_string()));
             }
         }
+        if self.counted && self.columns.is_none() && self.records == 0 {
+            return Err(Error::data(
+                "the VCF ends inside its header, before the #CHROM line: it is truncated",
+            ));
+        }
         Ok(None)
     }
 
@@ -104,6 +109,12 @@ mod tests {
         assert_eq!(places, [Place::Line(4), Place::Line(5)]);
         assert_eq!(read("chr1\t5\t.\tA\tC\t.\t.\t.\n").len(), 1);
         assert_eq!(read(HEAD).len(), 0);
+        let cut = Vcf::new(
+            &b"##fileformat=VCFv4.2
+"[..],
+        )
+        .next();
+        assert!(cut.unwrap().is_err(), "a header that is cut is no VCF without records");
     }
 
     #[test]
