@@ -11,9 +11,17 @@ use crate::error::{Error, InFile, Result};
 use crate::kernel::pointwise;
 
 pub mod config;
+pub mod convert;
 pub mod encoding;
 pub mod weights;
 
+mod base_caller;
+pub mod bpnet;
+pub mod d_aednet;
+pub mod danq;
+pub mod deep_bind;
+pub mod deep_bind_published;
+pub mod deep_snr;
 pub mod sequential_cnn;
 
 use config::Config;
@@ -62,7 +70,15 @@ pub struct Loaded {
 type Builder = fn(&Config, &Weights, &Device) -> Result<Box<dyn Model>>;
 
 /// The families, by the name that `architectures` in `config.json` gives them.
-const FAMILIES: &[(&str, Builder)] = &[("SequentialCnn", sequential_cnn::load)];
+const FAMILIES: &[(&str, Builder)] = &[
+    ("BPNet", bpnet::load),
+    ("DAEDNet", d_aednet::load),
+    ("DanQ", danq::load),
+    ("DeepBind", deep_bind::load),
+    ("DeepBindPublished", deep_bind_published::load),
+    ("DeepSNR", deep_snr::load),
+    ("SequentialCnn", sequential_cnn::load),
+];
 
 /// Returns the names of the architectures that can be loaded.
 pub fn architectures() -> Vec<&'static str> {

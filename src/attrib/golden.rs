@@ -7,7 +7,7 @@ use candle_core::Device;
 use super::*;
 use crate::dna::BASES;
 use crate::model;
-use crate::npy::{Array, Npz};
+use crate::npy::{Array, Npz, read_npy};
 use crate::score::Member;
 
 /// 1000 bases through three convolutions, in f32 on both sides.
@@ -32,18 +32,32 @@ fn sequences(one_hot: &Array<f32>, count: usize) -> Vec<Vec<u8>> {
     rows.map(|rows| (0..length).map(|index| base(rows, index)).collect()).collect()
 }
 
+/// Writes a model directory and loads it.
+fn load(config: &str, write_weights: impl FnOnce(&Path)) -> Ensemble {
+    let directory = tempfile::tempdir().unwrap();
+    write_weights(&directory.path().join("model.safetensors"));
+    std::fs::write(directory.path().join("config.json"), config).unwrap();
+    let loaded = model::load(directory.path(), &Device::Cpu).unwrap();
+    Ensemble::new(vec![Member { name: "published".into(), loaded }], false).unwrap()
+}
+
 /// Loads the Kundaje lab's SPI1 network, whose layers are in the metadata of its weights.
 fn spi1() -> Option<Ensemble> {
     let weights = shared("data/models/kundaje_cnn/SPI1_GM12878/model.safetensors")?;
-    let directory = tempfile::tempdir().unwrap();
-    std::fs::copy(&weights, directory.path().join("model.safetensors")).unwrap();
     let bytes = std::fs::read(weights).unwrap();
     let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
     let layers = &header.metadata().as_ref().unwrap()["nyx_arch"];
     let config = format!(r#"{{"architectures": ["SequentialCnn"], "layers": {layers}}}"#);
-    std::fs::write(directory.path().join("config.json"), config).unwrap();
-    let loaded = model::load(directory.path(), &Device::Cpu).unwrap();
-    Some(Ensemble::new(vec![Member { name: "SPI1".into(), loaded }], false).unwrap())
+    Some(load(&config, |path| std::fs::write(path, &bytes).unwrap()))
+}
+
+/// Loads the D-AEDNet of one factor from its PyTorch state dict.
+fn d_aednet(factor: &str) -> Option<Ensemble> {
+    let weights = shared(&format!("data/models/nyxbind/{factor}/D_AEDNet.pth"))?;
+    let tensors = candle_core::pickle::read_all(weights).unwrap().into_iter().collect();
+    Some(load(r#"{"architectures": ["DAEDNet"]}"#, |path| {
+        candle_core::safetensors::save(&tensors, path).unwrap()
+    }))
 }
 
 struct Reference {
@@ -111,4 +125,22 @@ fn mutants_of_a_published_network_score_as_in_pytorch() {
             positions.iter().flat_map(|&i| expected.values[(row * 1000 + i) * 4..][..4].to_vec()).collect();
         assert_close(&logits, &expected, TOLERANCE, "logit");
     }
+}
+
+#[test]
+fn mutagenesis_of_a_published_network_is_what_finemo_was_given() {
+    let (Some(models), Some(folder)) = (d_aednet("CTCFL"), shared("golden/finemo/real_CTCFL/input")) else {
+        return;
+    };
+    let expected: Array<f32> = Npz::open(&folder.join("ism_hyp.npz")).unwrap().numbers("arr_0").unwrap();
+    let logits: Array<f32> = read_npy(&folder.join("ref_logit.npy")).unwrap();
+    let text = std::fs::read_to_string(folder.join("seqs.txt")).unwrap();
+    let sequences: Vec<&[u8]> = text.lines().take(3).map(str::as_bytes).collect();
+    assert_close(&models.logits(&sequences, 0).unwrap(), &logits.values[..3], TOLERANCE, "logit");
+    let answers = attribute(&models, &sequences, Method::Ism(Center::Mean), 0).unwrap();
+    for (answer, expected) in answers.iter().zip(expected.values.chunks_exact(400)) {
+        assert_close(&answer.hypothetical, expected, TOLERANCE, "hypothetical");
+    }
+    // The contributions of the observed bases must be more than noise for this to mean anything.
+    assert!(answers.iter().all(|answer| answer.contributions.iter().any(|value| value.abs() > 0.1)));
 }

@@ -101,17 +101,17 @@ pub enum ColumnsArg {
     Both,
 }
 
-/// Flags of attribution, besides the method.
+/// Flags of attribution; the command has the argument `method` beside them.
 #[derive(clap::Args, Clone, Debug)]
 pub struct AttribArgs {
     /// The class to explain: its name, or its index from 0. `all` is for models with one class
-    #[arg(long, value_name = "CLASS", default_value = "0")]
+    #[arg(long, value_name = "CLASS", default_value = "0", requires = "method")]
     pub target: String,
     /// What mutagenesis compares a mutant with: the mean of the four bases, or the sequence as it is
-    #[arg(long, value_enum, value_name = "CENTER", default_value_t)]
+    #[arg(long, value_enum, value_name = "CENTER", default_value_t, requires = "method")]
     pub ism_center: CenterArg,
     /// Columns to write: of the observed base (projected), of all four bases (hypothetical), or both
-    #[arg(long = "contributions", value_enum, value_name = "COLUMNS", default_value_t)]
+    #[arg(long = "contributions", value_enum, value_name = "COLUMNS", default_value_t, requires = "method")]
     pub columns: ColumnsArg,
 }
 

@@ -401,6 +401,6 @@ mod tests {
             |config: &Config| super::super::build(config, &weights, &Device::Cpu).err().unwrap().to_string();
         assert_eq!(message(&config), "m: tensor `0.weight` is [2, 4], expected [2, 4, 3]");
         config.architectures = vec!["Unheard".into()];
-        assert!(message(&config).contains("`Unheard`; known are SequentialCnn"));
+        assert!(message(&config).contains("`Unheard`; known are BPNet, "));
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 
+use super::weights::Array;
 use super::{Config, Model, Weights, build};
 use crate::kernel::testing::{bits, flat};
 
@@ -75,4 +76,60 @@ pub fn auc(scores: &[f32], labels: &[bool]) -> f64 {
         negatives += misses;
     }
     area / (positives * negatives)
+}
+
+/// Returns the sequences that the golden outputs of `folder` belong to.
+pub fn golden_sequences(folder: &Path) -> Vec<Vec<u8>> {
+    let meta: serde_json::Value = serde_json::from_str(&text(&folder.join("meta.json"))).unwrap();
+    let sequences = meta["seqs"].as_array().unwrap().iter();
+    sequences.map(|sequence| sequence.as_str().unwrap().as_bytes().to_vec()).collect()
+}
+
+/// Returns the weights that the README of the golden models computes from the names of the tensors.
+pub fn hashed_weights(folder: &Path) -> Weights {
+    let meta: serde_json::Value = serde_json::from_str(&text(&folder.join("meta.json"))).unwrap();
+    let amplitude = meta["amp"].as_f64().unwrap() as f32;
+    let mut tensors = std::collections::BTreeMap::new();
+    for (name, shape) in meta["state_dict_keys"].as_object().unwrap() {
+        let shape: Vec<usize> =
+            shape.as_array().unwrap().iter().map(|n| n.as_u64().unwrap() as usize).collect();
+        let (center, amplitude) = if name.ends_with("running_var") {
+            (1.0, 0.5)
+        } else if name.ends_with("running_mean") {
+            (0.0, 0.2)
+        } else if shape.len() == 1 {
+            if name.ends_with("weight") { (1.0, 0.2) } else { (0.0, 0.1) }
+        } else {
+            (0.0, amplitude)
+        };
+        let uniform = hash_uniform(name, shape.iter().product());
+        let values = uniform.into_iter().map(|x| center + amplitude * x).collect();
+        tensors.insert(name.clone(), Array { shape, values });
+    }
+    Weights::collect(folder, tensors)
+}
+
+/// Returns numbers in [-1, 1) that depend on a name only.
+fn hash_uniform(name: &str, count: usize) -> Vec<f32> {
+    let seed = name
+        .bytes()
+        .fold(0xcbf29ce484222325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100000001b3));
+    let number = |i: u64| {
+        let z = seed.wrapping_add((i + 1).wrapping_mul(0x9E3779B97F4A7C15));
+        let z = (z ^ (z >> 30)).wrapping_mul(0xBF58476D1CE4E5B9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94D049BB133111EB);
+        let z = z ^ (z >> 31);
+        ((z >> 40) as f64 * (2.0 / f64::from(1 << 24)) - 1.0) as f32
+    };
+    (0..count as u64).map(number).collect()
+}
+
+/// Converts a weights file of `../shared` and loads it from the directory that was written.
+pub fn converted(path: &str, hints: &super::convert::Hints) -> Option<Box<dyn Model>> {
+    let converted = super::convert::read(&shared(path)?, hints).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    super::convert::write(&converted, directory.path()).unwrap();
+    let loaded = super::load(directory.path(), &Device::Cpu).unwrap();
+    assert_eq!(loaded.architecture, converted.config.architecture());
+    Some(loaded.model)
 }

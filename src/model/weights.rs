@@ -63,6 +63,12 @@ impl Weights {
         &self.tensors
     }
 
+    /// Returns how many numbers were trained: all but the running statistics of norms.
+    pub fn parameters(&self) -> usize {
+        let trained = self.tensors.iter().filter(|(name, _)| !name.contains(".running_"));
+        trained.map(|(_, array)| array.values.len()).sum()
+    }
+
     /// Returns the tensor `name` of any shape.
     ///
     /// # Errors
@@ -144,6 +150,16 @@ pub struct BatchNorm {
 }
 
 impl BatchNorm {
+    /// Returns the scale of each channel.
+    pub fn scale(&self) -> &[f64] {
+        &self.scale
+    }
+
+    /// Returns the shift of each channel.
+    pub fn shift(&self) -> &[f64] {
+        &self.shift
+    }
+
     /// Folds the norm into the weights (outputs first) and biases of the layer before it.
     pub fn fold(&self, weights: &mut [f32], bias: &mut [f32]) {
         let taps = weights.len() / bias.len().max(1);

@@ -41,14 +41,19 @@ unsafe fn tile<const M: usize>(job: &Job, corner: Corner, output: &mut [f32]) {
         let first = job.input.as_ptr().add(corner.position * job.step);
         let mut weights = job.weights.as_ptr().add(corner.panel * taps * LANES);
         for run in job.runs {
-            let values = first.add(run.offset);
-            for tap in 0..run.length {
+            let mut values = first.add(run.offset);
+            let end = values.add(run.length);
+            while values < end {
                 let (low, high) = (_mm256_loadu_ps(weights), _mm256_loadu_ps(weights.add(8)));
-                for (m, row) in sums.iter_mut().enumerate() {
-                    let value = _mm256_set1_ps(*values.add(m * job.step + tap));
-                    row[0] = _mm256_fmadd_ps(value, low, row[0]);
-                    row[1] = _mm256_fmadd_ps(value, high, row[1]);
+                // By index, not by iterator: this unrolls into registers at low optimization levels, too.
+                let mut m = 0;
+                while m < M {
+                    let value = _mm256_set1_ps(*values.add(m * job.step));
+                    sums[m][0] = _mm256_fmadd_ps(value, low, sums[m][0]);
+                    sums[m][1] = _mm256_fmadd_ps(value, high, sums[m][1]);
+                    m += 1;
                 }
+                values = values.add(1);
                 weights = weights.add(LANES);
             }
         }

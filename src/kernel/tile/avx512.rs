@@ -44,28 +44,42 @@ pub(super) fn run(job: &Job, positions: usize, output: &mut [f32]) {
 unsafe fn tile<const M: usize, const P: usize>(job: &Job, corner: Corner, output: &mut [f32]) {
     let taps = job.taps();
     let mut sums = [[_mm512_setzero_ps(); P]; M];
+    // Loops by index, not iterators: they unroll into registers at low optimization levels, too.
     // SAFETY: by this function's contract every address lies in its slice.
     unsafe {
-        for row in &mut sums {
-            for (p, sum) in row.iter_mut().enumerate() {
-                *sum = _mm512_loadu_ps(job.bias.as_ptr().add((corner.panel + p) * LANES));
+        let bias = job.bias.as_ptr().add(corner.panel * LANES);
+        let mut p = 0;
+        while p < P {
+            let mut m = 0;
+            while m < M {
+                sums[m][p] = _mm512_loadu_ps(bias.add(p * LANES));
+                m += 1;
             }
+            p += 1;
         }
         let first = job.input.as_ptr().add(corner.position * job.step);
         let mut weights = job.weights.as_ptr().add(corner.panel * taps * LANES);
         for run in job.runs {
-            let values = first.add(run.offset);
-            for tap in 0..run.length {
+            let mut values = first.add(run.offset);
+            let end = values.add(run.length);
+            while values < end {
                 let mut weight = [_mm512_setzero_ps(); P];
-                for (p, weight) in weight.iter_mut().enumerate() {
-                    *weight = _mm512_loadu_ps(weights.add(p * taps * LANES));
+                let mut p = 0;
+                while p < P {
+                    weight[p] = _mm512_loadu_ps(weights.add(p * taps * LANES));
+                    p += 1;
                 }
-                for (m, row) in sums.iter_mut().enumerate() {
-                    let value = _mm512_set1_ps(*values.add(m * job.step + tap));
-                    for (sum, weight) in row.iter_mut().zip(weight) {
-                        *sum = _mm512_fmadd_ps(value, weight, *sum);
+                let mut m = 0;
+                while m < M {
+                    let value = _mm512_set1_ps(*values.add(m * job.step));
+                    let mut p = 0;
+                    while p < P {
+                        sums[m][p] = _mm512_fmadd_ps(value, weight[p], sums[m][p]);
+                        p += 1;
                     }
+                    m += 1;
                 }
+                values = values.add(1);
                 weights = weights.add(LANES);
             }
         }

@@ -1,0 +1,148 @@
+//! BPNet in the form of bpnet-lite: dilated convolutions with residual connections, a profile head and a
+//! count head. The logit is the natural logarithm of the counts.
+
+use candle_core::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+
+use super::config::Config;
+use super::encoding::{self, Unknown};
+use super::weights::Weights;
+use super::{Model, Prediction};
+use crate::error::{Error, Result};
+use crate::kernel::{Conv, Padding, pool};
+
+/// The family's part of `config.json`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Shape {
+    /// Bases cut from both ends of the input to give the profile; 2 to the number of layers when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trimming: Option<usize>,
+}
+
+/// Bases of a row where `config.json` has none.
+const WINDOW: usize = 2114;
+
+struct BpNet {
+    stem: Conv,
+    residual: Vec<Conv>,
+    profile: Conv,
+    counts: Conv,
+    trimming: usize,
+    /// Bases on both sides of the profile that the counts see as well.
+    flank: usize,
+    window: usize,
+    labels: Vec<String>,
+    device: Device,
+}
+
+/// Builds the network.
+pub(super) fn load(config: &Config, weights: &Weights, device: &Device) -> Result<Box<dyn Model>> {
+    let (stem, filters) = same(weights, "iconv", 4, 1)?;
+    let mut residual = Vec::new();
+    while weights.tensors().contains_key(&format!("rconvs.{}.weight", residual.len())) {
+        let layer = residual.len();
+        residual.push(same(weights, &format!("rconvs.{layer}"), filters, 2 << layer)?.0.with_relu());
+    }
+    let (profile, _) = same(weights, "fconv", filters, 1)?;
+    let flank = weights.any("fconv.weight")?.shape[2] / 2;
+    let trimming = config.part::<Shape>()?.trimming.unwrap_or(1 << residual.len());
+    let window = config.window.unwrap_or(WINDOW);
+    if trimming < flank || window <= 2 * trimming {
+        let message =
+            format!("config.json: trimming {trimming} does not fit {window} bases, flanks of {flank}");
+        return Err(Error::data(message));
+    }
+    let classes = weights.any("linear.weight")?.shape[0];
+    Ok(Box::new(BpNet {
+        stem: stem.with_relu(),
+        residual,
+        profile,
+        counts: weights.linear("linear", [classes, filters])?,
+        trimming,
+        flank,
+        window,
+        labels: config.labels(classes)?,
+        device: device.clone(),
+    }))
+}
+
+/// Loads a convolution with as many outputs as inputs, and returns its number of filters.
+fn same(weights: &Weights, name: &str, inputs: usize, dilation: usize) -> Result<(Conv, usize)> {
+    let shape = &weights.any(&format!("{name}.weight"))?.shape;
+    let &[outputs, _, width] = shape.as_slice() else {
+        return Err(Error::data(format!("tensor `{name}.weight` is {shape:?}, expected three axes")));
+    };
+    let conv = weights.conv_1d(name, [outputs, inputs, width])?;
+    Ok((conv.with_dilation([1, dilation]).with_padding(Padding::width(dilation * (width / 2))), outputs))
+}
+
+impl Model for BpNet {
+    fn window(&self) -> Option<usize> {
+        Some(self.window)
+    }
+
+    fn labels(&self) -> &[String] {
+        &self.labels
+    }
+
+    fn encode(&self, sequences: &[&[u8]]) -> Result<Tensor> {
+        encoding::one_hot(sequences, Unknown::Zeros, &self.device)
+    }
+
+    fn forward(&self, input: &Tensor) -> Result<Prediction> {
+        encoding::check_input(input, self.window())?;
+        let mut x = self.stem.forward_1d(input)?;
+        for layer in &self.residual {
+            x = (layer.forward_1d(&x)? + x)?;
+        }
+        let length = self.window - 2 * self.trimming;
+        let profile = self.profile.forward_1d(&x)?.narrow(1, self.trimming, length)?;
+        let seen = x.narrow(1, self.trimming - self.flank, length + 2 * self.flank)?;
+        let logits = self.counts.forward_rows(&pool::global_mean(&seen)?)?;
+        let profile = profile.transpose(1, 2)?.contiguous()?;
+        Ok(Prediction { logits, probs: None, base_scores: None, profile: Some(profile) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::convert::Hints;
+    use super::super::testing::*;
+    use crate::kernel::testing::{distance, flat};
+
+    /// Returns the sequences of the reference regions.
+    fn sequences() -> Vec<Vec<u8>> {
+        let regions = text(&shared("data/models/bpnet_ctcf_k562/reference_regions.bed").unwrap());
+        // The megabase of chromosome 20 that follows base 1,000,000.
+        let fasta = text(&shared("data/genome/hg19_chr20_1Mb/z.fa.gz").unwrap());
+        let bases: Vec<u8> = fasta.lines().skip(1).flat_map(str::bytes).collect();
+        let region = |line: &str| {
+            let fields: Vec<&str> = line.split('\t').collect();
+            let place = |field: &str| field.parse::<usize>().unwrap() - 1_000_000;
+            let mut bases = bases[place(fields[1])..place(fields[2])].to_vec();
+            crate::dna::normalize(&mut bases);
+            bases
+        };
+        regions.lines().map(region).collect()
+    }
+
+    #[test]
+    fn state_dict_and_whole_module_give_the_reference_profile_and_counts() {
+        for file in ["model.safetensors", "bpnet.torch"] {
+            let path = format!("data/models/bpnet_ctcf_k562/{file}");
+            let Some(model) = converted(&path, &Hints::default()) else { return };
+            let sequences = sequences();
+            let sequences: Vec<&[u8]> = sequences.iter().map(Vec::as_slice).collect();
+            let path = shared("data/models/bpnet_ctcf_k562/reference_outputs.npz").unwrap();
+            let mut reference = crate::npy::Npz::open(&path).unwrap();
+            let prediction = model.forward(&model.encode(&sequences).unwrap()).unwrap();
+            let counts = reference.numbers::<f32>("log_counts").unwrap();
+            assert!(distance(&flat(&prediction.logits), &counts.values) < 1e-4);
+            let profile = reference.numbers::<f32>("profile_logits").unwrap();
+            let ours = prediction.profile.unwrap();
+            assert_eq!(ours.dims(), profile.shape);
+            assert!(distance(&flat(&ours), &profile.values) < 1e-4);
+            check_batch_invariance(&*model, &sequences[..7]);
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Weights files of other programs → model directories. Nothing in a file is ever executed.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::Path;
+
+use candle_core::Device;
+use safetensors::tensor::{Dtype, TensorView};
+use serde_json::{Value, json};
+
+use super::config::Config;
+use super::weights::{Array, Weights};
+use super::{FAMILIES, architectures, build};
+use crate::error::{Error, InFile, Result};
+use crate::output;
+
+mod keras;
+mod torch;
+
+/// What a conversion may need to be told.
+#[derive(Clone, Debug, Default)]
+pub struct Hints<'a> {
+    /// The architecture, where tensors alone leave it open.
+    pub architecture: Option<&'a str>,
+    /// The `model.json` that belongs to a Keras file of weights only.
+    pub keras_json: Option<&'a Path>,
+    /// The names of the classes.
+    pub labels: Option<Vec<String>>,
+}
+
+/// A model as nyx writes it.
+#[derive(Clone, Debug)]
+pub struct Converted {
+    /// What `config.json` will say.
+    pub config: Config,
+    /// The tensors by name.
+    pub weights: Weights,
+}
+
+/// Reads a weights file of PyTorch (zip archives), Keras (HDF5) or safetensors and finds its architecture.
+///
+/// # Errors
+///
+/// When the file is of another kind, no architecture fits its tensors, or several do.
+pub fn read(path: &Path, hints: &Hints) -> Result<Converted> {
+    let mut magic = [0; 10];
+    let mut file = File::open(path).in_file(path)?;
+    let length = file.read(&mut magic).in_file(path)?;
+    let mut converted = match &magic[..length] {
+        [0x89, b'H', b'D', b'F', ..] => keras::read(path, hints.keras_json)?,
+        [b'P', b'K', ..] | [0x80, ..] => from_torch(path, hints)?,
+        [.., b'{', _] | [_, _, _, _, _, _, _, _, b'{', ..] => from_safetensors(path, hints)?,
+        _ => {
+            let message = "neither a PyTorch archive (.pth), nor Keras HDF5 (.h5), nor safetensors";
+            return Err(Error::data(message)).in_file(path);
+        }
+    };
+    if let Some(labels) = &hints.labels {
+        converted.config.labels = Some(labels.clone());
+    }
+    let model = build(&converted.config, &converted.weights, &Device::Cpu).in_file(path)?;
+    converted.config.labels = Some(model.labels().to_vec());
+    converted.config.window = model.window();
+    Ok(converted)
+}
+
+/// Writes `config.json` and `model.safetensors` into `directory`, which is made when missing.
+///
+/// # Errors
+///
+/// When the directory cannot be written.
+pub fn write(converted: &Converted, directory: &Path) -> Result<()> {
+    fs::create_dir_all(directory).in_file(directory)?;
+    let bytes: BTreeMap<&str, (Vec<usize>, Vec<u8>)> = (converted.weights.tensors().iter())
+        .map(|(name, Array { shape, values })| {
+            (name.as_str(), (shape.clone(), values.iter().flat_map(|value| value.to_le_bytes()).collect()))
+        })
+        .collect();
+    let views = bytes.iter().map(|(name, (shape, bytes))| {
+        TensorView::new(Dtype::F32, shape.clone(), bytes).map(|view| (*name, view))
+    });
+    let views: Vec<_> = views.collect::<std::result::Result<_, _>>().map_err(unwritable)?;
+    let weights = safetensors::serialize(views, None).map_err(unwritable)?;
+    output::write_file(&directory.join("model.safetensors"), &weights)?;
+    let mut text = serde_json::to_string_pretty(&converted.config)?;
+    text.push('\n');
+    output::write_file(&directory.join("config.json"), text.as_bytes())
+}
+
+fn unwritable(error: safetensors::SafeTensorError) -> Error {
+    Error::data(format!("cannot write safetensors: {error}"))
+}
+
+fn from_torch(path: &Path, hints: &Hints) -> Result<Converted> {
+    let archive = torch::read(path)?;
+    let weights = Weights::collect(path, archive.tensors);
+    let mut config = find(&weights, hints).in_file(path)?;
+    if config.architecture() == "BPNet"
+        && let Some(trimming) = archive.numbers.get("trimming")
+    {
+        // bpnet-lite trains on profiles of 1000 bases.
+        config.window = usize::try_from(1000 + 2 * trimming).ok();
+        config.rest.insert("trimming".into(), (*trimming).into());
+    }
+    Ok(Converted { config, weights })
+}
+
+fn from_safetensors(path: &Path, hints: &Hints) -> Result<Converted> {
+    let weights = Weights::read(path)?;
+    let bytes = fs::read(path).in_file(path)?;
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes)
+        .map_err(|error| Error::data(format!("not a safetensors file: {error}")))
+        .in_file(path)?;
+    let described = header.metadata().as_ref().and_then(|metadata| metadata.get("nyx_arch"));
+    let config = match described {
+        Some(text) => described_config(&serde_json::from_str(text).in_file(path)?).in_file(path)?,
+        None => find(&weights, hints).in_file(path)?,
+    };
+    Ok(Converted { config, weights })
+}
+
+/// Turns the `nyx_arch` metadata of a safetensors file into a config.
+fn described_config(described: &Value) -> Result<Config> {
+    if described.is_array() {
+        let mut config = Config::new("SequentialCnn");
+        config.rest.insert("layers".into(), described.clone());
+        return Ok(config);
+    }
+    if described["kind"] == "bpnet-lite" {
+        let mut config = Config::new("BPNet");
+        config.window = described["input"].as_u64().map(|bases| bases as usize);
+        config.rest.insert("trimming".into(), described["trimming"].clone());
+        return Ok(config);
+    }
+    let kind = described.get("kind").cloned().unwrap_or(json!(null));
+    Err(Error::data(format!(
+        "its nyx_arch metadata describes a network of kind {kind}, which nyx does not know"
+    )))
+}
+
+/// Finds the architecture whose tensors these are.
+fn find(weights: &Weights, hints: &Hints) -> Result<Config> {
+    if let Some(wanted) = hints.architecture {
+        let config = Config::new(wanted);
+        build(&config, weights, &Device::Cpu)?;
+        return Ok(config);
+    }
+    let fits = |name: &str| build(&Config::new(name), weights, &Device::Cpu).is_ok();
+    let candidates: Vec<&str> = FAMILIES.iter().map(|(name, _)| *name).filter(|name| fits(name)).collect();
+    match candidates[..] {
+        [only] => Ok(Config::new(only)),
+        [] => Err(Error::data(format!(
+            "its tensors fit none of the architectures nyx knows ({}); name one with --architecture to see what \
+             is missing",
+            architectures().join(", ")
+        ))),
+        _ => Err(Error::data(format!(
+            "its tensors fit {}: say which with --architecture",
+            candidates.join(" and ")
+        ))),
+    }
+}

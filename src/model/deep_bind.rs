@@ -1,0 +1,82 @@
+//! DeepBind as NyxBind trains it: one convolution, its maximum over positions, two linear layers.
+//! `models.md` B.5.
+
+use candle_core::{Device, Tensor};
+
+use super::config::Config;
+use super::encoding::{self, Unknown};
+use super::weights::Weights;
+use super::{Head, Model, Prediction};
+use crate::error::Result;
+use crate::kernel::pointwise::Affine;
+use crate::kernel::{Conv, Padding, pool};
+
+const FILTERS: usize = 16;
+const WIDTH: usize = 24;
+const HIDDEN: usize = 32;
+
+struct DeepBind {
+    motifs: Conv,
+    norm: Affine,
+    hidden: Conv,
+    output: Conv,
+    labels: Vec<String>,
+    device: Device,
+}
+
+/// Builds the network.
+pub(super) fn load(config: &Config, weights: &Weights, device: &Device) -> Result<Box<dyn Model>> {
+    // The kernel spans all four bases: the image [1, 4, L] of the original is L positions of 4 channels here.
+    let motifs = weights.get("Convolutions.1.weight", &[FILTERS, 1, 4, WIDTH])?;
+    let bias = weights.get("Convolutions.1.bias", &[FILTERS])?;
+    let padding = Padding { left: 11, right: 12, ..Padding::default() };
+    Ok(Box::new(DeepBind {
+        motifs: Conv::new(motifs, [FILTERS, 4, 1, WIDTH], bias).with_padding(padding).with_relu(),
+        norm: weights.batch_norm("Convolutions.3", FILTERS, 1e-5)?.layer(),
+        hidden: weights.linear("Dense.0", [HIDDEN, FILTERS])?.with_relu(),
+        output: weights.linear("Dense.3", [1, HIDDEN])?,
+        labels: config.labels(1)?,
+        device: device.clone(),
+    }))
+}
+
+impl Model for DeepBind {
+    fn window(&self) -> Option<usize> {
+        None
+    }
+
+    fn labels(&self) -> &[String] {
+        &self.labels
+    }
+
+    fn encode(&self, sequences: &[&[u8]]) -> Result<Tensor> {
+        encoding::one_hot(sequences, Unknown::Zeros, &self.device)
+    }
+
+    fn forward(&self, input: &Tensor) -> Result<Prediction> {
+        encoding::check_input(input, None)?;
+        let maps = self.norm.forward(&self.motifs.forward_1d(input)?)?;
+        let hidden = self.hidden.forward_rows(&pool::global_max(&maps)?)?;
+        Head::Sigmoid.predict(self.output.forward_rows(&hidden)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+    use crate::kernel::testing::distance;
+
+    #[test]
+    fn it_gives_the_probabilities_pytorch_gives_and_the_batch_changes_no_bit() {
+        let Some(folder) = shared("golden/models/deepbind") else { return };
+        let model =
+            model(&Config::new("DeepBind"), &Weights::read(&folder.join("model.safetensors")).unwrap());
+        let sequences = golden_sequences(&folder);
+        let sequences: Vec<&[u8]> = sequences.iter().map(Vec::as_slice).collect();
+        let mut golden = crate::npy::Npz::open(&folder.join("golden.npz")).unwrap();
+        let expected = golden.numbers::<f32>("prob").unwrap().values;
+        assert!(distance(&predict(&*model, &sequences).1, &expected) < 1e-5);
+        check_batch_invariance(&*model, &sequences[..7]);
+    }
+}
