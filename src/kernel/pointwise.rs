@@ -166,8 +166,12 @@ impl CustomOp1 for Affine {
         if layout.dims().last() != Some(&channels) {
             candle_core::bail!("the layer has {channels} channels, its input is {:?}", layout.shape());
         }
-        let map = |(i, &x): (usize, &f32)| x.mul_add(self.scale[i % channels], self.shift[i % channels]);
-        let output = values(storage, layout)?.iter().enumerate().map(map).collect();
+        let mut output = values(storage, layout)?.to_vec();
+        for row in output.chunks_exact_mut(channels.max(1)) {
+            for ((x, scale), shift) in row.iter_mut().zip(&*self.scale).zip(&*self.shift) {
+                *x = *x * scale + shift;
+            }
+        }
         Ok((CpuStorage::F32(output), layout.shape().clone()))
     }
 

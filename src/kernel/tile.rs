@@ -119,7 +119,7 @@ fn cover(positions: usize, height: usize, mut tile: impl FnMut(usize), mut singl
         return;
     }
     (0..positions / height).for_each(|index| tile(index * height));
-    if positions % height > 0 {
+    if !positions.is_multiple_of(height) {
         tile(positions - height);
     }
 }

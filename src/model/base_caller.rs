@@ -21,6 +21,7 @@ pub(super) fn predict(base_logits: &Tensor) -> Result<Prediction> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Model;
     use super::super::convert::Hints;
     use super::super::testing::*;
     use crate::kernel::testing::{distance, flat};
@@ -30,6 +31,15 @@ mod tests {
 
     fn rows(sequences: &[String]) -> Vec<&[u8]> {
         sequences.iter().map(|sequence| sequence.as_bytes()).collect()
+    }
+
+    /// Returns the scores of all bases.
+    fn base_scores(model: &dyn Model, sequences: &[String]) -> Vec<f32> {
+        let scores = |batch: &[String]| {
+            let prediction = model.forward(&model.encode(&rows(batch)).unwrap()).unwrap();
+            flat(&prediction.base_scores.unwrap())
+        };
+        sequences.chunks(64).flat_map(scores).collect()
     }
 
     #[test]
@@ -50,8 +60,7 @@ mod tests {
                     read_npy::<f32>(&shared(&format!("{path}/{network}.reference_output.npy")).unwrap())
                         .unwrap();
                 assert_eq!(expected.shape, [sequences.len(), super::LENGTH], "{factor}");
-                let prediction = model.forward(&model.encode(&rows(&sequences)).unwrap()).unwrap();
-                let scores = flat(&prediction.base_scores.unwrap());
+                let scores = base_scores(&*model, &sequences);
                 let error = distance(&scores, &expected.values);
                 assert!(error < 1e-4, "{factor} {network}: {error}");
             }
@@ -79,8 +88,7 @@ mod tests {
             for network in NETWORKS {
                 let path = format!("data/models/nyxbind/{factor}/{network}.pth");
                 let model = converted(&path, &Hints::default()).unwrap();
-                let prediction = model.forward(&model.encode(&rows(sequences)).unwrap()).unwrap();
-                let area = auc(&flat(&prediction.base_scores.unwrap()), &labels);
+                let area = auc(&base_scores(&*model, sequences), &labels);
                 let expected = &metrics[format!("{factor}/{network}")];
                 assert_eq!(expected["n_test"].as_f64().unwrap(), sequences.len() as f64);
                 let expected = expected["roc_auc"].as_f64().unwrap();

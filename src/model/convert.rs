@@ -161,3 +161,98 @@ fn find(weights: &Weights, hints: &Hints) -> Result<Config> {
         ))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+    use crate::kernel::testing::{bits, distance, noise};
+    use std::path::PathBuf;
+
+    fn message(path: &Path, hints: &Hints) -> String {
+        read(path, hints).unwrap_err().to_string()
+    }
+
+    fn saved(bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("weights");
+        fs::write(&path, bytes).unwrap();
+        (directory, path)
+    }
+
+    #[test]
+    fn keras_weights_and_their_safetensors_are_one_network() {
+        for name in ["SPI1_GM12878", "GATA1_multitask"] {
+            let folder = format!("data/models/kundaje_cnn/{name}");
+            let Some(json) = shared(&format!("{folder}/model.json")) else { return };
+            let hints = Hints { keras_json: Some(&json), ..Hints::default() };
+            let keras = converted(&format!("{folder}/weights.h5"), &hints).unwrap();
+            let torch = converted(&format!("{folder}/model.safetensors"), &Hints::default()).unwrap();
+            assert_eq!((keras.window(), keras.labels()), (Some(1000), torch.labels()));
+            let bases: Vec<u8> = (0..1000).map(|i| b"ACGTN"[i * i % 5]).collect();
+            let logits = |model: &dyn super::super::Model| {
+                bits(&model.forward(&model.encode(&[&bases]).unwrap()).unwrap().logits)
+            };
+            assert_eq!(logits(&*keras), logits(&*torch));
+        }
+    }
+
+    #[test]
+    fn weights_without_their_architecture_are_refused_with_the_remedy() {
+        let Some(path) = shared("data/models/kundaje_cnn/SPI1_GM12878/weights.h5") else { return };
+        assert!(message(&path, &Hints::default()).contains("--keras-json"));
+        assert!(
+            super::super::load(&path, &Device::Cpu).err().unwrap().to_string().contains("nyx-model convert")
+        );
+    }
+
+    #[test]
+    fn a_wrong_architecture_is_refused_with_the_tensor_that_is_missing() {
+        let Some(path) = shared("data/models/nyxbind/CTCFL/DeepSNR.pth") else { return };
+        let message = message(&path, &Hints { architecture: Some("DanQ"), ..Hints::default() });
+        assert!(message.contains("no tensor `Conv.0"), "{message}");
+    }
+
+    #[test]
+    fn files_of_other_kinds_are_refused() {
+        let (_directory, path) = saved(b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.");
+        assert!(message(&path, &Hints::default()).contains("torch.save(torch.load("));
+        let (_directory, path) = saved(b"GIF89a");
+        assert!(message(&path, &Hints::default()).contains("neither a PyTorch archive"));
+        let (_directory, path) = saved(b"PK\x03\x04 and nothing more");
+        assert!(message(&path, &Hints::default()).contains("not a zip archive"));
+    }
+
+    #[test]
+    fn what_is_written_reads_back_the_same_and_twice_the_same() {
+        let tensors =
+            [("0.weight", vec![2, 4, 3]), ("0.bias", vec![2])].map(|(name, shape): (&str, Vec<usize>)| {
+                let values = noise(shape.iter().product(), 1);
+                (name.to_string(), Array { shape, values })
+            });
+        let mut config = Config::new("SequentialCnn");
+        let layers = json!([{"op": "conv1d", "in_": 4, "out": 2, "k": 3}, {"op": "globalmaxpool"}]);
+        config.rest.insert("layers".into(), layers);
+        let converted = Converted { config, weights: Weights::collect(Path::new("m"), tensors.into()) };
+        let directory = tempfile::tempdir().unwrap();
+        let files = || {
+            write(&converted, directory.path()).unwrap();
+            ["config.json", "model.safetensors"].map(|name| fs::read(directory.path().join(name)).unwrap())
+        };
+        assert_eq!(files(), files());
+        let again = Weights::read(&directory.path().join("model.safetensors")).unwrap();
+        assert_eq!(again.tensors(), converted.weights.tensors());
+        let loaded = super::super::load(directory.path(), &Device::Cpu).unwrap();
+        assert_eq!((loaded.model.window(), loaded.digest.len()), (None, 64));
+        assert_eq!(loaded.model.labels(), ["class_0", "class_1"]);
+    }
+
+    #[test]
+    fn a_theano_kernel_runs_backwards_on_both_axes() {
+        let Some(json) = shared("data/models/dragonn_in_vivo/ctcf.arch.json") else { return };
+        let hints = Hints { keras_json: Some(&json), ..Hints::default() };
+        let model = converted("data/models/dragonn_in_vivo/ctcf.weights.hd5", &hints).unwrap();
+        assert_eq!(model.window(), Some(1000));
+        let _ = distance;
+    }
+}

@@ -59,8 +59,13 @@ pub fn check_batch_invariance(model: &dyn Model, sequences: &[&[u8]]) {
 
 /// Returns logits and probabilities of sequences, row by row.
 pub fn predict(model: &dyn Model, sequences: &[&[u8]]) -> (Vec<f32>, Vec<f32>) {
-    let prediction = model.forward(&model.encode(sequences).unwrap()).unwrap();
-    (flat(&prediction.logits), prediction.probs.map(|probs| flat(&probs)).unwrap_or_default())
+    let (mut logits, mut probs) = (Vec::new(), Vec::new());
+    for batch in sequences.chunks(64) {
+        let prediction = model.forward(&model.encode(batch).unwrap()).unwrap();
+        logits.extend(flat(&prediction.logits));
+        probs.extend(prediction.probs.iter().flat_map(flat));
+    }
+    (logits, probs)
 }
 
 /// Returns the area under the ROC curve: the chance that a positive outscores a negative, ties half.

@@ -37,7 +37,11 @@ unsafe fn tile<const M: usize>(job: &Job, corner: Corner, output: &mut [f32]) {
     // SAFETY: by this function's contract every address lies in its slice.
     unsafe {
         let bias = job.bias.as_ptr().add(corner.panel * LANES);
-        sums.fill([_mm256_loadu_ps(bias), _mm256_loadu_ps(bias.add(8))]);
+        let mut m = 0;
+        while m < M {
+            sums[m] = [_mm256_loadu_ps(bias), _mm256_loadu_ps(bias.add(8))];
+            m += 1;
+        }
         let first = job.input.as_ptr().add(corner.position * job.step);
         let mut weights = job.weights.as_ptr().add(corner.panel * taps * LANES);
         for run in job.runs {
@@ -58,13 +62,31 @@ unsafe fn tile<const M: usize>(job: &Job, corner: Corner, output: &mut [f32]) {
             }
         }
     }
-    for (m, row) in sums.iter().enumerate() {
-        let mut values = [0.0; LANES];
-        // SAFETY: `values` has room for two vectors.
-        unsafe {
-            _mm256_storeu_ps(values.as_mut_ptr(), row[0]);
-            _mm256_storeu_ps(values.as_mut_ptr().add(8), row[1]);
+    // By index again: a reference into `sums` would keep them in memory all along.
+    let zero = _mm256_setzero_ps();
+    let first = corner.panel * LANES;
+    let whole = first + LANES <= job.channels;
+    let mut m = 0;
+    while m < M {
+        let [mut low, mut high] = sums[m];
+        if job.relu {
+            (low, high) = (_mm256_max_ps(zero, low), _mm256_max_ps(zero, high));
         }
-        store(job, corner.panel, corner.position + m, &values, output);
+        let position = corner.position + m;
+        // SAFETY: `Job::check` has seen that the output holds all real channels of all positions; a panel
+        // that is not whole goes through `values`, which has room for two vectors.
+        unsafe {
+            if whole {
+                let place = output.as_mut_ptr().add(position * job.channels + first);
+                _mm256_storeu_ps(place, low);
+                _mm256_storeu_ps(place.add(8), high);
+            } else {
+                let mut values = [0.0; LANES];
+                _mm256_storeu_ps(values.as_mut_ptr(), low);
+                _mm256_storeu_ps(values.as_mut_ptr().add(8), high);
+                store(job, corner.panel, position, &values, output);
+            }
+        }
+        m += 1;
     }
 }

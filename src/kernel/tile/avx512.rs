@@ -4,7 +4,7 @@
 use std::arch::x86_64::*;
 use std::cell::RefCell;
 
-use super::{Corner, Job, LANES, cover, store};
+use super::{Corner, Job, LANES, cover};
 
 const HEIGHT: usize = 12;
 
@@ -84,12 +84,21 @@ unsafe fn tile<const M: usize, const P: usize>(job: &Job, corner: Corner, output
             }
         }
     }
-    for (m, row) in sums.iter().enumerate() {
-        for (p, sum) in row.iter().enumerate() {
-            let mut values = [0.0; LANES];
-            // SAFETY: `values` has room for one vector.
-            unsafe { _mm512_storeu_ps(values.as_mut_ptr(), *sum) };
-            store(job, corner.panel + p, corner.position + m, &values, output);
+    // By index again: a reference into `sums` would keep them in memory all along.
+    let mut p = 0;
+    while p < P {
+        let first = (corner.panel + p) * LANES;
+        let real = (job.channels - first).min(LANES);
+        let mask = (u32::MAX >> (32 - real)) as u16;
+        let mut m = 0;
+        while m < M {
+            let relu = _mm512_max_ps(_mm512_setzero_ps(), sums[m][p]);
+            let value = if job.relu { relu } else { sums[m][p] };
+            let place = (corner.position + m) * job.channels + first;
+            // SAFETY: `Job::check` has seen that the output holds all real channels of all positions.
+            unsafe { _mm512_mask_storeu_ps(output.as_mut_ptr().add(place), mask, value) };
+            m += 1;
         }
+        p += 1;
     }
 }
