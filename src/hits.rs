@@ -18,8 +18,10 @@ pub mod files;
 pub mod fit;
 #[cfg(test)]
 mod golden;
+mod rows;
 pub mod signal;
 pub mod stage;
+pub mod table;
 
 /// A CWM kind and a contribution kind, as Fi-NeMo names them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
