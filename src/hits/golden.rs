@@ -346,7 +346,9 @@ fn the_files_are_laid_out_as_those_of_fi_nemo() {
             assert_eq!(places(directory.path()), places(&golden), "{} {name}: order of rows", case.run);
         }
         let cwms = |root: &Path| read_npy::<f32>(&root.join("motif_cwms.npy")).unwrap();
-        assert_eq!(cwms(directory.path()), cwms(&golden), "{}", case.run);
+        assert_eq!(cwms(directory.path()).shape, cwms(&golden).shape, "{}", case.run);
+        let (ours, theirs) = (cwms(directory.path()).values, cwms(&golden).values);
+        assert_eq!(ours.iter().zip(&theirs).filter(|(a, b)| a != b).count(), 0, "{}", case.run);
     }
 }
 
