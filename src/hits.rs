@@ -18,6 +18,8 @@ pub mod files;
 pub mod fit;
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod reference;
 mod rows;
 pub mod signal;
 pub mod stage;
