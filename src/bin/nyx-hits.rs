@@ -248,7 +248,6 @@ impl Args {
             mode: self.mode.into(),
             square_root: self.sqrt_transform,
             keep_dissimilar: self.no_post_filter,
-            compat: self.compat,
             strict: self.strict,
             settings: Settings {
                 solver: match self.solver {

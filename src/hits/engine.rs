@@ -56,7 +56,13 @@ impl<'d> Engine<'d> {
         }
     }
 
-    /// Takes up a region.
+    /// Returns whether all places of a region can be numbered.
+    pub fn fits(&self, signal: &Signal) -> bool {
+        let places = self.dictionary.groups().len() as u64 * signal.length() as u64 * LANES as u64;
+        places <= u64::from(u32::MAX)
+    }
+
+    /// Takes up a region; [`Engine::fits`] must hold.
     pub fn load(&mut self, signal: &Signal) {
         self.length = signal.length();
         self.planes = signal.planes();

@@ -27,11 +27,9 @@ pub struct Options {
     pub square_root: bool,
     /// Keep hits whose similarity is below λ.
     pub keep_dissimilar: bool,
-    /// Fi-NeMo's numbers: half precision, its stopping rule, its similarity.
-    pub compat: bool,
     /// A region that does not converge is an error.
     pub strict: bool,
-    /// Step sizes and stopping.
+    /// Step sizes and stopping; its `compat` also asks for half precision and Fi-NeMo's similarity.
     pub settings: Settings,
 }
 
@@ -205,7 +203,8 @@ fn call_row(
     dictionary: &Dictionary,
     options: &Options,
 ) -> Result<Called> {
-    let preparation = Preparation { square_root: options.square_root, half_precision: options.compat };
+    let preparation =
+        Preparation { square_root: options.square_root, half_precision: options.settings.compat };
     let mut called = columns.identity(row)?;
     let Some(signal) = columns.signal(row, preparation)? else { return Ok(called) };
     called.length = signal.length();
@@ -214,6 +213,14 @@ fn call_row(
     if dictionary.atoms().iter().all(|atom| atom.width > signal.length()) {
         return Ok(called);
     }
+    if !engine.fits(&signal) {
+        return Err(Error::data(format!(
+            "region {}: {} bases are too many for {} filters at once: cut it into tiles",
+            called.region,
+            signal.length(),
+            motifs.filters.len()
+        )));
+    }
     engine.load(&signal);
     let fit = fit::fit(engine, &options.settings);
     called.status = status(&signal, &fit);
@@ -221,7 +228,7 @@ fn call_row(
     called.dual_gap = fit.dual_gap as f32;
     called.num_steps = fit.num_steps;
     called.step_size = fit.step_size;
-    let calling = Calling { keep_dissimilar: options.keep_dissimilar, compat: options.compat };
+    let calling = Calling { keep_dissimilar: options.keep_dissimilar, compat: options.settings.compat };
     let (start, end, strand) = columns.window(row)?;
     called.hits = call::hits(engine, dictionary, &signal, &fit, calling)
         .into_iter()
@@ -369,7 +376,7 @@ mod tests {
             ("+", Some(sequence), Some(values)),
         ];
         for compat in [false, true] {
-            let mut options = Options { compat, strict: true, ..Options::default() };
+            let mut options = Options { strict: true, ..Options::default() };
             options.settings.compat = compat;
             let (hits, summary) = run(pipe(rows.clone()), options).unwrap();
             assert_eq!(hits["region"].as_primitive::<arrow_array::types::UInt64Type>().values(), &[7, 9]);
