@@ -18,8 +18,12 @@ pub mod files;
 pub mod fit;
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod reference;
+mod rows;
 pub mod signal;
 pub mod stage;
+pub mod table;
 
 /// A CWM kind and a contribution kind, as Fi-NeMo names them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -2,6 +2,8 @@
 //!
 //! A solver sees places, numbers that stand for (filter, position), in one order: by group, position, lane.
 
+#![allow(unsafe_code)]
+
 use super::dictionary::{Dictionary, LANES, ROWS};
 use super::signal::{NO_BASE, Signal};
 
@@ -54,7 +56,13 @@ impl<'d> Engine<'d> {
         }
     }
 
-    /// Takes up a region.
+    /// Returns whether all places of a region can be numbered.
+    pub fn fits(&self, signal: &Signal) -> bool {
+        let places = self.dictionary.groups().len() as u64 * signal.length() as u64 * LANES as u64;
+        places <= u64::from(u32::MAX)
+    }
+
+    /// Takes up a region; [`Engine::fits`] must hold.
     pub fn load(&mut self, signal: &Signal) {
         self.length = signal.length();
         self.planes = signal.planes();
@@ -202,7 +210,26 @@ impl<'d> Engine<'d> {
         }
     }
 
+    /// Runs [`Engine::correlate_group_body`] with the widest vectors of this machine. Products and sums are
+    /// rounded one by one on all of them, so the bits do not depend on it.
     fn correlate_group<const PROJECTED: bool>(&mut self, index: usize) {
+        #[cfg(target_arch = "x86_64")]
+        if std::arch::is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has AVX2, which is all that the function asks for.
+            unsafe { self.correlate_group_avx2::<PROJECTED>(index) };
+            return;
+        }
+        self.correlate_group_body::<PROJECTED>(index);
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    fn correlate_group_avx2<const PROJECTED: bool>(&mut self, index: usize) {
+        self.correlate_group_body::<PROJECTED>(index);
+    }
+
+    #[inline(always)]
+    fn correlate_group_body<const PROJECTED: bool>(&mut self, index: usize) {
         let dictionary = self.dictionary;
         let group = &dictionary.groups()[index];
         let ranges = group.atoms.iter().map(|&atom| dictionary.atoms()[atom].positions(self.length));
@@ -223,6 +250,7 @@ impl<'d> Engine<'d> {
     }
 
     /// Scales correlations of one group at positions from `position` on and notes those above λ.
+    #[inline(always)]
     fn settle(&mut self, index: usize, position: usize, sums: &[[f32; LANES]]) {
         let lambda = &self.dictionary.groups()[index].lambda;
         let first = (index * self.length + position) * LANES;

@@ -1,1 +1,462 @@
-//! x
+//! The stage: batches of regions in, batches of hits out, in input order.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use arrow_array::RecordBatch;
+use rayon::prelude::*;
+
+use super::call::{self, Calling, Hit, Place};
+use super::dictionary::Dictionary;
+use super::engine::Engine;
+use super::fit::{self, Fit, Outcome, Settings};
+use super::signal::{NO_BASE, Preparation, Signal};
+use super::table;
+use super::{Mode, rows::Columns};
+use crate::error::{Error, Result};
+use crate::motif::filters::MotifSet;
+use crate::pipe::Pipe;
+use crate::region::Strand;
+
+/// What to call and how.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Kinds of CWMs and contributions.
+    pub mode: Mode,
+    /// Take signed square roots of CWMs and contributions.
+    pub square_root: bool,
+    /// Keep hits whose similarity is below λ.
+    pub keep_dissimilar: bool,
+    /// A region that does not converge is an error.
+    pub strict: bool,
+    /// Step sizes and stopping; its `compat` also asks for half precision and Fi-NeMo's similarity.
+    pub settings: Settings,
+}
+
+/// What became of a region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RegionStatus {
+    /// Fitted.
+    Ok,
+    /// The steps ran out; its hits are those of the last step.
+    NotConverged,
+    /// The fit diverged at every step size: no hits.
+    Failed,
+    /// The row has no contributions.
+    Missing,
+    /// Some contribution is infinite or not a number.
+    Nonfinite,
+    /// All contributions are zero.
+    AllZero,
+    /// The sequence is nothing but N.
+    AllN,
+    /// The region is shorter than every motif.
+    TooShort,
+}
+
+impl RegionStatus {
+    /// Returns the text for tables and summaries.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::NotConverged => "not_converged",
+            Self::Failed => "failed",
+            Self::Missing => "missing",
+            Self::Nonfinite => "nonfinite",
+            Self::AllZero => "all_zero",
+            Self::AllN => "all_n",
+            Self::TooShort => "too_short",
+        }
+    }
+
+    /// Returns whether the region's hits are certified: the gap is within tolerance.
+    pub fn converged(self) -> bool {
+        !matches!(self, Self::NotConverged | Self::Failed)
+    }
+}
+
+/// A region with its hits.
+#[derive(Clone, Debug)]
+pub struct Called {
+    /// Ordinal of the region.
+    pub region: u64,
+    /// Contig, `None` when coordinates are unknown.
+    pub chrom: Option<String>,
+    /// First base of the window.
+    pub start: i64,
+    /// Name of the peak.
+    pub name: Option<String>,
+    /// Length L of the sequence.
+    pub length: usize,
+    /// What became of it.
+    pub status: RegionStatus,
+    /// ½ Σr² / L at the end.
+    pub nll: f32,
+    /// Duality gap over L at the end.
+    pub dual_gap: f32,
+    /// Steps since the last divergence.
+    pub num_steps: u32,
+    /// Step size at the end.
+    pub step_size: f32,
+    /// What the contributions were divided by, γ.
+    pub scale: f32,
+    /// The hits and where they lie, by start, motif, strand.
+    pub hits: Vec<(Place, Hit)>,
+}
+
+/// What happened, for the summary.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Regions read.
+    pub regions: u64,
+    /// Hits written.
+    pub hits: u64,
+    /// Regions by what became of them.
+    pub statuses: BTreeMap<RegionStatus, u64>,
+}
+
+impl std::fmt::Display for Summary {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(f, "{} hits in {} regions", self.hits, self.regions)?;
+        for (status, count) in self.statuses.iter().filter(|(status, _)| **status != RegionStatus::Ok) {
+            write!(f, "; {count} {}", status.as_str())?;
+        }
+        Ok(())
+    }
+}
+
+/// Calls hits on the regions of a pipe. `watch` sees every batch of regions, in order, before its hits go on.
+///
+/// # Errors
+///
+/// When the stream lacks a column that the mode needs; later, in the pipe: rows whose lengths do not agree,
+/// and with `strict` the first region that did not converge.
+pub fn call(
+    pipe: Pipe,
+    motifs: Arc<MotifSet>,
+    options: Options,
+    mut watch: impl FnMut(Vec<Called>) + Send + 'static,
+) -> Result<(Pipe, Arc<Mutex<Summary>>)> {
+    Columns::check(pipe.schema(), options.mode)?;
+    let schema = table::schema(pipe.schema());
+    let summary = Arc::new(Mutex::new(Summary::default()));
+    let tally = summary.clone();
+    let dictionary = Dictionary::new(&motifs.filters, options.square_root);
+    let target = schema.clone();
+    let pipe = pipe.map(schema, move |batch| {
+        let called = call_batch(&batch, &motifs, &dictionary, &options)?;
+        count(&mut tally.lock().expect("no other thread counts"), &called);
+        if options.strict {
+            refuse_unconverged(&called)?;
+        }
+        let hits = table::batch(&target, &batch, &motifs, &called)?;
+        watch(called);
+        Ok(hits)
+    });
+    Ok((pipe, summary))
+}
+
+fn count(summary: &mut Summary, called: &[Called]) {
+    for region in called {
+        summary.regions += 1;
+        summary.hits += region.hits.len() as u64;
+        *summary.statuses.entry(region.status).or_default() += 1;
+    }
+}
+
+fn refuse_unconverged(called: &[Called]) -> Result<()> {
+    match called.iter().find(|region| !region.status.converged()) {
+        Some(region) => Err(Error::data(format!(
+            "region {}{} has not converged after {} steps (gap {:e}): raise --max-steps or --convergence-tol, or leave out --strict",
+            region.region,
+            region.name.as_ref().map(|name| format!(" ({name})")).unwrap_or_default(),
+            region.num_steps,
+            region.dual_gap,
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Calls every row of a batch, in parallel; the order is that of the rows.
+fn call_batch(
+    batch: &RecordBatch,
+    motifs: &MotifSet,
+    dictionary: &Dictionary,
+    options: &Options,
+) -> Result<Vec<Called>> {
+    let columns = Columns::of(batch, options.mode)?;
+    let called: Vec<Result<Called>> = (0..batch.num_rows())
+        .into_par_iter()
+        .map_init(
+            || Engine::new(dictionary),
+            |engine, row| call_row(&columns, row, engine, motifs, dictionary, options),
+        )
+        .collect();
+    called.into_iter().collect()
+}
+
+fn call_row(
+    columns: &Columns,
+    row: usize,
+    engine: &mut Engine,
+    motifs: &MotifSet,
+    dictionary: &Dictionary,
+    options: &Options,
+) -> Result<Called> {
+    let preparation =
+        Preparation { square_root: options.square_root, half_precision: options.settings.compat };
+    let mut called = columns.identity(row)?;
+    let Some(signal) = columns.signal(row, preparation)? else { return Ok(called) };
+    called.length = signal.length();
+    called.scale = signal.scale();
+    called.status = RegionStatus::TooShort;
+    if dictionary.atoms().iter().all(|atom| atom.width > signal.length()) {
+        return Ok(called);
+    }
+    if !engine.fits(&signal) {
+        return Err(Error::data(format!(
+            "region {}: {} bases are too many for {} filters at once: cut it into tiles",
+            called.region,
+            signal.length(),
+            motifs.filters.len()
+        )));
+    }
+    engine.load(&signal);
+    let fit = fit::fit(engine, &options.settings);
+    called.status = status(&signal, &fit);
+    called.nll = fit.nll as f32;
+    called.dual_gap = fit.dual_gap as f32;
+    called.num_steps = fit.num_steps;
+    called.step_size = fit.step_size;
+    let calling = Calling { keep_dissimilar: options.keep_dissimilar, compat: options.settings.compat };
+    let (start, end, strand) = columns.window(row)?;
+    called.hits = call::hits(engine, dictionary, &signal, &fit, calling)
+        .into_iter()
+        .map(|hit| (call::place(&hit, &motifs.filters[hit.filter], start, end, strand), hit))
+        .collect();
+    called.hits.sort_by_key(|(place, hit)| {
+        (place.start, motifs.filters[hit.filter].motif, place.strand == Strand::Reverse)
+    });
+    Ok(called)
+}
+
+fn status(signal: &Signal, fit: &Fit) -> RegionStatus {
+    let all_n = signal.bases().is_some_and(|bases| bases.iter().all(|&base| base == NO_BASE));
+    match fit.outcome {
+        _ if signal.scale().is_nan() => RegionStatus::Nonfinite,
+        _ if all_n => RegionStatus::AllN,
+        _ if signal.scale() == 0.0 => RegionStatus::AllZero,
+        Outcome::Converged => RegionStatus::Ok,
+        Outcome::TimedOut => RegionStatus::NotConverged,
+        Outcome::Failed => RegionStatus::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow_array::cast::AsArray;
+    use arrow_array::types::{Float16Type, Float32Type, Int64Type};
+    use arrow_array::{ArrayRef, Float16Array, Int64Array, ListArray, StringArray, UInt16Array, UInt64Array};
+    use arrow_schema::{DataType, Field, Schema};
+    use half::f16;
+
+    use super::*;
+    use crate::dna::reverse_complement;
+    use crate::motif::filters::{Choice, build};
+    use crate::motif::{Matrix, Pattern};
+    use crate::schema;
+
+    /// GATAAG with a strong core; nothing like its own reverse complement.
+    fn motifs() -> Arc<MotifSet> {
+        let columns: Vec<[f64; 4]> = b"NGATAAGN"
+            .iter()
+            .map(|&letter| std::array::from_fn(|base| if b"ACGT"[base] == letter { 1.0 } else { 0.01 }))
+            .collect();
+        let cwm = Matrix::from_columns(&columns);
+        let pattern = Pattern { tag: "gata".into(), hypothetical: Some(cwm.clone()), cwm };
+        Arc::new(build(&[pattern], &Choice::default()).unwrap())
+    }
+
+    /// A row: strand, sequence, contributions on the observed bases.
+    type Row = (&'static str, Option<String>, Option<Vec<f32>>);
+
+    fn pipe(rows: Vec<Row>) -> Pipe {
+        let count = rows.len();
+        let ends =
+            rows.iter().map(|(_, sequence, _)| 1000 + sequence.as_ref().map_or(30, String::len) as i64);
+        let contributions: Vec<_> = rows.iter().map(|(.., values)| values.clone()).collect();
+        let arrays: Vec<(&str, ArrayRef)> = vec![
+            (schema::REGION, Arc::new(UInt64Array::from_iter_values(0..count as u64))),
+            (schema::CHROM, Arc::new(StringArray::from(vec!["chr1"; count]))),
+            (schema::START, Arc::new(Int64Array::from(vec![1000; count]))),
+            (schema::END, Arc::new(Int64Array::from_iter_values(ends))),
+            (schema::STRAND, Arc::new(StringArray::from_iter_values(rows.iter().map(|row| row.0)))),
+            (schema::NAME, Arc::new(StringArray::from(vec![Some("peak"); count]))),
+            (schema::SEQUENCE, Arc::new(StringArray::from_iter(rows.iter().map(|row| row.1.clone())))),
+            (schema::CONTRIBUTIONS, schema::float_lists(&contributions)),
+            (schema::ALLELE, Arc::new(UInt16Array::from_iter_values((0..count as u16).map(|i| 100 + i)))),
+        ];
+        batch_pipe(arrays)
+    }
+
+    fn batch_pipe(arrays: Vec<(&str, ArrayRef)>) -> Pipe {
+        let fields: Vec<Field> =
+            arrays.iter().map(|(name, array)| Field::new(*name, array.data_type().clone(), true)).collect();
+        let schema = Arc::new(Schema::new(fields));
+        let columns = arrays.into_iter().map(|(_, array)| array).collect();
+        let batch = RecordBatch::try_new(schema.clone(), columns).unwrap();
+        Pipe::new(schema, std::iter::once(Ok(batch)))
+    }
+
+    fn run(pipe: Pipe, options: Options) -> Result<(RecordBatch, Summary)> {
+        let (pipe, summary) = call(pipe, motifs(), options, |_| ())?;
+        let batch = pipe.into_parts().1.next().expect("one batch")?;
+        let summary = summary.lock().unwrap().clone();
+        Ok((batch, summary))
+    }
+
+    /// A sequence with the motif at 10 (trimmed GATAAG), weak noise around it.
+    fn planted() -> (String, Vec<f32>) {
+        let sequence = "CCCTCCTCCCGATAAGCCTCCTCCTTCCCC".to_string();
+        let values =
+            (0..30).map(|i| if (10..16).contains(&i) { 1.0 } else { 0.01 * (i % 3) as f32 }).collect();
+        (sequence, values)
+    }
+
+    fn starts(batch: &RecordBatch) -> Vec<i64> {
+        batch["start"].as_primitive::<Int64Type>().values().to_vec()
+    }
+
+    #[test]
+    fn a_planted_motif_is_found_where_it_is_on_either_strand() {
+        let (sequence, values) = planted();
+        let mut reverse = sequence.clone().into_bytes();
+        reverse_complement(&mut reverse);
+        let reversed: Vec<f32> = values.iter().rev().copied().collect();
+        let rows: Vec<Row> = vec![
+            ("+", Some(sequence.clone()), Some(values.clone())),
+            (".", Some(sequence), Some(values)),
+            ("-", Some(String::from_utf8(reverse).unwrap()), Some(reversed)),
+        ];
+        let (hits, _) = run(pipe(rows), Options::default()).unwrap();
+        assert_eq!(starts(&hits), [1010; 3], "one hit each, at the same place of the genome");
+        assert_eq!(hits["end"].as_primitive::<Int64Type>().values(), &[1016; 3]);
+        assert_eq!(hits["start_untrimmed"].as_primitive::<Int64Type>().values(), &[1009; 3]);
+        assert_eq!(hits["end_untrimmed"].as_primitive::<Int64Type>().values(), &[1017; 3]);
+        assert!(hits["strand"].as_string::<i32>().iter().all(|strand| strand == Some("+")));
+        let coefficients = hits["hit_coefficient"].as_primitive::<Float32Type>();
+        assert!((coefficients.value(0) - coefficients.value(2)).abs() < 1e-4 * coefficients.value(0));
+        assert!((hits["hit_similarity"].as_primitive::<Float32Type>().value(0) - 1.0).abs() < 1e-3);
+        assert_eq!(
+            hits["allele"].as_primitive::<arrow_array::types::UInt16Type>().values(),
+            &[100, 101, 102]
+        );
+    }
+
+    #[test]
+    fn rows_that_cannot_have_hits_are_counted_and_harm_none() {
+        let (sequence, values) = planted();
+        let bad = |value: f32| {
+            let mut values = values.clone();
+            values[3] = value;
+            values
+        };
+        let rows: Vec<Row> = vec![
+            ("+", Some(sequence.clone()), Some(bad(f32::NAN))),
+            ("+", Some(sequence.clone()), Some(bad(f32::NEG_INFINITY))),
+            ("+", Some(sequence.clone()), Some(vec![0.0; 30])),
+            ("+", Some("N".repeat(30)), Some(values.clone())),
+            ("+", Some("ACG".into()), Some(vec![1.0; 3])),
+            ("+", Some(sequence.clone()), None),
+            ("+", None, None),
+            ("+", Some(format!("{sequence}CC")), Some([values.clone(), vec![0.0; 2]].concat())),
+            ("+", Some(String::new()), Some(vec![])),
+            ("+", Some(sequence), Some(values)),
+        ];
+        for compat in [false, true] {
+            let mut options = Options { strict: true, ..Options::default() };
+            options.settings.compat = compat;
+            let (hits, summary) = run(pipe(rows.clone()), options).unwrap();
+            assert_eq!(hits["region"].as_primitive::<arrow_array::types::UInt64Type>().values(), &[7, 9]);
+            assert_eq!(
+                summary.to_string(),
+                "2 hits in 10 regions; 2 missing; 2 nonfinite; 1 all_zero; 1 all_n; 2 too_short"
+            );
+        }
+    }
+
+    #[test]
+    fn strict_names_the_first_region_that_has_not_converged() {
+        let (sequence, values) = planted();
+        let rows: Vec<Row> =
+            vec![("+", Some(sequence.clone()), Some(vec![0.0; 30])), ("+", Some(sequence), Some(values))];
+        let mut options = Options { strict: true, ..Options::default() };
+        options.settings.max_steps = 1;
+        options.settings.tolerance = 1e-9;
+        let error = run(pipe(rows.clone()), options).unwrap_err();
+        assert!(error.to_string().starts_with("region 1 (peak) has not converged"), "{error}");
+        assert_eq!(error.exit_status(), 1);
+        options.strict = false;
+        let (hits, summary) = run(pipe(rows), options).unwrap();
+        assert_eq!(summary.statuses[&RegionStatus::NotConverged], 1);
+        assert!(!hits["converged"].as_boolean().value(0));
+    }
+
+    #[test]
+    fn what_a_mode_lacks_is_named() {
+        let rows = || pipe(vec![("+", Some("ACGT".into()), Some(vec![0.0; 4]))]);
+        let hypothetical = Options { mode: Mode::Ph, ..Options::default() };
+        let error = run(rows(), hypothetical).unwrap_err().to_string();
+        assert!(error.contains("mode ph") && error.contains("`hypothetical`"), "{error}");
+        let (schema, batches) = rows().into_parts();
+        let without = |name: &str| {
+            let keep: Vec<usize> =
+                (0..schema.fields().len()).filter(|&i| schema.field(i).name() != name).collect();
+            Pipe::new(Arc::new(schema.project(&keep).unwrap()), std::iter::empty())
+        };
+        drop(batches);
+        for name in ["sequence", "contributions"] {
+            let error = call(without(name), motifs(), Options::default(), |_| ()).err().unwrap().to_string();
+            assert!(error.contains(&format!("`{name}`")), "{error}");
+        }
+        let short = pipe(vec![("+", Some("ACGTACGTAC".into()), Some(vec![0.0; 9]))]);
+        let error = run(short, Options::default()).unwrap_err().to_string();
+        assert!(error.starts_with("region 0: 9 contributions for a sequence of 10 bases"), "{error}");
+    }
+
+    #[test]
+    fn hypothetical_contributions_serve_projected_modes_in_half_precision_too() {
+        let (sequence, values) = planted();
+        let (expected, _) =
+            run(pipe(vec![("+", Some(sequence.clone()), Some(values.clone()))]), Options::default()).unwrap();
+        let hypothetical: Vec<f16> = (0..4 * 30)
+            .map(|i| (i / 30, i % 30))
+            .map(|(base, at)| if sequence.as_bytes()[at] == b"ACGT"[base] { values[at] } else { -7.0 })
+            .map(f16::from_f32)
+            .collect();
+        let item = Arc::new(Field::new("item", DataType::Float16, false));
+        let lists = ListArray::new(
+            item,
+            arrow_buffer::OffsetBuffer::from_lengths([120]),
+            Arc::new(Float16Array::from(hypothetical)),
+            None,
+        );
+        assert!(lists.values().as_primitive_opt::<Float16Type>().is_some());
+        let arrays: Vec<(&str, ArrayRef)> = vec![
+            (schema::REGION, Arc::new(UInt64Array::from(vec![0]))),
+            (schema::CHROM, Arc::new(StringArray::from(vec![None::<&str>]))),
+            (schema::START, Arc::new(Int64Array::from(vec![0]))),
+            (schema::END, Arc::new(Int64Array::from(vec![30]))),
+            (schema::STRAND, Arc::new(StringArray::from(vec!["."]))),
+            (schema::NAME, Arc::new(StringArray::from(vec![None::<&str>]))),
+            (schema::SEQUENCE, Arc::new(StringArray::from(vec![sequence]))),
+            (schema::HYPOTHETICAL, Arc::new(lists)),
+        ];
+        let (hits, _) = run(batch_pipe(arrays), Options::default()).unwrap();
+        assert_eq!(starts(&hits), [10]);
+        let number = |batch: &RecordBatch| batch["hit_coefficient"].as_primitive::<Float32Type>().value(0);
+        assert!((number(&hits) - number(&expected)).abs() < 1e-2 * number(&expected));
+    }
+}

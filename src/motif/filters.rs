@@ -173,8 +173,17 @@ fn trim(pattern: &Pattern, name: &str, choice: &Choice) -> Result<(usize, usize)
 }
 
 fn round(value: f64, compat: bool) -> f32 {
-    // `from_f64` may round twice, through f32, which NumPy does not.
-    if compat { f16::from_f64_const(value).to_f32() } else { value as f32 }
+    if compat { half_precision(value).to_f32() } else { value as f32 }
+}
+
+/// Rounds to the nearest half-precision number, once, as NumPy does. The way through the nearest 32-bit
+/// float would round twice; the way through the odd one of its two neighbours does not.
+fn half_precision(value: f64) -> f16 {
+    let nearest = value as f32;
+    let exact = f64::from(nearest) == value;
+    let away_from_zero = f64::from(nearest).abs() > value.abs();
+    let toward_zero = nearest.to_bits() - u32::from(away_from_zero);
+    f16::from_f32(f32::from_bits(if exact { nearest.to_bits() } else { toward_zero | 1 }))
 }
 
 fn check_tags(patterns: &[Pattern], choice: &Choice) -> Result<()> {
@@ -221,6 +230,19 @@ mod tests {
             [0.0; 4],
         ]);
         Pattern { tag: tag.into(), cwm, hypothetical: None }
+    }
+
+    #[test]
+    fn half_precision_rounds_once() {
+        // Just above the middle of 1 and 1 + 2^-10: the nearest 32-bit float is the middle itself.
+        let above = 1.0 + 2f64.powi(-11) + 2f64.powi(-40);
+        assert_eq!(half_precision(above).to_f64(), 1.0 + 2f64.powi(-10));
+        assert_eq!(half_precision(-above).to_f64(), -1.0 - 2f64.powi(-10));
+        // Just below the middle of 1 + 2^-10 and 1 + 2^-9, where the even neighbour is above.
+        let below = 1.0 + 3.0 * 2f64.powi(-11) - 2f64.powi(-40);
+        assert_eq!(half_precision(below).to_f64(), 1.0 + 2f64.powi(-10));
+        assert_eq!(half_precision(0.0), f16::ZERO);
+        assert_eq!(half_precision(0.25).to_f64(), 0.25);
     }
 
     #[test]

@@ -1,0 +1,279 @@
+//! A naive dense solver in 64 bits, written from the formulas alone, and what it says about the fast one.
+
+use proptest::prelude::*;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use super::dictionary::Dictionary;
+use super::engine::Engine;
+use super::fit::{Fit, Outcome, Settings, fit};
+use super::signal::{Preparation, Signal};
+use crate::motif::filters::{Choice, Filter, build};
+use crate::motif::{Matrix, Pattern};
+use crate::region::Strand;
+
+/// y = Σ c·a over dense columns a, one per (filter, position).
+struct Dense {
+    signal: Vec<f64>,
+    columns: Vec<Column>,
+    length: f64,
+}
+
+struct Column {
+    filter: usize,
+    position: usize,
+    values: Vec<f64>,
+    lambda: f64,
+}
+
+/// A random region: base indices, contributions [4][L], and filters of random motifs.
+struct Region {
+    sequence: Vec<u8>,
+    contributions: Vec<Vec<f64>>,
+    filters: Vec<Filter>,
+}
+
+impl Region {
+    fn random(seed: u64, lambda: f64) -> Self {
+        let mut random = StdRng::seed_from_u64(seed);
+        let motifs = random.random_range(1..4);
+        let patterns: Vec<Pattern> = (0..motifs).map(|index| pattern(index, &mut random)).collect();
+        let filters = build(&patterns, &Choice { lambda, ..Choice::default() }).unwrap().filters;
+        let length = random.random_range(20..60);
+        let mut sequence: Vec<u8> =
+            (0..length).map(|_| b"ACGTACGTACGTN"[random.random_range(0..13)]).collect();
+        let mut contributions: Vec<Vec<f64>> =
+            (0..4).map(|_| (0..length).map(|_| random.random_range(-0.3..0.3)).collect()).collect();
+        for _ in 0..3 {
+            let filter = &filters[random.random_range(0..filters.len())];
+            let at = random.random_range(0..=length - filter.width);
+            let amplitude = random.random_range(1.0..4.0);
+            for offset in 0..filter.width {
+                let weight = |base: usize| f64::from(filter.cwm[base * filter.width + offset]);
+                (0..4).for_each(|base| contributions[base][at + offset] += amplitude * weight(base));
+                let best = (0..4).max_by(|&a, &b| weight(a).total_cmp(&weight(b))).unwrap();
+                sequence[at + offset] = b"ACGT"[best];
+            }
+        }
+        Self { sequence, contributions, filters }
+    }
+
+    fn observed(&self, base: usize, position: usize) -> bool {
+        self.sequence[position] == b"ACGT"[base]
+    }
+
+    fn signal(&self, hypothetical: bool) -> Signal {
+        let length = self.sequence.len();
+        if hypothetical {
+            let rows: Vec<f32> = self.contributions.iter().flatten().map(|&value| value as f32).collect();
+            return Signal::hypothetical(&rows, Preparation::default());
+        }
+        let at = |position| (0..4).find(|&base| self.observed(base, position));
+        let value = |position| at(position).map_or(9.0, |base| self.contributions[base][position] as f32);
+        let projected: Vec<f32> = (0..length).map(value).collect();
+        Signal::projected(&projected, &self.sequence, Preparation::default())
+    }
+
+    fn dense(&self, hypothetical: bool) -> Dense {
+        let length = self.sequence.len();
+        let seen = |base, position| hypothetical || self.observed(base, position);
+        let cells = || (0..4).flat_map(|base| (0..length).map(move |position| (base, position)));
+        let raw: Vec<f64> = cells()
+            .map(
+                |(base, position)| {
+                    if seen(base, position) { self.contributions[base][position] } else { 0.0 }
+                },
+            )
+            .collect();
+        let scale = (raw.iter().map(|value| value * value).sum::<f64>() / length as f64).sqrt();
+        let signal: Vec<f64> = raw.iter().map(|value| value / scale).collect();
+        let mut columns = Vec::new();
+        for (index, filter) in self.filters.iter().enumerate() {
+            for first in 0..=length - filter.width {
+                let inside =
+                    |position: usize| (filter.start..filter.end).contains(&position.wrapping_sub(first));
+                let energy: f64 = cells()
+                    .zip(&signal)
+                    .filter(|((_, position), _)| inside(*position))
+                    .map(|(_, value)| value * value)
+                    .sum();
+                let values = cells()
+                    .map(|(base, position)| {
+                        if !inside(position) || !seen(base, position) {
+                            return 0.0;
+                        }
+                        f64::from(filter.cwm[base * filter.width + position - first]) / (energy + 1.0).sqrt()
+                    })
+                    .collect();
+                let position = first + filter.start;
+                columns.push(Column { filter: index, position, values, lambda: f64::from(filter.lambda) });
+            }
+        }
+        Dense { signal, columns, length: length as f64 }
+    }
+}
+
+fn pattern(index: usize, random: &mut StdRng) -> Pattern {
+    let width = random.random_range(4..9);
+    let columns: Vec<[f64; 4]> =
+        (0..width).map(|_| std::array::from_fn(|_| random.random_range(-0.2f64..1.0).powi(3))).collect();
+    Pattern { tag: format!("m{index}"), cwm: Matrix::from_columns(&columns), hypothetical: None }
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+impl Dense {
+    fn residual(&self, coefficients: &[f64]) -> Vec<f64> {
+        let mut residual = self.signal.clone();
+        for (column, coefficient) in self.columns.iter().zip(coefficients) {
+            residual.iter_mut().zip(&column.values).for_each(|(r, a)| *r -= coefficient * a);
+        }
+        residual
+    }
+
+    fn gradient(&self, residual: &[f64]) -> Vec<f64> {
+        self.columns.iter().map(|column| dot(&column.values, residual)).collect()
+    }
+
+    /// Runs `steps` steps of accelerated proximal gradient from zero.
+    fn fista(&self, steps: usize, step_size: f64) -> Vec<f64> {
+        let mut last = vec![0.0; self.columns.len()];
+        let mut extrapolated = last.clone();
+        for i in 0..steps {
+            let gradient = self.gradient(&self.residual(&extrapolated));
+            let next: Vec<f64> = (0..last.len())
+                .map(|j| (extrapolated[j] + step_size * (gradient[j] - self.columns[j].lambda)).max(0.0))
+                .collect();
+            let momentum = i as f64 / (i as f64 + 3.0);
+            extrapolated =
+                next.iter().zip(&last).map(|(next, last)| next + momentum * (next - last)).collect();
+            last = next;
+        }
+        last
+    }
+
+    /// The objective at `coefficients` less the best dual value along their residual: an upper bound of how
+    /// far they are from the optimum.
+    fn gap(&self, coefficients: &[f64]) -> f64 {
+        let residual = self.residual(coefficients);
+        let penalty: f64 = self.columns.iter().zip(coefficients).map(|(column, c)| column.lambda * c).sum();
+        let ratio = self.gradient(&residual).into_iter().zip(&self.columns).map(|(g, c)| g / c.lambda);
+        let sigma = 1.0 / ratio.fold(1.0, f64::max);
+        let squares = dot(&residual, &residual);
+        0.5 * squares + penalty - (sigma * dot(&residual, &self.signal) - 0.5 * sigma * sigma * squares)
+    }
+
+    /// The coefficients of a fit, one per column.
+    fn coefficients(&self, engine: &Engine, fit: &Fit) -> Vec<f64> {
+        let mut coefficients = vec![0.0; self.columns.len()];
+        for &(place, value) in &fit.coefficients {
+            let (filter, position) = engine.locate(place);
+            let found = self.columns.iter().position(|c| c.filter == filter && c.position == position);
+            coefficients[found.expect("the place is one of the problem's")] = f64::from(value);
+        }
+        coefficients
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_iterates_are_those_of_the_naive_solver(seed: u64, steps in 1usize..40, hypothetical: bool) {
+        let region = Region::random(seed, 0.5);
+        let dictionary = Dictionary::new(&region.filters, false);
+        let mut engine = Engine::new(&dictionary);
+        engine.load(&region.signal(hypothetical));
+        // A tolerance that is never met: one step more than the maximum is taken.
+        let settings = Settings {
+            tolerance: -1.0, max_steps: steps as u32 - 1, step_size_max: 0.5, ..Settings::default()
+        };
+        let fit = fit(&mut engine, &settings);
+        prop_assert_eq!(fit.outcome, Outcome::TimedOut);
+        prop_assert_eq!(fit.num_steps as usize, steps);
+        let dense = region.dense(hypothetical);
+        let (ours, theirs) = (dense.coefficients(&engine, &fit), dense.fista(steps, 0.5));
+        // Rounding of 32 bits, carried along by a contraction.
+        for (ours, theirs) in ours.iter().zip(&theirs) {
+            prop_assert!((ours - theirs).abs() <= 2e-4 * (1.0 + theirs.abs()), "{} {}", ours, theirs);
+        }
+    }
+
+    #[test]
+    fn a_converged_fit_is_optimal_and_its_gap_is_true(seed: u64, hypothetical: bool) {
+        let region = Region::random(seed, 0.5);
+        let dictionary = Dictionary::new(&region.filters, false);
+        let mut engine = Engine::new(&dictionary);
+        engine.load(&region.signal(hypothetical));
+        let settings = Settings { tolerance: 3e-6, step_size_max: 0.5, ..Settings::default() };
+        let fit = fit(&mut engine, &settings);
+        prop_assert_eq!(fit.outcome, Outcome::Converged);
+        let dense = region.dense(hypothetical);
+        let coefficients = dense.coefficients(&engine, &fit);
+        let residual = dense.residual(&coefficients);
+        // A gap of ε allows a violation of √(2ε) at columns of norm at most 1.
+        let allowed = (2.0 * 4e-6 * dense.length).sqrt();
+        for (gradient, (column, c)) in
+            dense.gradient(&residual).iter().zip(dense.columns.iter().zip(&coefficients))
+        {
+            prop_assert!(*gradient <= column.lambda + allowed);
+            prop_assert!(c * (column.lambda - gradient).max(0.0) <= 4e-6 * dense.length + 1e-6);
+        }
+        // No point is better by more than the reported gap.
+        let objective = |c: &[f64]| {
+            let residual = dense.residual(c);
+            let penalty: f64 = dense.columns.iter().zip(c).map(|(column, c)| column.lambda * c).sum();
+            0.5 * dot(&residual, &residual) + penalty
+        };
+        let best = objective(&dense.fista(1500, 0.5));
+        let excess = (objective(&coefficients) - best) / dense.length;
+        prop_assert!(excess <= fit.dual_gap + 1e-6, "excess {} gap {}", excess, fit.dual_gap);
+        prop_assert!(dense.gap(&coefficients) / dense.length >= excess - 1e-9);
+    }
+
+    // Without a penalty columns that are alike can share a coefficient in many ways, so that the last digits
+    // of the gap may take long; the sum of squares does not.
+    #[test]
+    fn without_a_penalty_the_fit_is_one_of_least_squares(seed: u64) {
+        let region = Region::random(seed, 0.0);
+        let dictionary = Dictionary::new(&region.filters, false);
+        let mut engine = Engine::new(&dictionary);
+        engine.load(&region.signal(false));
+        let settings =
+            Settings { tolerance: 1e-4, step_size_max: 0.5, max_steps: 1500, ..Settings::default() };
+        let fit = fit(&mut engine, &settings);
+        prop_assert!(fit.outcome != Outcome::Failed && fit.dual_gap.is_finite());
+        let dense = region.dense(false);
+        let coefficients = dense.coefficients(&engine, &fit);
+        let squares = |c: &[f64]| dense.residual(c).iter().map(|r| r * r).sum::<f64>();
+        let best = squares(&dense.fista(1500, 0.5));
+        prop_assert!(squares(&coefficients) <= best + 0.01 * dense.length);
+        prop_assert!(squares(&coefficients) < squares(&vec![0.0; dense.columns.len()]));
+    }
+}
+
+#[test]
+fn a_step_that_is_too_long_diverges_and_is_cut() {
+    let region = Region::random(5, 0.1);
+    let dictionary = Dictionary::new(&region.filters, false);
+    let mut engine = Engine::new(&dictionary);
+    engine.load(&region.signal(true));
+    let settings = Settings { step_size_max: 50.0, ..Settings::default() };
+    let long = fit(&mut engine, &settings);
+    assert_eq!(long.outcome, Outcome::Converged);
+    assert!(long.step_size < 50.0);
+    let hopeless = Settings { step_size_max: 50.0, step_size_min: 49.0, ..Settings::default() };
+    let failed = fit(&mut engine, &hopeless);
+    assert_eq!(failed.outcome, Outcome::Failed);
+    assert!(failed.coefficients.is_empty());
+}
+
+#[test]
+fn reverse_filters_are_forward_filters_of_the_reverse_complement() {
+    let region = Region::random(11, 0.5);
+    let pair = &region.filters[..2];
+    assert_eq!((pair[0].strand, pair[1].strand), (Strand::Forward, Strand::Reverse));
+    assert!(pair[0].cwm.iter().eq(pair[1].cwm.iter().rev()));
+}
