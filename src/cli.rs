@@ -1,5 +1,6 @@
 //! What all commands share: their common flags, how they open and write streams, and how they end.
 
+mod models;
 mod progress;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use crate::pipe::{Pipe, ipc};
 use crate::provenance::{self, Step};
 use crate::schema;
 
+pub use models::{AttribArgs, ModelArgs};
 pub use progress::Progress;
 
 /// When to draw a progress bar.

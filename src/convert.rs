@@ -1,1 +1,16 @@
 //! Sinks: streams into files of other formats.
+//!
+//! Every writer takes a whole pipe and fails with the pipe's first error, so a stream that was cut never
+//! becomes a file that looks complete.
+
+pub mod bed;
+pub mod bigwig;
+mod cell;
+pub mod columnar;
+pub mod fasta;
+pub mod header;
+pub mod json;
+pub mod npz;
+pub mod select;
+pub mod table;
+pub mod track;

@@ -5,3 +5,4 @@ pub mod regions;
 pub mod sequences;
 pub mod tiles;
 pub mod variants;
+pub mod windows;

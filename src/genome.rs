@@ -1,19 +1,77 @@
 //! What a genome is: contigs, lengths, bases.
 
-use std::path::Path;
+pub mod bed;
+mod bgzf;
+pub mod faidx;
+mod fasta;
+mod positioned;
+mod twobit;
 
-use crate::error::Result;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::dna;
+use crate::error::{Error, InFile, Result};
 use crate::provenance;
 
+use fasta::Fasta;
+use twobit::TwoBit;
+
 /// An open reference genome.
+///
+/// A clone reads the same file with a cache of its own, so threads can fetch at the same time.
+#[derive(Clone)]
 pub struct Genome {
-    record: provenance::Genome,
+    record: Arc<provenance::Genome>,
+    ordinals: Arc<HashMap<String, usize>>,
+    warnings: Arc<[String]>,
+    bases: Bases,
+}
+
+#[derive(Clone)]
+enum Bases {
+    Fasta(Fasta),
+    TwoBit(TwoBit),
 }
 
 impl Genome {
-    /// Opens a FASTA file (plain or BGZF, indexed here when it has no index) or a 2bit file.
-    pub fn open(_path: &Path) -> Result<Self> {
-        unimplemented!()
+    /// Opens a FASTA file (plain or BGZF, indexed here when it has no index) or a 2bit file, known by its
+    /// bytes.
+    ///
+    /// A missing index is written beside the file; where that is not possible it stays in memory.
+    ///
+    /// # Errors
+    ///
+    /// When the file is something else (gzip without blocks, a pipe), is damaged, or its lines differ in
+    /// length.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = open_file(path)?;
+        let mut warnings = Vec::new();
+        let (contigs, bases) = match kind(&file, path)? {
+            Kind::TwoBit => {
+                let (two_bit, contigs) = TwoBit::open(file).in_file(path)?;
+                (contigs, Bases::TwoBit(two_bit))
+            }
+            kind => {
+                let fasta = Fasta::open(path, file, kind == Kind::Bgzf, &mut warnings)?;
+                (fasta.lengths(), Bases::Fasta(fasta))
+            }
+        };
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let mut ordinals = HashMap::with_capacity(contigs.len());
+        for (ordinal, (contig, _)) in contigs.iter().enumerate() {
+            // As samtools has it, the first contig of a name is the one that can be asked for.
+            ordinals.entry(contig.clone()).or_insert(ordinal);
+        }
+        Ok(Self {
+            record: Arc::new(provenance::Genome::new(name, contigs)),
+            ordinals: Arc::new(ordinals),
+            warnings: warnings.into(),
+            bases,
+        })
     }
 
     /// Returns what the stream's metadata says about this genome.
@@ -21,9 +79,14 @@ impl Genome {
         &self.record
     }
 
+    /// Returns what the user should know about the file and its index, a line each.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
     /// Returns the length of a contig in bases; `None` when the genome has no such contig.
-    pub fn contig_length(&self, _name: &str) -> Option<u64> {
-        unimplemented!()
+    pub fn contig_length(&self, name: &str) -> Option<u64> {
+        self.ordinals.get(name).map(|&ordinal| self.record.contigs[ordinal].1)
     }
 
     /// Replaces `bases` by those of `[start, end)` of a contig as upper-case `ACGTN`, with `N` where the
@@ -32,7 +95,189 @@ impl Genome {
     /// # Errors
     ///
     /// When the contig is unknown or the file cannot be read.
-    pub fn fetch(&mut self, _chrom: &str, _start: i64, _end: i64, _bases: &mut Vec<u8>) -> Result<()> {
-        unimplemented!()
+    pub fn fetch(&mut self, chrom: &str, start: i64, end: i64, bases: &mut Vec<u8>) -> Result<()> {
+        bases.clear();
+        let Some(&ordinal) = self.ordinals.get(chrom) else { return Err(self.unknown_contig(chrom)) };
+        let length = self.record.contigs[ordinal].1 as i64;
+        let (first, last) = (start.clamp(0, length), end.clamp(0, length));
+        let width = usize::try_from(end - start).unwrap_or(0);
+        if first >= last {
+            bases.resize(width, b'N');
+            return Ok(());
+        }
+        bases.reserve(width);
+        bases.resize((first - start) as usize, b'N');
+        let filled = bases.len();
+        match &mut self.bases {
+            Bases::Fasta(fasta) => fasta.append(ordinal, first as u64, last as u64, bases)?,
+            Bases::TwoBit(two_bit) => two_bit.append(chrom, first as usize, last as usize, bases)?,
+        }
+        dna::normalize(&mut bases[filled..]);
+        bases.resize(width, b'N');
+        Ok(())
+    }
+
+    /// Returns the error for a contig that the genome does not have, with a hint where `chr` is the whole
+    /// difference.
+    pub fn unknown_contig(&self, chrom: &str) -> Error {
+        let genome = &self.record.name;
+        let other = match chrom.strip_prefix("chr") {
+            Some("M") => "MT".to_string(),
+            Some(bare) => bare.to_string(),
+            None if chrom == "MT" => "chrM".to_string(),
+            None => format!("chr{chrom}"),
+        };
+        let hint = if self.ordinals.contains_key(&other) {
+            format!("it has `{other}`: name the contigs alike, or give a --contig-map FILE")
+        } else {
+            let some: Vec<_> = self.record.contigs.iter().take(3).map(|(name, _)| name.as_str()).collect();
+            format!("it has {}, …: is it the right genome?", some.join(", "))
+        };
+        Error::data(format!("contig `{chrom}` is not in {genome}; {hint}"))
+    }
+}
+
+/// What a genome file is, by its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Plain,
+    Bgzf,
+    TwoBit,
+}
+
+fn open_file(path: &Path) -> Result<Arc<File>> {
+    let file = File::open(path).in_file(path)?;
+    if !file.metadata().in_file(path)?.is_file() {
+        return Err(Error::usage("a genome is read at random, so it must be a file, not a pipe"))
+            .in_file(path);
+    }
+    Ok(Arc::new(file))
+}
+
+fn kind(mut file: &File, path: &Path) -> Result<Kind> {
+    let mut head = Vec::new();
+    file.by_ref().take(1 << 12).read_to_end(&mut head).in_file(path)?;
+    let refuse = |what: &str| Err(Error::data(what)).in_file(path);
+    match head.as_slice() {
+        [0x1F, 0x8B, ..] if bgzf::is_bgzf(&head) => Ok(Kind::Bgzf),
+        [0x1F, 0x8B, ..] => refuse(
+            "gzip that is not BGZF cannot be read at random: `gunzip` it, then compress it with `bgzip`",
+        ),
+        [0x28, 0xB5, 0x2F, 0xFD, ..] => {
+            refuse("zstd cannot be read at random: decompress it, or compress it with `bgzip`")
+        }
+        [0x43, 0x27, 0x41, 0x1A, ..] | [0x1A, 0x41, 0x27, 0x43, ..] => Ok(Kind::TwoBit),
+        [] => refuse("the file is empty: a genome is FASTA (plain or BGZF) or 2bit"),
+        _ => match head.iter().find(|byte| !byte.is_ascii_whitespace()) {
+            Some(b'>') => Ok(Kind::Plain),
+            Some(b'@') => refuse("this looks like FASTQ: a genome is FASTA (plain or BGZF) or 2bit"),
+            _ => refuse("neither FASTA (plain or BGZF) nor 2bit"),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::path::PathBuf;
+
+    use noodles::bgzf;
+    use rand::{Rng, SeedableRng, rngs::StdRng};
+
+    use super::*;
+
+    /// Two contigs and an empty one, soft-masked, with IUPAC letters; wrapped at `wrap` bases.
+    fn random_fasta(seed: u64, wrap: usize, line_end: &str) -> (String, Vec<(String, Vec<u8>)>) {
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut text = String::new();
+        let mut contigs = Vec::new();
+        for (name, length) in [("chr1", 200_003), ("empty", 0), ("chr2", 70_000)] {
+            let bases: Vec<u8> = (0..length).map(|_| b"ACGTacgtNnRy"[random.random_range(0..12)]).collect();
+            text += &format!(">{name} described{line_end}");
+            for line in bases.chunks(wrap) {
+                text += std::str::from_utf8(line).unwrap();
+                text += line_end;
+            }
+            contigs.push((name.to_string(), bases));
+        }
+        (text, contigs)
+    }
+
+    /// The naive reader: one base at a time.
+    fn expected(bases: &[u8], start: i64, end: i64) -> Vec<u8> {
+        (start..end)
+            .map(|position| match usize::try_from(position).ok().and_then(|at| bases.get(at)) {
+                Some(base) if b"ACGT".contains(&base.to_ascii_uppercase()) => base.to_ascii_uppercase(),
+                _ => b'N',
+            })
+            .collect()
+    }
+
+    fn write(path: &Path, text: &str, compress: bool) {
+        if !compress {
+            return std::fs::write(path, text).unwrap();
+        }
+        let mut writer = bgzf::io::Writer::new(File::create(path).unwrap());
+        writer.write_all(text.as_bytes()).unwrap();
+        writer.finish().unwrap();
+    }
+
+    fn shared(name: &str) -> Option<PathBuf> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared").join(name);
+        if !path.exists() {
+            eprintln!("skipped: ../shared is not there");
+            return None;
+        }
+        Some(path)
+    }
+
+    #[test]
+    fn every_window_is_what_a_naive_reader_finds() {
+        let directory = tempfile::tempdir().unwrap();
+        for (seed, wrap, line_end, compress) in
+            [(1, 60, "\n", false), (2, 61, "\r\n", false), (3, 1 << 20, "\n", true), (4, 50, "\n", true)]
+        {
+            let (text, contigs) = random_fasta(seed, wrap, line_end);
+            let path = directory.path().join(format!("{seed}.fa"));
+            write(&path, &text, compress);
+            let mut genome = Genome::open(&path).unwrap();
+            assert_eq!(genome.warnings(), [""; 0]);
+            let mut clone = genome.clone();
+            let mut random = StdRng::seed_from_u64(seed);
+            let mut bases = Vec::new();
+            for _ in 0..300 {
+                let (name, contig) = &contigs[random.random_range(0..3)];
+                let start = random.random_range(-500..contig.len() as i64 + 500);
+                let end = start + [1, 60, 1000, 150_000][random.random_range(0..4)];
+                let reader = if random.random() { &mut genome } else { &mut clone };
+                reader.fetch(name, start, end, &mut bases).unwrap();
+                assert_eq!(bases, expected(contig, start, end), "{name}:{start}-{end} of {seed}");
+            }
+            assert_eq!(genome.contig_length("chr2"), Some(70_000));
+            assert_eq!(genome.contig_length("chr3"), None);
+        }
+    }
+
+    #[test]
+    fn two_bit_and_fasta_of_a_genome_agree() {
+        let Some(folder) = shared("data/genome/sacCer3") else { return };
+        let mut fasta = Genome::open(&folder.join("sacCer3.fa.gz")).unwrap();
+        let mut two_bit = Genome::open(&folder.join("sacCer3.2bit")).unwrap();
+        let sorted = |genome: &Genome| {
+            let mut contigs = genome.record().contigs.clone();
+            contigs.sort();
+            contigs
+        };
+        assert_eq!(sorted(&fasta), sorted(&two_bit));
+        let mut random = StdRng::seed_from_u64(7);
+        let (mut a, mut b) = (Vec::new(), Vec::new());
+        for _ in 0..500 {
+            let (name, length) = &sorted(&fasta)[random.random_range(0..17)];
+            let start = random.random_range(-300..*length as i64 + 300);
+            let end = start + random.random_range(0..3000);
+            fasta.fetch(name, start, end, &mut a).unwrap();
+            two_bit.fetch(name, start, end, &mut b).unwrap();
+            assert_eq!(a, b, "{name}:{start}-{end}");
+        }
     }
 }

@@ -9,7 +9,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use crate::error::{Error, InFile, Result};
 use crate::output::widen_pipe;
-use crate::pipe::{Pipe, ipc};
+use crate::pipe::{self, Pipe, ipc};
 use crate::provenance;
 
 /// Bytes read at once.
@@ -27,14 +27,18 @@ pub fn open_raw(path: &Path) -> Result<Box<dyn BufRead + Send>> {
 
 /// Opens text at `path`, decompressing gzip, BGZF and zstd.
 pub fn open_text(path: &Path) -> Result<Box<dyn BufRead + Send>> {
-    let mut reader = open_raw(path)?;
-    let head = reader.fill_buf().in_file(path)?;
+    decompress(open_raw(path)?).in_file(path)
+}
+
+/// Decompresses gzip, BGZF and zstd, known by their bytes; anything else passes as it is.
+pub fn decompress(mut reader: Box<dyn BufRead + Send>) -> Result<Box<dyn BufRead + Send>> {
+    let head = reader.fill_buf()?;
     if head.starts_with(&[0x1F, 0x8B]) {
         let decoder = flate2::bufread::MultiGzDecoder::new(reader);
         return Ok(Box::new(BufReader::with_capacity(BUFFER, decoder)));
     }
     if head.starts_with(&[0x28, 0xB5, 0x2F, 0xFD]) {
-        let decoder = zstd::Decoder::with_buffer(reader).in_file(path)?;
+        let decoder = zstd::Decoder::with_buffer(reader)?;
         return Ok(Box::new(BufReader::with_capacity(BUFFER, decoder)));
     }
     Ok(reader)
@@ -74,7 +78,7 @@ fn open_parquet(path: &Path) -> Result<Pipe> {
     let schema = reader.schema().clone();
     let batches = reader.with_batch_size(1024).build().map_err(parquet)?;
     let target = schema.clone();
-    Ok(Pipe::new(schema, batches.map(move |batch| Ok(batch?.with_schema(target.clone())?))))
+    Ok(Pipe::new(schema, batches.map(move |batch| pipe::with_schema(&batch?, &target))))
 }
 
 /// Reads a whole small text file, decompressed.

@@ -3,9 +3,21 @@
 //! A model owns its encoding: how `N` is coded differs between families, and a wrong one scores well
 //! enough to deceive. Shapes: B rows, L bases, channels last, base order A C G T.
 
-use candle_core::Tensor;
+use std::path::Path;
 
-use crate::error::Result;
+use candle_core::{Device, Tensor};
+
+use crate::error::{Error, InFile, Result};
+use crate::kernel::pointwise;
+
+pub mod config;
+pub mod encoding;
+pub mod weights;
+
+pub mod sequential_cnn;
+
+use config::Config;
+use weights::Weights;
 
 /// What a model says about a batch of sequences. All tensors are f32 on the model's device.
 pub struct Prediction {
@@ -45,3 +57,70 @@ pub struct Loaded {
     /// The architecture, as `config.json` names it.
     pub architecture: String,
 }
+
+/// Builds a network from its config and weights.
+type Builder = fn(&Config, &Weights, &Device) -> Result<Box<dyn Model>>;
+
+/// The families, by the name that `architectures` in `config.json` gives them.
+const FAMILIES: &[(&str, Builder)] = &[("SequentialCnn", sequential_cnn::load)];
+
+/// Returns the names of the architectures that can be loaded.
+pub fn architectures() -> Vec<&'static str> {
+    FAMILIES.iter().map(|(name, _)| *name).collect()
+}
+
+/// Loads the model directory `path` (`config.json`, `model.safetensors`) onto `device`.
+///
+/// # Errors
+///
+/// When a file is missing, the architecture is unknown, or a tensor is missing or has another shape: the
+/// message names it.
+pub fn load(path: &Path, device: &Device) -> Result<Loaded> {
+    if path.is_file() {
+        let message = "a weights file is not a model directory: `nyx-model convert` makes one from it, as in \
+                       `nyx-model convert FILE -o DIR`";
+        return Err(Error::data(message)).in_file(path);
+    }
+    let config = Config::read(path)?;
+    let weights = Weights::read(&path.join("model.safetensors"))?;
+    let model = build(&config, &weights, device).in_file(path)?;
+    Ok(Loaded { model, digest: weights.digest().into(), architecture: config.architecture().into() })
+}
+
+/// Builds the network that `config` names.
+fn build(config: &Config, weights: &Weights, device: &Device) -> Result<Box<dyn Model>> {
+    let wanted = config.architecture();
+    match FAMILIES.iter().find(|(name, _)| *name == wanted) {
+        Some((_, builder)) => builder(config, weights, device),
+        None => Err(Error::data(format!(
+            "config.json names the architecture `{wanted}`; known are {}",
+            architectures().join(", ")
+        ))),
+    }
+}
+
+/// What follows the logits of a classifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Head {
+    /// Nothing.
+    Linear,
+    /// A sigmoid for each class.
+    Sigmoid,
+    /// A softmax over the classes.
+    Softmax,
+}
+
+impl Head {
+    /// Turns logits `[B, classes]` into a prediction.
+    fn predict(self, logits: Tensor) -> Result<Prediction> {
+        let probs = match self {
+            Self::Linear => None,
+            Self::Sigmoid => Some(pointwise::sigmoid(&logits)?),
+            Self::Softmax => Some(pointwise::softmax(&logits)?),
+        };
+        Ok(Prediction { logits, probs, base_scores: None, profile: None })
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing;

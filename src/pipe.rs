@@ -5,12 +5,13 @@
 //! size × depth and order never has to be restored.
 
 pub mod ipc;
+pub mod merge;
 
 use std::any::Any;
 use std::collections::VecDeque;
 use std::thread::JoinHandle;
 
-use arrow_array::RecordBatch;
+use arrow_array::{RecordBatch, RecordBatchOptions};
 use arrow_schema::SchemaRef;
 use arrow_select::concat::concat_batches;
 use crossbeam_channel::{Receiver, bounded};
@@ -57,7 +58,7 @@ impl Pipe {
     /// Gives the same batches another schema that differs in metadata only.
     pub fn with_schema(self, schema: SchemaRef) -> Self {
         let target = schema.clone();
-        self.map(schema, move |batch| Ok(batch.with_schema(target.clone())?))
+        self.map(schema, move |batch| with_schema(&batch, &target))
     }
 
     /// Cuts and joins batches so that each has `rows` rows, the last one perhaps fewer.
@@ -85,6 +86,12 @@ impl Pipe {
         });
         Self::new(schema, Ahead { receiver, worker: Some(worker) })
     }
+}
+
+/// Gives a batch another schema that differs in metadata only, which may be less than before.
+pub fn with_schema(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    Ok(RecordBatch::try_new_with_options(schema.clone(), batch.columns().to_vec(), &options)?)
 }
 
 struct Ahead {

@@ -1,1 +1,238 @@
 //! What turns bases into tokens.
+//!
+//! All tokenizers are case-sensitive, as the ones they agree with: a lower-case base is unknown. Streams
+//! hold upper-case bases only. Nothing is ever padded.
+
+mod bpe;
+mod kmer;
+mod nucleotide;
+
+use std::fs;
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, InFile, Result};
+use crate::input;
+use crate::provenance;
+
+pub use bpe::Bpe;
+pub use kmer::Kmer;
+pub use nucleotide::Nucleotide;
+
+/// The letters of k-mer vocabularies in the order in which they count.
+const LETTERS: [u8; 4] = *b"ATCG";
+
+/// The tokens of one sequence.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tokens {
+    /// Token ids, specials included.
+    pub ids: Vec<u32>,
+    /// First base of each token, −1 for specials.
+    pub starts: Vec<i32>,
+    /// One past the last base of each token, −1 for specials.
+    pub ends: Vec<i32>,
+    /// Whether bases were cut off to keep a maximal length.
+    pub truncated: bool,
+}
+
+impl Tokens {
+    fn push(&mut self, id: u32, start: usize, end: usize) {
+        self.ids.push(id);
+        self.starts.push(start as i32);
+        self.ends.push(end as i32);
+    }
+
+    fn push_special(&mut self, id: u32) {
+        self.ids.push(id);
+        self.starts.push(-1);
+        self.ends.push(-1);
+    }
+
+    /// Cuts tokens on the right, before the specials at the end, until `max_length` are left.
+    fn truncate(&mut self, max_length: usize) {
+        if self.ids.len() <= max_length {
+            return;
+        }
+        let specials = self.starts.iter().rev().take_while(|&&start| start < 0).count();
+        let last = self.ids.len() - specials;
+        let first = max_length.saturating_sub(specials).min(last);
+        self.truncated = self.starts[first..last].iter().any(|&start| start >= 0);
+        for part in [&mut self.starts, &mut self.ends] {
+            part.drain(first..last);
+        }
+        self.ids.drain(first..last);
+    }
+}
+
+/// A tokenizer, built in or read from a file.
+pub enum Tokenizer {
+    /// Overlapping k-mers (DNABERT).
+    Kmer(Kmer),
+    /// 6-mers side by side, single bases in between (Nucleotide Transformer).
+    Nucleotide(Nucleotide),
+    /// Byte-pair encoding (DNABERT-2).
+    Bpe(Box<Bpe>),
+    /// One token for each base: A, C, G, T are 0 to 3, anything else is 4; no specials.
+    OneHot,
+}
+
+impl Tokenizer {
+    /// Opens a tokenizer by its name (`kmer:3` to `kmer:6`, `nt`, `nt-v1`, `onehot`), or from a file
+    /// (`tokenizer.json`, `vocab.txt`) or a model directory that has one.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such file, or it is no tokenizer that this program knows.
+    pub fn open(text: &str) -> Result<Self> {
+        match text {
+            "onehot" => return Ok(Self::OneHot),
+            "nt" | "nt-v2" => return Ok(Self::Nucleotide(Nucleotide::V2)),
+            "nt-v1" => return Ok(Self::Nucleotide(Nucleotide::V1)),
+            _ => {}
+        }
+        if let Some(width) = text.strip_prefix("kmer:") {
+            let kmer = width.parse().ok().and_then(Kmer::new);
+            return kmer.map(Self::Kmer).ok_or_else(|| {
+                Error::usage(format!("--tokenizer {text}: the widths are kmer:3, kmer:4, kmer:5 and kmer:6"))
+            });
+        }
+        let path = Path::new(text);
+        if !path.exists() {
+            return Err(Error::usage(format!(
+                "--tokenizer {text}: neither a file nor one of kmer:3 to kmer:6, nt, nt-v1, onehot"
+            )));
+        }
+        if path.is_dir() { Self::in_directory(path) } else { Self::from_file(path) }
+    }
+
+    /// Reads the tokenizer of a model directory.
+    fn in_directory(path: &Path) -> Result<Self> {
+        for name in ["tokenizer.json", "vocab.txt"] {
+            let file = path.join(name);
+            if file.is_file() {
+                return Self::from_file(&file);
+            }
+        }
+        Err(Error::data("no tokenizer.json and no vocab.txt in this directory")).in_file(path)
+    }
+
+    /// Reads `tokenizer.json` or `vocab.txt`, known by what is in it.
+    fn from_file(path: &Path) -> Result<Self> {
+        let head = fs::read(path).in_file(path)?;
+        if head.trim_ascii_start().starts_with(b"{") {
+            return Ok(Self::Bpe(Box::new(Bpe::new(&head).in_file(path)?)));
+        }
+        let text = input::read_text(path)?;
+        let tokens: Vec<&str> = text.lines().map(str::trim_end).collect();
+        Self::from_vocabulary(&tokens).in_file(path)
+    }
+
+    /// Returns the built-in tokenizer that has this vocabulary.
+    fn from_vocabulary(tokens: &[&str]) -> Result<Self> {
+        let kmers = (3..=6).filter_map(Kmer::new).map(Self::Kmer);
+        let known = kmers.chain([Nucleotide::V2, Nucleotide::V1].map(Self::Nucleotide));
+        known.into_iter().find(|tokenizer| tokenizer.vocabulary() == tokens).ok_or_else(|| {
+            let count = tokens.len();
+            Error::data(format!(
+                "{count} tokens that are no vocabulary this program knows: DNABERT's for k = 3 to 6 (69, 261, 1029, 4101 tokens) or the Nucleotide Transformer's (4105, 4107)"
+            ))
+        })
+    }
+
+    /// Leaves out the last k-mer of every sequence, as DNABERT's own data scripts do.
+    ///
+    /// # Errors
+    ///
+    /// When the tokens are no overlapping k-mers.
+    pub fn drop_last(self) -> Result<Self> {
+        match self {
+            Self::Kmer(kmer) => Ok(Self::Kmer(kmer.drop_last())),
+            _ => Err(Error::usage("--drop-last is for k-mer tokenizers")),
+        }
+    }
+
+    /// Encodes one sequence. With `max_length` no more than so many tokens come back, specials included.
+    ///
+    /// # Errors
+    ///
+    /// When a tokenizer from a file fails.
+    pub fn encode(&self, sequence: &str, max_length: Option<usize>) -> Result<Tokens> {
+        let mut tokens = match self {
+            Self::Kmer(kmer) => return Ok(kmer.encode(sequence.as_bytes(), max_length)),
+            Self::Nucleotide(nucleotide) => nucleotide.encode(sequence.as_bytes()),
+            Self::Bpe(bpe) => bpe.encode(sequence)?,
+            Self::OneHot => one_hot(sequence.as_bytes()),
+        };
+        if let Some(max_length) = max_length {
+            tokens.truncate(max_length);
+        }
+        Ok(tokens)
+    }
+
+    /// Returns how many special tokens every sequence has at least.
+    pub fn specials(&self) -> Result<usize> {
+        Ok(self.encode("", None)?.ids.len())
+    }
+
+    /// Returns a name for people.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Kmer(kmer) => kmer.name(),
+            Self::Nucleotide(nucleotide) => nucleotide.name().into(),
+            Self::Bpe(_) => "bpe".into(),
+            Self::OneHot => "onehot".into(),
+        }
+    }
+
+    /// Returns the SHA-256, in hexadecimal, of the vocabulary (a token and a newline for each id), or of the
+    /// file where the tokenizer came from `tokenizer.json`.
+    pub fn digest(&self) -> String {
+        if let Self::Bpe(bpe) = self {
+            return bpe.digest().into();
+        }
+        let mut hasher = Sha256::new();
+        for token in self.vocabulary() {
+            hasher.update(token);
+            hasher.update("\n");
+        }
+        provenance::hexadecimal(&hasher.finalize())
+    }
+
+    /// Returns the tokens in the order of their ids; none for a tokenizer from a file.
+    fn vocabulary(&self) -> Vec<String> {
+        match self {
+            Self::Kmer(kmer) => kmer.vocabulary(),
+            Self::Nucleotide(nucleotide) => nucleotide.vocabulary(),
+            Self::Bpe(_) => Vec::new(),
+            Self::OneHot => ["A", "C", "G", "T", "N"].map(String::from).into(),
+        }
+    }
+}
+
+/// Returns the number of a k-mer in counting order with the digits of [`LETTERS`], the first base most
+/// significant; `None` when one of its letters is no upper-case base.
+fn number(kmer: &[u8]) -> Option<u32> {
+    kmer.iter().try_fold(0, |number, base| {
+        let digit = LETTERS.iter().position(|letter| letter == base)?;
+        Some(4 * number + digit as u32)
+    })
+}
+
+/// Returns all k-mers in counting order.
+fn kmers(width: usize) -> impl Iterator<Item = String> {
+    (0..1usize << (2 * width)).map(move |number| {
+        (0..width).rev().map(|place| char::from(LETTERS[number >> (2 * place) & 3])).collect()
+    })
+}
+
+fn one_hot(sequence: &[u8]) -> Tokens {
+    let mut tokens = Tokens::default();
+    for (index, &base) in sequence.iter().enumerate() {
+        tokens.push(crate::dna::base_index(base).map_or(4, |base| base as u32), index, index + 1);
+    }
+    tokens
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,356 @@
-//! Rows of `nyx-extract sequences`.
+//! Rows of `nyx-extract sequences`: sequences that do not come from a genome.
+
+use std::io::BufRead;
+
+use arrow_array::RecordBatch;
+
+use super::windows::BATCH_BASES;
+use crate::dna;
+use crate::error::{Error, Result};
+use crate::pipe::Pipe;
+use crate::region::Strand;
+use crate::schema::{Row, RowBuilder, RowKind, Status};
+
+/// How a file of sequences is read.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Column of a table that holds the sequences.
+    pub sequence_column: String,
+    /// Column of a table that holds the labels; a table may do without it.
+    pub label_column: String,
+    /// Take coordinates from FASTA headers as bedtools writes them (`chr1:99-200`, 0-based and half-open).
+    pub coordinates: bool,
+    /// Rows of a batch.
+    pub batch_rows: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            sequence_column: "sequence".into(),
+            label_column: "label".into(),
+            coordinates: false,
+            batch_rows: super::windows::BATCH_ROWS,
+        }
+    }
+}
+
+/// Makes a row of each sequence of a file: FASTA, or CSV or TSV with a header, known by its first bytes. `place` is the
+/// file's name in errors.
+///
+/// # Errors
+///
+/// When the file is neither, or its header lacks the column; from the batches, when a record has no sequence, a line
+/// has more or fewer columns than the header, or a label is no number.
+pub fn sequences(mut text: Box<dyn BufRead + Send>, place: &str, options: Options) -> Result<Pipe> {
+    let first = skip_blank(&mut text).map_err(|error| error.at(place))?;
+    let records: Box<dyn Iterator<Item = Result<Record>> + Send> = match first {
+        None => return Err(Error::data("there is nothing in it")).map_err(|error: Error| error.at(place)),
+        Some(b'>') => Box::new(Fasta::new(text, options.coordinates)),
+        Some(_) => {
+            let table = Table::new(text, &options).map_err(|error| error.at(place))?;
+            let kind = if table.label.is_some() { RowKind::Labelled } else { RowKind::Regions };
+            return Ok(pipe(kind, table, place, options.batch_rows));
+        }
+    };
+    Ok(pipe(RowKind::Regions, records, place, options.batch_rows))
+}
+
+/// Passes over blank space and a byte-order mark; returns the first byte after it.
+fn skip_blank(text: &mut dyn BufRead) -> Result<Option<u8>> {
+    loop {
+        let head = text.fill_buf()?;
+        let Some(&first) = head.first() else { return Ok(None) };
+        let mark = head.starts_with("\u{FEFF}".as_bytes());
+        if !mark && !first.is_ascii_whitespace() {
+            return Ok(Some(first));
+        }
+        text.consume(if mark { 3 } else { 1 });
+    }
+}
+
+/// A sequence and what is known of it.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Record {
+    name: Option<String>,
+    chrom: Option<String>,
+    start: i64,
+    strand: Strand,
+    /// Upper-case `ACGTN`, not empty.
+    bases: Vec<u8>,
+    labels: Option<Vec<f32>>,
+}
+
+fn pipe(
+    kind: RowKind,
+    records: impl Iterator<Item = Result<Record>> + Send + 'static,
+    place: &str,
+    batch_rows: usize,
+) -> Pipe {
+    let schema = kind.schema(None);
+    let builder = RowBuilder::new(kind, schema.clone());
+    let place = place.to_string();
+    Pipe::new(schema, Batches { kind, records, builder, region: 0, place, batch_rows, done: false })
+}
+
+struct Batches<I> {
+    kind: RowKind,
+    records: I,
+    builder: RowBuilder,
+    region: u64,
+    place: String,
+    batch_rows: usize,
+    done: bool,
+}
+
+impl<I: Iterator<Item = Result<Record>>> Batches<I> {
+    fn push(&mut self, record: &Record) -> Result<()> {
+        let text = std::str::from_utf8(&record.bases).map_err(|_| Error::data("bases are not ASCII"))?;
+        let all_n = record.bases.iter().all(|&base| base == b'N');
+        let row = Row {
+            region: self.region,
+            chrom: record.chrom.as_deref(),
+            start: record.start,
+            end: record.start + text.len() as i64,
+            strand: record.strand,
+            name: record.name.as_deref(),
+            sequence: Some(text),
+            status: if all_n { Status::AllN } else { Status::Ok },
+        };
+        match self.kind {
+            RowKind::Labelled => self.builder.push_labelled(&row, record.labels.as_deref()),
+            _ => self.builder.push(&row),
+        }
+        self.region += 1;
+        Ok(())
+    }
+
+    fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
+        let mut bases = 0;
+        while !self.done && self.builder.len() < self.batch_rows.max(1) && bases < BATCH_BASES {
+            match self.records.next().transpose()? {
+                None => self.done = true,
+                Some(record) => {
+                    bases += record.bases.len();
+                    self.push(&record)?;
+                }
+            }
+        }
+        if self.builder.is_empty() { Ok(None) } else { self.builder.finish().map(Some) }
+    }
+}
+
+impl<I: Iterator<Item = Result<Record>>> Iterator for Batches<I> {
+    type Item = Result<RecordBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let item = self.next_batch().map_err(|error| error.at(self.place.as_str()));
+        self.done |= item.is_err();
+        item.transpose()
+    }
+}
+
+/// Records of FASTA text.
+struct Fasta<R> {
+    text: R,
+    coordinates: bool,
+    /// The line that was read last: a header, once the first record was begun.
+    line: Vec<u8>,
+    number: u64,
+    begun: bool,
+}
+
+impl<R: BufRead> Fasta<R> {
+    fn new(text: R, coordinates: bool) -> Self {
+        Self { text, coordinates, line: Vec::new(), number: 0, begun: false }
+    }
+
+    /// Reads a line; returns whether there was one.
+    fn read_line(&mut self) -> Result<bool> {
+        self.line.clear();
+        self.number += 1;
+        Ok(self.text.read_until(b'\n', &mut self.line)? > 0)
+    }
+
+    fn read(&mut self) -> Result<Option<Record>> {
+        if !self.begun {
+            self.begun = true;
+            self.read_line()?;
+        }
+        if self.line.is_empty() {
+            return Ok(None);
+        }
+        let header = String::from_utf8_lossy(&self.line[1..]).trim().to_string();
+        let word = header.split_ascii_whitespace().next().unwrap_or_default().to_string();
+        let place = format!("line {} (`{word}`)", self.number);
+        let mut bases = Vec::new();
+        while self.read_line()? && !self.line.starts_with(b">") {
+            bases.extend_from_slice(self.line.trim_ascii());
+        }
+        record(word, bases, self.coordinates).map(Some).map_err(|error| error.at(place))
+    }
+}
+
+impl<R: BufRead> Iterator for Fasta<R> {
+    type Item = Result<Record>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.read().transpose()
+    }
+}
+
+fn record(word: String, bases: Vec<u8>, coordinates: bool) -> Result<Record> {
+    let bases = checked(bases)?;
+    let mut record = Record { bases, ..Record::default() };
+    if !coordinates {
+        record.name = Some(word).filter(|word| !word.is_empty());
+        return Ok(record);
+    }
+    let Some(found) = parse_coordinates(&word) else {
+        return Err(Error::data(format!("`{word}` has no coordinates as in chr1:99-200, for --coordinates")));
+    };
+    let length = record.bases.len();
+    if found.end - found.start != length as i64 {
+        return Err(Error::data(format!("`{word}` says {} bases, {length} follow", found.end - found.start)));
+    }
+    let name = found.name.unwrap_or(&word);
+    (record.name, record.chrom) = (Some(name.into()), Some(found.chrom.into()));
+    (record.start, record.strand) = (found.start, found.strand);
+    Ok(record)
+}
+
+struct Coordinates<'a> {
+    name: Option<&'a str>,
+    chrom: &'a str,
+    start: i64,
+    end: i64,
+    strand: Strand,
+}
+
+/// Parses `chr1:99-200`, `chr1:99-200(-)` and `name::chr1:99-200(-)`, as `bedtools getfasta` writes headers.
+fn parse_coordinates(word: &str) -> Option<Coordinates<'_>> {
+    let (name, rest) = match word.rsplit_once("::") {
+        Some((name, rest)) => (Some(name).filter(|name| !name.is_empty()), rest),
+        None => (None, word),
+    };
+    let (rest, strand) = match rest.strip_suffix(')').and_then(|rest| rest.rsplit_once('(')) {
+        Some((rest, strand)) => (rest, strand.parse().ok()?),
+        None => (rest, Strand::Unknown),
+    };
+    let (chrom, range) = rest.rsplit_once(':')?;
+    let (start, end) = range.split_once('-')?;
+    let (start, end) = (start.parse().ok()?, end.parse().ok()?);
+    (!chrom.is_empty() && 0 <= start && start <= end).then_some(Coordinates {
+        name,
+        chrom,
+        start,
+        end,
+        strand,
+    })
+}
+
+/// Returns upper-case `ACGTN`; refuses what is no sequence at all.
+fn checked(mut bases: Vec<u8>) -> Result<Vec<u8>> {
+    if bases.is_empty() {
+        return Err(Error::data("the sequence is empty: remove the record"));
+    }
+    if let Some(byte) = bases.iter().find(|byte| !byte.is_ascii_alphabetic() && !b"-*.".contains(byte)) {
+        return Err(Error::data(format!("`{}` in the sequence is no base", byte.escape_ascii())));
+    }
+    dna::normalize(&mut bases);
+    Ok(bases)
+}
+
+/// Records of a table with a header.
+struct Table<R> {
+    rows: csv::StringRecordsIntoIter<R>,
+    sequence: usize,
+    label: Option<usize>,
+    name: Option<usize>,
+}
+
+impl<R: BufRead> Table<R> {
+    fn new(mut text: R, options: &Options) -> Result<Self> {
+        let head = text.fill_buf()?;
+        let first_line = head.split(|&byte| byte == b'\n').next().unwrap_or_default();
+        let delimiter = if first_line.contains(&b'\t') { b'\t' } else { b',' };
+        let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(text);
+        let header = reader.headers().map_err(table_error)?.clone();
+        let column = |name: &str| header.iter().position(|column| column.trim() == name);
+        let Some(sequence) = column(&options.sequence_column) else {
+            let columns: String = header.iter().collect::<Vec<_>>().join(", ").chars().take(80).collect();
+            return Err(Error::data(format!(
+                "neither FASTA nor a table with a column `{}` in its header (--sequence-column); found: {columns}",
+                options.sequence_column
+            )));
+        };
+        let (label, name) = (column(&options.label_column), column("name"));
+        Ok(Self { rows: reader.into_records(), sequence, label, name })
+    }
+
+    fn record(&self, row: &csv::StringRecord) -> Result<Record> {
+        let field = |column: Option<usize>| column.and_then(|column| row.get(column)).map(str::trim);
+        let text = field(Some(self.sequence)).unwrap_or_default();
+        let bases = if text.contains(' ') { join_kmers(text)? } else { text.as_bytes().to_vec() };
+        let labels = field(self.label).filter(|text| !text.is_empty()).map(parse_labels).transpose()?;
+        let name = field(self.name).filter(|name| !name.is_empty()).map(String::from);
+        Ok(Record { name, bases: checked(bases)?, labels, ..Record::default() })
+    }
+}
+
+impl<R: BufRead> Iterator for Table<R> {
+    type Item = Result<Record>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let row = match self.rows.next()? {
+            Ok(row) => row,
+            Err(error) => return Some(Err(table_error(error))),
+        };
+        let line = row.position().map_or(0, csv::Position::line);
+        Some(self.record(&row).map_err(|error| error.at(format!("line {line}"))))
+    }
+}
+
+fn table_error(error: csv::Error) -> Error {
+    let line = error.position().map_or(0, csv::Position::line);
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => error.into(),
+        csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
+            Error::data(format!("line {line} has {len} columns where the header has {expected_len}"))
+        }
+        csv::ErrorKind::Utf8 { .. } => Error::data(format!("line {line} is not text (UTF-8)")),
+        other => Error::data(format!("line {line}: {other:?}")),
+    }
+}
+
+/// Rebuilds a sequence from overlapping k-mers: the first base of each, then the rest of the last.
+fn join_kmers(text: &str) -> Result<Vec<u8>> {
+    let upper = text.to_ascii_uppercase();
+    let mut kmers = upper.split_ascii_whitespace().map(str::as_bytes);
+    let mut bases = kmers.next().unwrap_or_default().to_vec();
+    let k = bases.len();
+    for (index, kmer) in (2..).zip(kmers) {
+        if kmer.len() != k || bases[bases.len() - (k - 1)..] != kmer[..k - 1] {
+            return Err(Error::data(format!(
+                "k-mer {index} `{}` does not follow the one before by one base: these are no overlapping {k}-mers",
+                kmer.escape_ascii()
+            )));
+        }
+        bases.push(kmer[k - 1]);
+    }
+    Ok(bases)
+}
+
+/// Reads one number, or several by comma or semicolon. Nothing else is guessed to be several labels.
+fn parse_labels(text: &str) -> Result<Vec<f32>> {
+    let number = |word: &str| {
+        let word = word.trim();
+        // `0110` is a string of labels rather than the number 110.
+        let digits = word.len() > 1 && word.starts_with('0') && !word.starts_with("0.");
+        word.parse::<f32>().ok().filter(|number| number.is_finite() && !digits)
+    };
+    let labels = text.split([',', ';']).map(number).collect::<Option<Vec<_>>>();
+    labels.ok_or_else(|| {
+        Error::data(format!("label `{text}` is neither a number nor a list of them (by , or ;)"))
+    })
+}

@@ -33,6 +33,8 @@ pub enum Status {
     OffContig,
     /// The allele does not fit into the window, or the sequence not into the model.
     TooLong,
+    /// The sequence is shorter than the model's window.
+    TooShort,
     /// The sequence has N and was asked not to.
     HasN,
     /// The sequence is nothing but N.
@@ -54,6 +56,7 @@ impl Status {
             Self::UnknownContig => "unknown_contig",
             Self::OffContig => "off_contig",
             Self::TooLong => "too_long",
+            Self::TooShort => "too_short",
             Self::HasN => "has_n",
             Self::AllN => "all_n",
             Self::Nonfinite => "nonfinite",

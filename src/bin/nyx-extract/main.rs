@@ -11,6 +11,7 @@ mod regions;
 mod sequences;
 mod tiles;
 mod variants;
+mod windows;
 
 /// Turn a genome and intervals, tiles or variants into rows, one sequence each.
 ///

@@ -1,12 +1,47 @@
 //! `nyx-extract sequences`.
 
+use std::path::{Path, PathBuf};
+
 use nyx::Result;
 use nyx::cli::Common;
+use nyx::extract::sequences::{self, Options};
+use nyx::extract::windows::BATCH_ROWS;
+use nyx::input;
 
-/// (to be written)
+/// Sequences that need no genome: a row of each record of a file.
+///
+/// FASTA, or CSV or TSV with a header that has a column `sequence` and perhaps `label` (a number, or several by `,` or
+/// `;`) and `name`; gzip or not. Sequences written as overlapping k-mers (DNABERT) are joined. Letters other than ACGT
+/// become N. An empty sequence, a ragged row or a label that is no number is an error that names the line.
+///
+/// Example: nyx-extract sequences test.csv.gz | nyx-score --model model/ | nyx-eval
 #[derive(clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// FASTA, CSV or TSV; `-` is standard input
+    #[arg(value_name = "FILE", default_value = "-")]
+    input: PathBuf,
+    /// Column with the sequences
+    #[arg(long, value_name = "NAME", default_value = "sequence")]
+    sequence_column: String,
+    /// Column with the labels
+    #[arg(long, value_name = "NAME", default_value = "label")]
+    label_column: String,
+    /// Take coordinates from FASTA headers as bedtools writes them: chr1:99-200, 0-based and half-open
+    #[arg(long)]
+    coordinates: bool,
+}
 
-pub fn run(_args: Args, _common: &Common) -> Result<()> {
-    unimplemented!()
+pub fn run(args: Args, common: &Common) -> Result<()> {
+    let place = match args.input.as_path() {
+        path if path == Path::new("-") => "standard input".to_string(),
+        path => path.display().to_string(),
+    };
+    let options = Options {
+        sequence_column: args.sequence_column,
+        label_column: args.label_column,
+        coordinates: args.coordinates,
+        batch_rows: common.batch_rows(BATCH_ROWS),
+    };
+    let pipe = sequences::sequences(input::open_text(&args.input)?, &place, options)?;
+    common.write(pipe, common.step())
 }

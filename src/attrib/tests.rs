@@ -1,0 +1,148 @@
+use arrow_array::Array;
+
+use super::*;
+use crate::dna::BASES;
+use crate::score::tests::{bases, collect, ensemble, rows};
+
+const LENGTH: usize = 24;
+
+/// Returns the logit of class 1 of one sequence.
+fn logit(models: &Ensemble, sequence: &[u8]) -> f64 {
+    f64::from(models.predict(&[sequence]).unwrap()[0].logits[1])
+}
+
+fn attributed(models: &Ensemble, sequence: &[u8], method: Method) -> Attribution {
+    attribute(models, &[sequence], method, 1).unwrap().remove(0)
+}
+
+/// Mutagenesis by a loop, every mutant scored alone.
+fn naive(models: &Ensemble, sequence: &[u8], center: Center) -> Attribution {
+    let length = sequence.len();
+    let (mut hypothetical, mut contributions) = (vec![0.0; 4 * length], vec![0.0; length]);
+    for index in (0..length).filter(|&index| sequence[index] != b'N') {
+        let mutated = BASES.map(|base| {
+            let mut mutant = sequence.to_vec();
+            mutant[index] = base;
+            logit(models, &mutant)
+        });
+        let observed = BASES.iter().position(|&base| base == sequence[index]).unwrap();
+        let mean = mutated.iter().sum::<f64>() / 4.0;
+        let from = if center == Center::Mean { mean } else { mutated[observed] };
+        for base in 0..4 {
+            hypothetical[base * length + index] = (mutated[base] - from) as f32;
+        }
+        let factor = if center == Center::Mean { 1.0 } else { 4.0 / 3.0 };
+        contributions[index] = (factor * (mutated[observed] - mean)) as f32;
+    }
+    Attribution { hypothetical, contributions, delta: None }
+}
+
+fn assert_close(a: &[f32], b: &[f32], tolerance: f32) {
+    assert_eq!(a.len(), b.len());
+    for (index, (a, b)) in a.iter().zip(b).enumerate() {
+        assert!((a - b).abs() <= tolerance, "{index}: {a} and {b}");
+    }
+}
+
+#[test]
+fn mutagenesis_equals_a_loop_over_mutants() {
+    for (models, seed) in [(ensemble(&[1], None, false), 1), (ensemble(&[1, 2], None, true), 2)] {
+        let mut sequence = bases(seed, LENGTH);
+        sequence[3] = b'N';
+        for center in [Center::Mean, Center::Reference] {
+            let fast = attributed(&models, &sequence, Method::Ism(center));
+            let slow = naive(&models, &sequence, center);
+            assert_close(&fast.hypothetical, &slow.hypothetical, 1e-6);
+            assert_close(&fast.contributions, &slow.contributions, 1e-6);
+            assert_eq!(fast.contributions[3], 0.0);
+        }
+    }
+}
+
+#[test]
+fn the_gradient_predicts_a_small_step() {
+    // The network is piecewise linear: far from a kink a step along one input is exact but for rounding.
+    let models = ensemble(&[7], None, false);
+    let sequence = bases(3, LENGTH);
+    let gradient = attributed(&models, &sequence, Method::GradientInput);
+    let member = crate::score::tests::tiny(7, None);
+    let model = member.loaded.model.as_ref();
+    let input = model.encode(&[&sequence]).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let at = |index: usize, step: f32| {
+        let mut moved = input.clone();
+        moved[index] += step;
+        let moved = candle_core::Tensor::from_vec(moved, (1, LENGTH, 4), &candle_core::Device::Cpu).unwrap();
+        model.forward(&moved).unwrap().logits.to_vec2::<f32>().unwrap()[0][1]
+    };
+    let step = 1e-2;
+    for index in (0..LENGTH).filter(|&index| sequence[index] != b'N') {
+        for base in 0..4 {
+            let slope = (at(4 * index + base, step) - at(4 * index + base, -step)) / (2.0 * step);
+            let analytic = gradient.hypothetical[base * LENGTH + index];
+            assert!((slope - analytic).abs() < 2e-3, "{index} {base}: {slope} and {analytic}");
+        }
+    }
+}
+
+#[test]
+fn input_times_gradient_is_complete_where_the_network_is_homogeneous() {
+    // Convolution, ReLU and sum have no bias, so f(x) = x · gradient and f(0) = 0.
+    let sequence: Vec<u8> =
+        bases(4, LENGTH).iter().map(|&base| if base == b'N' { b'A' } else { base }).collect();
+    let models = ensemble(&[8], None, false);
+    let answer = attributed(&models, &sequence, Method::GradientInput);
+    assert!(answer.delta.unwrap() < 1e-4);
+    let sum: f32 = answer.contributions.iter().sum();
+    assert!((f64::from(sum) - logit(&models, &sequence)).abs() < 1e-4);
+    let saliency = attributed(&models, &sequence, Method::Saliency);
+    let absolute: Vec<f32> = answer.hypothetical.iter().map(|value| value.abs()).collect();
+    assert_eq!((saliency.hypothetical, saliency.delta), (absolute, None));
+}
+
+#[test]
+fn the_gradient_of_both_strands_turns_with_the_sequence() {
+    let sequence = bases(9, LENGTH);
+    let mut turned = sequence.clone();
+    crate::dna::reverse_complement(&mut turned);
+    let models = ensemble(&[1, 2], None, true);
+    let forward = attributed(&models, &sequence, Method::GradientInput);
+    let mut backward = attributed(&models, &turned, Method::GradientInput);
+    backward.hypothetical.reverse();
+    assert_eq!(forward.hypothetical, backward.hypothetical);
+}
+
+#[test]
+fn contributions_do_not_depend_on_the_batch() {
+    let sequences: Vec<_> = (0..12).map(|seed| bases(seed, 30 + (seed as usize % 3))).collect();
+    let sequences: Vec<_> = sequences.iter().map(|sequence| Some(sequence.as_slice())).collect();
+    let models = Arc::new(ensemble(&[1, 2], None, true));
+    for method in [Method::Ism(Center::Mean), Method::Saliency, Method::GradientInput] {
+        let options = Options { method, class: 1, columns: Columns::Both, strict: true };
+        let run = |size| collect(attrib(rows(&sequences).rebatch(size), models.clone(), options).unwrap());
+        let whole = run(12);
+        assert_eq!(run(1), whole, "{method}");
+        assert_eq!(run(5), whole, "{method}");
+    }
+}
+
+#[test]
+fn the_columns_are_those_asked_for_and_say_what_they_are() {
+    let models = Arc::new(ensemble(&[1], Some(8), false));
+    let options = Options { method: Method::Saliency, class: 1, columns: Columns::Projected, strict: false };
+    let input = || rows(&[Some(b"ACGTACGT"), Some(b"ACG"), None]);
+    let batch = collect(attrib(input(), models.clone(), options).unwrap());
+    assert!(batch.column_by_name(schema::HYPOTHETICAL).is_none());
+    let statuses = schema::strings(&batch, schema::STATUS).unwrap();
+    assert_eq!(statuses.iter().flatten().collect::<Vec<_>>(), ["ok", "too_short", "not_bases"]);
+    assert!(batch[schema::CONTRIBUTIONS].is_valid(0) && batch[schema::CONTRIBUTIONS].is_null(1));
+    let schema = batch.schema();
+    let metadata = schema.field_with_name(schema::CONTRIBUTIONS).unwrap().metadata();
+    assert_eq!((metadata[schema::METHOD_KEY].as_str(), metadata[TARGET_KEY].as_str()), ("saliency", "open"));
+    let options = Options { columns: Columns::Hypothetical, method: Method::Ism(Center::Mean), ..options };
+    let batch = collect(attrib(input(), models, options).unwrap());
+    assert!(batch.column_by_name(schema::CONTRIBUTIONS).is_none());
+    assert_eq!(
+        schema::float_items(schema::lists(&batch, schema::HYPOTHETICAL).unwrap(), 0).unwrap().len(),
+        32
+    );
+}

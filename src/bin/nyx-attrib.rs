@@ -1,0 +1,55 @@
+//! nyx-attrib: rows → per-base contributions.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use nyx::attrib::{self, Method};
+use nyx::cli::{self, AttribArgs, Common, ModelArgs};
+use nyx::{Result, score};
+
+/// Add per-base contributions to one logit of a model to every row.
+///
+/// ism: every base replaced by the three others, minus the mean over the four bases (or minus the sequence
+/// as it is, `--ism-center reference`). saliency: the absolute gradient. gradxinput: the gradient, whose
+/// value at the observed base is the contribution; `delta` is its completeness error. `N` contributes 0.
+///
+/// Example: nyx-extract regions --fasta hg38.fa --peaks p.narrowPeak | nyx-attrib --model ctcf/ --method ism | nyx-hits --motifs m.meme
+#[derive(Parser)]
+#[command(name = "nyx-attrib", arg_required_else_help = true)]
+struct Args {
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    models: ModelArgs,
+    /// How: ism, saliency or gradxinput
+    #[arg(long, value_name = "METHOD")]
+    method: Method,
+    #[command(flatten)]
+    attrib: AttribArgs,
+    /// Columns that later stages do not need, by comma
+    #[arg(long, value_name = "COLUMN", value_delimiter = ',')]
+    drop: Vec<String>,
+    /// The rows: an Arrow stream, an Arrow file or a Parquet file; `-` is standard input
+    #[arg(default_value = "-")]
+    input: PathBuf,
+}
+
+impl AsRef<Common> for Args {
+    fn as_ref(&self) -> &Common {
+        &self.common
+    }
+}
+
+fn run(args: Args) -> Result<()> {
+    let models = args.models.load()?;
+    let options = args.attrib.options(args.method, &models, args.models.strict)?;
+    let rows = args.common.open(&args.input)?.rebatch(args.common.batch_rows(64));
+    let pipe = attrib::attrib(rows, models.clone(), options)?;
+    let pipe = score::drop_columns(pipe, &args.drop)?;
+    args.common.write(pipe, args.models.step(&args.common, &models))
+}
+
+fn main() -> ExitCode {
+    cli::main(run)
+}

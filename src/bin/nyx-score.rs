@@ -1,0 +1,58 @@
+//! nyx-score: rows → predictions.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use nyx::attrib::{self, Method};
+use nyx::cli::{self, AttribArgs, Common, ModelArgs};
+use nyx::{Result, score};
+
+/// Add the predictions of a model to every row: logits, probabilities, scores per base, profiles.
+///
+/// A row that the model cannot read (no sequence, longer or shorter than its window) stays, with nulls and
+/// its status. Several models make an ensemble.
+///
+/// Example: nyx-extract regions --fasta hg38.fa --peaks p.narrowPeak | nyx-score --model ctcf/ | nyx-view
+#[derive(Parser)]
+#[command(name = "nyx-score", arg_required_else_help = true)]
+struct Args {
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    models: ModelArgs,
+    /// Add contributions in the same pass: ism, saliency or gradxinput (see nyx-attrib)
+    #[arg(long = "attrib", value_name = "METHOD")]
+    method: Option<Method>,
+    #[command(flatten)]
+    attrib: AttribArgs,
+    /// Columns that later stages do not need, by comma
+    #[arg(long, value_name = "COLUMN", value_delimiter = ',')]
+    drop: Vec<String>,
+    /// The rows: an Arrow stream, an Arrow file or a Parquet file; `-` is standard input
+    #[arg(default_value = "-")]
+    input: PathBuf,
+}
+
+impl AsRef<Common> for Args {
+    fn as_ref(&self) -> &Common {
+        &self.common
+    }
+}
+
+fn run(args: Args) -> Result<()> {
+    let models = args.models.load()?;
+    let strict = args.models.strict;
+    let rows = args.common.open(&args.input)?.rebatch(args.common.batch_rows(256));
+    let mut pipe = score::score(rows, models.clone(), strict)?;
+    if let Some(method) = args.method {
+        let options = args.attrib.options(method, &models, strict)?;
+        pipe = attrib::attrib(pipe, models.clone(), options)?;
+    }
+    let pipe = score::drop_columns(pipe, &args.drop)?;
+    args.common.write(pipe, args.models.step(&args.common, &models))
+}
+
+fn main() -> ExitCode {
+    cli::main(run)
+}

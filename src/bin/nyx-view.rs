@@ -1,0 +1,206 @@
+//! nyx-view: stream → text or files.
+
+use std::io::IsTerminal;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, ValueEnum};
+use nyx::cli::{self, Common};
+use nyx::convert::table::Head;
+use nyx::convert::track::{self, Choice};
+use nyx::convert::{bed, bigwig, columnar, fasta, header, json, npz, select, table};
+use nyx::output::Output;
+use nyx::pipe::Pipe;
+use nyx::provenance::{self, Genome};
+use nyx::{Error, Result, input};
+
+/// Turn a stream into text or into a file of another format.
+///
+/// Example: nyx-extract regions … | nyx-score --model ctcf/ | nyx-view -O bigwig --class 1 -o ctcf.bw
+///
+/// A file appears under its name only when it is whole; a stream that was cut (exit 3) leaves none.
+#[derive(Parser)]
+#[command(name = "nyx-view")]
+struct Args {
+    #[command(flatten)]
+    common: Common,
+    /// The stream, an Arrow file or a Parquet file; `-` is standard input
+    #[arg(default_value = "-")]
+    input: PathBuf,
+    /// The format [default: by the name of the output file, otherwise tsv]
+    #[arg(short = 'O', long, value_enum, value_name = "FORMAT")]
+    format: Option<Format>,
+    /// Print the schema, the genome and the provenance and no rows
+    #[arg(short = 'H', long)]
+    header: bool,
+    /// Print no line of column names
+    #[arg(long)]
+    no_header: bool,
+    /// Keep these columns, in this order
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    columns: Vec<String>,
+    /// Leave these columns out
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    drop: Vec<String>,
+    /// The values of bedgraph and bigwig: contributions, base_scores, probs, logits or delta
+    /// [default: the first of these that is there]
+    #[arg(long, value_name = "COLUMN")]
+    value: Option<String>,
+    /// The class of probs or logits, from 0 [default: the only one]
+    #[arg(long, value_name = "CLASS")]
+    class: Option<usize>,
+    /// Lengths of the contigs (name, tab, length) for bedgraph and bigwig when the stream has none
+    #[arg(long, value_name = "FILE")]
+    chrom_sizes: Option<PathBuf>,
+    /// Memory for sorting the rows of bedgraph and bigwig, in MiB; more rows have to come sorted
+    #[arg(long, value_name = "MIB", default_value_t = 1024)]
+    sort_memory: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Tsv,
+    Csv,
+    /// One object a line
+    Json,
+    Bed,
+    Bedgraph,
+    Bigwig,
+    Fasta,
+    /// Fi-NeMo's regions file
+    Npz,
+    Parquet,
+    Arrow,
+}
+
+impl AsRef<Common> for Args {
+    fn as_ref(&self) -> &Common {
+        &self.common
+    }
+}
+
+fn main() -> ExitCode {
+    cli::main(run)
+}
+
+fn run(args: Args) -> Result<()> {
+    if args.header {
+        let pipe = input::open_pipe(&args.input)?;
+        let mut output = Output::create(&args.common.output)?;
+        output.write_all(header::describe(pipe.schema())?.as_bytes())?;
+        return output.commit();
+    }
+    let format = args.format();
+    args.check_output(format)?;
+    let pipe = select::select(args.common.open(&args.input)?, &args.columns, &args.drop)?;
+    let metadata = provenance::append(&pipe.schema().metadata, args.common.step())?;
+    let schema = pipe.schema().as_ref().clone().with_metadata(metadata);
+    let (pipe, tally) = args.common.count(pipe.with_schema(schema.into()));
+    args.write(pipe, format)?;
+    if args.common.output != Path::new("-") {
+        args.common.say(&tally.lock().expect("the counting thread did not panic").to_string());
+    }
+    Ok(())
+}
+
+impl Args {
+    /// Returns the format that was asked for, by flag or by the name of the output.
+    fn format(&self) -> Format {
+        let suffix = self.common.output.extension().map(|suffix| suffix.to_string_lossy().to_lowercase());
+        self.format.unwrap_or(match suffix.as_deref() {
+            Some("csv") => Format::Csv,
+            Some("json" | "jsonl" | "ndjson") => Format::Json,
+            Some("bed") => Format::Bed,
+            Some("bedgraph" | "bdg" | "bg") => Format::Bedgraph,
+            Some("bw" | "bigwig") => Format::Bigwig,
+            Some("fa" | "fasta" | "fna") => Format::Fasta,
+            Some("npz") => Format::Npz,
+            Some("parquet" | "pq") => Format::Parquet,
+            Some("arrow" | "feather") => Format::Arrow,
+            _ => Format::Tsv,
+        })
+    }
+
+    /// Refuses what cannot be written to where it should go, before anything is read.
+    fn check_output(&self, format: Format) -> Result<()> {
+        let path = &self.common.output;
+        let stdout = path == Path::new("-");
+        let seeks = matches!(format, Format::Bigwig | Format::Npz);
+        if seeks && (stdout || path.metadata().is_ok_and(|metadata| !metadata.is_file())) {
+            return Err(Error::usage("this format is written back and forth, not into a pipe: give -o FILE"));
+        }
+        let binary = matches!(format, Format::Parquet | Format::Arrow);
+        if binary && stdout && std::io::stdout().is_terminal() {
+            return Err(Error::usage("a binary file does not belong on a terminal: give -o FILE"));
+        }
+        Ok(())
+    }
+
+    fn write(&self, pipe: Pipe, format: Format) -> Result<()> {
+        let head = Head { provenance: !self.common.no_pg, names: !self.no_header };
+        match format {
+            Format::Bigwig => return self.write_bigwig(pipe),
+            Format::Npz => return npz::write(pipe, &self.common.output),
+            _ => {}
+        }
+        let mut output = Output::create(&self.common.output)?;
+        match format {
+            Format::Tsv => table::write_tsv(pipe, head, &mut output)?,
+            Format::Csv => table::write_csv(pipe, head, &mut output)?,
+            Format::Json => json::write(pipe, &mut output)?,
+            Format::Bed => bed::write(pipe, head.provenance, &mut output)?,
+            Format::Bedgraph => self.write_bedgraph(pipe, &mut output)?,
+            Format::Fasta => self.write_fasta(pipe, &mut output)?,
+            Format::Parquet => columnar::write_parquet(pipe, &mut output)?,
+            Format::Arrow => columnar::write_arrow(pipe, &mut output)?,
+            Format::Bigwig | Format::Npz => unreachable!("written above"),
+        }
+        output.commit()
+    }
+
+    fn write_fasta(&self, pipe: Pipe, output: &mut Output) -> Result<()> {
+        let left_out = fasta::write(pipe, output)?;
+        if left_out > 0 {
+            self.common.say(&format!("{left_out} rows have no sequence and were left out"));
+        }
+        Ok(())
+    }
+
+    fn write_bedgraph(&self, pipe: Pipe, output: &mut Output) -> Result<()> {
+        let schema = pipe.schema().clone();
+        let choice = Choice::new(&schema, self.value.as_deref(), self.class)?;
+        let genome = self.genome(&schema)?;
+        let intervals = track::intervals(pipe, choice, genome.as_ref(), self.sort_memory << 20)?;
+        track::write_bedgraph(intervals, (!self.common.no_pg).then_some(&*schema), output)
+    }
+
+    fn write_bigwig(&self, pipe: Pipe) -> Result<()> {
+        let choice = Choice::new(pipe.schema(), self.value.as_deref(), self.class)?;
+        let genome = self.genome(pipe.schema())?.ok_or_else(|| {
+            Error::data("the stream does not say how long the contigs are: extract with --fasta or give --chrom-sizes")
+        })?;
+        let intervals = track::intervals(pipe, choice, Some(&genome), self.sort_memory << 20)?;
+        bigwig::write(intervals, &genome, &self.common.output)
+    }
+
+    /// Returns the contigs of `--chrom-sizes`, or else those of the stream.
+    fn genome(&self, schema: &arrow_schema::Schema) -> Result<Option<Genome>> {
+        let Some(path) = &self.chrom_sizes else { return Genome::of(schema) };
+        let text = input::read_text(path)?;
+        let contig = |(number, line): (usize, &str)| {
+            let mut words = line.split_whitespace();
+            let length = words.nth(1).and_then(|word| word.parse().ok());
+            let name = line.split_whitespace().next().unwrap_or_default().to_string();
+            length.map(|length| (name, length)).ok_or_else(|| {
+                Error::data("expected a contig name and its length").at(format!(
+                    "{}:{}",
+                    path.display(),
+                    number + 1
+                ))
+            })
+        };
+        let contigs = text.lines().enumerate().filter(|(_, line)| !line.is_empty()).map(contig);
+        Ok(Some(Genome::new(path.display().to_string(), contigs.collect::<Result<_>>()?)))
+    }
+}

@@ -1,0 +1,132 @@
+//! bigWig. The one place with a runtime: the writer of bigtools asks for it.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use bigtools::bed::bedparser::BedValueError;
+use bigtools::beddata::BedParserStreamingIterator;
+use bigtools::{BBIProcessError, BigWigWrite, InputSortType, Value};
+
+use super::track::Interval;
+use crate::error::{Error, InFile, Result};
+use crate::output::temporary_beside;
+use crate::provenance::Genome;
+
+/// Writes intervals, in order of position within each contig, to the bigWig file at `path`, which appears
+/// when it is whole.
+///
+/// # Errors
+///
+/// The first error of `intervals`; no interval at all, which the format has no room for; a contig of more
+/// than 4 gigabases.
+pub fn write(
+    intervals: impl Iterator<Item = Result<Interval>> + Send,
+    genome: &Genome,
+    path: &Path,
+) -> Result<()> {
+    let mut intervals = intervals.peekable();
+    match intervals.peek() {
+        None => return Err(Error::data("no row has a value: a bigWig file cannot be empty")),
+        Some(Err(_)) => return Err(intervals.next().expect("peeked").expect_err("peeked")),
+        Some(Ok(_)) => {}
+    }
+    let temporary = temporary_beside(path)?;
+    let writer = temporary.as_file().try_clone().in_file(path)?;
+    write_values(intervals, sizes(genome)?, writer).in_file(path)?;
+    temporary.as_file().sync_all().in_file(path)?;
+    temporary.persist(path).map_err(|error| error.error).in_file(path)?;
+    Ok(())
+}
+
+fn sizes(genome: &Genome) -> Result<HashMap<String, u32>> {
+    let size = |(name, length): &(String, u64)| match u32::try_from(*length) {
+        Ok(length) => Ok((name.clone(), length)),
+        Err(_) => Err(Error::data(format!("contig {name} of {length} bases is too long for bigWig"))),
+    };
+    genome.contigs.iter().map(size).collect()
+}
+
+fn write_values(
+    intervals: impl Iterator<Item = Result<Interval>>,
+    sizes: HashMap<String, u32>,
+    file: File,
+) -> Result<()> {
+    // Our error steps aside while another crate carries word of it.
+    let failure = Arc::new(Mutex::new(None));
+    let noted = failure.clone();
+    let values = intervals.map(move |interval| match interval {
+        Ok(Interval { chrom, start, end, value }) => {
+            // The contig's length fits, so do positions within it.
+            Ok((chrom.to_string(), Value { start: start as u32, end: end as u32, value }))
+        }
+        Err(error) => {
+            *noted.lock().expect("no other thread writes") = Some(error);
+            Err(BedValueError::InvalidInput("the input failed".into()))
+        }
+    });
+    let mut writer = BigWigWrite::new(file, sizes);
+    writer.options.input_sort_type = InputSortType::START;
+    // With a single thread nobody empties the channel while it is being filled, so it may not be full.
+    writer.options.channel_size = 0;
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let outcome = writer.write(BedParserStreamingIterator::wrap_iter(values, true), runtime);
+    if let Some(error) = failure.lock().expect("no other thread writes").take() {
+        return Err(error);
+    }
+    outcome.map_err(|error| match error {
+        BBIProcessError::IoError(error) => error.into(),
+        other => Error::data(format!("bigWig: {other}")),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use bigtools::BigWigRead;
+
+    use super::*;
+
+    fn interval(chrom: &str, start: u64, end: u64, value: f32) -> Interval {
+        Interval { chrom: chrom.into(), start, end, value }
+    }
+
+    fn genome() -> Genome {
+        Genome::new("g.fa", vec![("chrB".into(), 100_000), ("chrA".into(), 90)])
+    }
+
+    #[test]
+    fn what_is_written_reads_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("track.bw");
+        // Contigs in another order than the alphabet, more values than a block holds.
+        let mut written: Vec<Interval> =
+            (0..5000).map(|n| interval("chrB", 7 * n, 7 * n + 1 + n % 6, n as f32 / 8.0 - 9.0)).collect();
+        written.push(interval("chrA", 89, 90, -1.5));
+        write(written.iter().cloned().map(Ok), &genome(), &path).unwrap();
+        let mut reader = BigWigRead::open(File::open(&path).unwrap()).unwrap();
+        let mut found = Vec::new();
+        for (name, length) in [("chrB", 100_000), ("chrA", 90)] {
+            for value in reader.get_interval(name, 0, length).unwrap() {
+                let Value { start, end, value } = value.unwrap();
+                found.push(interval(name, start.into(), end.into(), value));
+            }
+        }
+        assert_eq!(found, written);
+    }
+
+    #[test]
+    fn a_failure_leaves_no_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("track.bw");
+        for good in [0, 3, 3000] {
+            let truncated = Error::Truncated { upstream: "nyx-score".into(), rows: 3 };
+            let values =
+                (0..good).map(|n| Ok(interval("chrB", 2 * n, 2 * n + 1, 1.0))).chain([Err(truncated)]);
+            assert_eq!(write(values, &genome(), &path).unwrap_err().exit_status(), 3, "after {good}");
+        }
+        assert!(write(std::iter::empty(), &genome(), &path).is_err());
+        assert!(write([Ok(interval("chrA", 80, 95, 1.0))].into_iter(), &genome(), &path).is_err());
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+}

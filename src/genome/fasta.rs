@@ -1,0 +1,241 @@
+//! Bases of a FASTA file, plain or BGZF, by its index.
+
+use std::fs::{self, File};
+use std::io::BufReader;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use noodles::bgzf::gzi;
+
+use super::bgzf::{self, Blocks, Surveyor};
+use super::faidx::{self, Contig};
+use super::positioned::PositionedFile;
+use crate::error::{Error, InFile, Result};
+use crate::output;
+
+/// Bytes of a plain file read at once where windows are near each other.
+const READ_AHEAD: u64 = 1 << 16;
+
+/// An open FASTA file. A clone has a cache of its own.
+#[derive(Clone)]
+pub(super) struct Fasta {
+    contigs: Arc<[Contig]>,
+    bytes: Bytes,
+    path: Arc<Path>,
+}
+
+#[derive(Clone)]
+enum Bytes {
+    Plain(Plain),
+    Bgzf(Blocks),
+}
+
+impl Fasta {
+    /// Opens a FASTA file with its index, which is made when it is missing or old.
+    pub(super) fn open(path: &Path, file: Arc<File>, bgzf: bool, warnings: &mut Vec<String>) -> Result<Self> {
+        let index = Index::of(path, &file, bgzf, warnings)?;
+        let bytes = match index.blocks {
+            Some(blocks) => Bytes::Bgzf(Blocks::new(file, bgzf::block_table(&blocks))),
+            None => Bytes::Plain(Plain {
+                size: file.metadata().in_file(path)?.len(),
+                file,
+                cache: Vec::new(),
+                cache_start: 0,
+            }),
+        };
+        Ok(Self { contigs: index.contigs.into(), bytes, path: path.into() })
+    }
+
+    /// Returns the names and lengths of the contigs in the order of the file.
+    pub(super) fn lengths(&self) -> Vec<(String, u64)> {
+        self.contigs.iter().map(|contig| (contig.name.clone(), contig.length)).collect()
+    }
+
+    /// Appends the bases of `[start, end)`, which lies inside the contig and is not empty, as they are written.
+    pub(super) fn append(&mut self, ordinal: usize, start: u64, end: u64, bases: &mut Vec<u8>) -> Result<()> {
+        let contig = &self.contigs[ordinal];
+        let (first, last) = (contig.offset_of(start), contig.offset_of(end - 1) + 1);
+        let raw = match &mut self.bytes {
+            Bytes::Plain(plain) => plain.slice(first, last),
+            Bytes::Bgzf(blocks) => blocks.slice(first, last),
+        };
+        let raw = raw.in_file(&self.path)?;
+        let filled = bases.len();
+        append_lines(raw, (start % contig.line_bases) as usize, contig, bases);
+        if bases[filled..].iter().any(|&byte| byte <= b' ') {
+            let place = format!("{}:{}-{end}", contig.name, start + 1);
+            return Err(foreign_index().at(place)).in_file(&self.path);
+        }
+        Ok(())
+    }
+}
+
+/// Appends `raw`, which begins at `column` of a line, without the line ends.
+fn append_lines(mut raw: &[u8], column: usize, contig: &Contig, bases: &mut Vec<u8>) {
+    let gap = (contig.line_width - contig.line_bases) as usize;
+    let mut left = contig.line_bases as usize - column;
+    while !raw.is_empty() {
+        let (line, rest) = raw.split_at(left.min(raw.len()));
+        bases.extend_from_slice(line);
+        raw = rest.get(gap..).unwrap_or_default();
+        left = contig.line_bases as usize;
+    }
+}
+
+fn foreign_index() -> Error {
+    Error::data("the index does not fit the file: delete its .fai (and .gzi), a new one will be made")
+}
+
+struct Plain {
+    file: Arc<File>,
+    size: u64,
+    cache: Vec<u8>,
+    cache_start: u64,
+}
+
+impl Clone for Plain {
+    fn clone(&self) -> Self {
+        Self { file: self.file.clone(), size: self.size, cache: Vec::new(), cache_start: 0 }
+    }
+}
+
+impl Plain {
+    /// Returns the bytes `[start, end)` of the file.
+    fn slice(&mut self, start: u64, end: u64) -> Result<&[u8]> {
+        let cache_end = self.cache_start + self.cache.len() as u64;
+        if start < self.cache_start || end > cache_end {
+            let near = start >= self.cache_start && start < cache_end + READ_AHEAD;
+            self.read(start, end, if near { READ_AHEAD } else { 0 })?;
+        }
+        let first = (start - self.cache_start) as usize;
+        Ok(&self.cache[first..first + (end - start) as usize])
+    }
+
+    fn read(&mut self, start: u64, end: u64, ahead: u64) -> Result<()> {
+        if end > self.size {
+            return Err(Error::data(
+                "the file ends before the index says: it is cut short, or the index is old",
+            ));
+        }
+        self.cache.clear();
+        self.cache.resize((end.max(start + ahead).min(self.size) - start) as usize, 0);
+        self.cache_start = start;
+        self.file.read_exact_at(&mut self.cache, start).inspect_err(|_| self.cache.clear())?;
+        Ok(())
+    }
+}
+
+/// What is known of a FASTA file before its bases are read.
+#[derive(PartialEq)]
+struct Index {
+    contigs: Vec<Contig>,
+    /// Of BGZF only.
+    blocks: Option<gzi::Index>,
+}
+
+impl Index {
+    /// Returns the index beside the file, or makes it and writes it there.
+    fn of(path: &Path, file: &Arc<File>, bgzf: bool, warnings: &mut Vec<String>) -> Result<Self> {
+        let truncated = bgzf && !bgzf::has_end_mark(file).in_file(path)?;
+        let found = Self::read(path, bgzf);
+        if truncated && found.is_some() {
+            warnings
+                .push(format!("{}: the BGZF end mark is missing; the file may be cut short", path.display()));
+        }
+        let old = is_older(path, bgzf);
+        if let (Some(index), false) = (found.as_ref(), old) {
+            if index.fits(file)? {
+                return Ok(found.expect("it was just looked at"));
+            }
+            warnings.push(format!("{}: its index belongs to another file; made anew", path.display()));
+        }
+        if truncated {
+            return Err(Error::data("the BGZF end mark is missing: the file is cut short, fetch it again"))
+                .in_file(path);
+        }
+        let index = Self::build(file.clone(), bgzf, warnings).in_file(path)?;
+        match found {
+            Some(found) if old && found == index => warnings.push(format!(
+                "{}: its index is older than the file, but agrees; `touch` the index to skip this check",
+                path.display()
+            )),
+            Some(_) if old => {
+                warnings.push(format!(
+                    "{}: its index was older than the file and wrong; made anew",
+                    path.display()
+                ));
+                index.write(path, warnings);
+            }
+            _ => index.write(path, warnings),
+        }
+        Ok(index)
+    }
+
+    /// Reads the index beside the file; `None` when there is none or it is not one.
+    fn read(path: &Path, bgzf: bool) -> Option<Self> {
+        let contigs = faidx::parse(&fs::read_to_string(fai_path(path)).ok()?)?;
+        let blocks = if bgzf { Some(gzi::fs::read(gzi_path(path)).ok()?) } else { None };
+        Some(Self { contigs, blocks })
+    }
+
+    /// Returns whether the file is long enough and the blocks are in order.
+    fn fits(&self, file: &File) -> Result<bool> {
+        let size = file.metadata()?.len();
+        Ok(match &self.blocks {
+            None => self
+                .contigs
+                .iter()
+                .filter(|contig| contig.length > 0)
+                .all(|contig| contig.offset_of(contig.length - 1) < size),
+            Some(blocks) => {
+                let blocks = blocks.as_ref();
+                blocks.is_sorted()
+                    && blocks.is_sorted_by_key(|block| block.1)
+                    && blocks.iter().all(|block| block.0 < size)
+            }
+        })
+    }
+
+    fn build(file: Arc<File>, bgzf: bool, warnings: &mut Vec<String>) -> Result<Self> {
+        let (contigs, blocks, found) = if bgzf {
+            let mut surveyor = Surveyor::new(file);
+            let (contigs, found) = faidx::build(&mut surveyor)?;
+            (contigs, Some(surveyor.into_index()), found)
+        } else {
+            let (contigs, found) =
+                faidx::build(BufReader::with_capacity(1 << 18, PositionedFile::new(file)))?;
+            (contigs, None, found)
+        };
+        warnings.extend(found);
+        Ok(Self { contigs, blocks })
+    }
+
+    /// Writes the index beside the file, each part whole or not at all.
+    fn write(&self, path: &Path, warnings: &mut Vec<String>) {
+        let mut outcome = output::write_file(&fai_path(path), faidx::format(&self.contigs).as_bytes());
+        if let Some(blocks) = &self.blocks {
+            let mut bytes = Vec::new();
+            gzi::io::Writer::new(&mut bytes).write_index(blocks).expect("vectors grow");
+            outcome = outcome.and_then(|()| output::write_file(&gzi_path(path), &bytes));
+        }
+        if let Err(error) = outcome {
+            warnings.push(format!("the index is kept in memory, because it cannot be written: {error}"));
+        }
+    }
+}
+
+/// Returns whether an index beside the file is older than the file.
+fn is_older(path: &Path, bgzf: bool) -> bool {
+    let changed = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+    let older = |index: PathBuf| matches!((changed(&index), changed(path)), (Some(a), Some(b)) if a < b);
+    older(fai_path(path)) || (bgzf && older(gzi_path(path)))
+}
+
+fn fai_path(path: &Path) -> PathBuf {
+    path.with_added_extension("fai")
+}
+
+fn gzi_path(path: &Path) -> PathBuf {
+    path.with_added_extension("gzi")
+}

@@ -1,0 +1,545 @@
+//! Convolution, its transpose, and the linear layer: one direct algorithm, channels last, no im2col.
+//!
+//! In channels-last order the taps of a kernel row lie side by side, so a few positions form a small matrix
+//! product on overlapping rows of the input itself. Weights are packed once, at load.
+
+use std::fmt;
+use std::sync::{Arc, LazyLock, OnceLock};
+
+use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
+use rayon::prelude::*;
+
+use super::tile::{Instructions, Job, LANES, Run};
+use crate::error::{Error, Result};
+
+/// Positions that one thread computes at a time: a multiple of every tile's height.
+const SEGMENT: usize = 240;
+
+/// Zeros around the input.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Padding {
+    /// Rows above.
+    pub top: usize,
+    /// Rows below.
+    pub bottom: usize,
+    /// Columns before.
+    pub left: usize,
+    /// Columns after.
+    pub right: usize,
+}
+
+impl Padding {
+    /// Returns `amount` columns on both sides, no rows.
+    pub fn width(amount: usize) -> Self {
+        Self { left: amount, right: amount, ..Self::default() }
+    }
+
+    /// Returns `amount` on all four sides.
+    pub fn all(amount: usize) -> Self {
+        Self { top: amount, bottom: amount, left: amount, right: amount }
+    }
+}
+
+/// A convolution (cross-correlation, as in PyTorch and Keras) with its bias and perhaps a ReLU.
+///
+/// Cheap to clone: the weights are shared.
+#[derive(Clone)]
+pub struct Conv {
+    filters: Arc<Filters>,
+    stride: [usize; 2],
+    dilation: [usize; 2],
+    padding: Padding,
+    relu: bool,
+}
+
+impl fmt::Debug for Conv {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Filters { kernel, inputs, outputs, .. } = &*self.filters;
+        let Self { stride, dilation, padding, relu, .. } = self;
+        write!(
+            f,
+            "Conv({inputs} to {outputs}, kernel {kernel:?}, stride {stride:?}, dilation {dilation:?}, "
+        )?;
+        write!(f, "{padding:?}, relu {relu})")
+    }
+}
+
+/// The weights of a convolution, plain and packed.
+struct Filters {
+    /// Kernel rows and columns.
+    kernel: [usize; 2],
+    inputs: usize,
+    outputs: usize,
+    /// `[outputs, kernel rows, kernel columns, inputs]`.
+    plain: Vec<f32>,
+    /// `[panels, taps, LANES]`, zero beyond the last output.
+    packed: Vec<f32>,
+    /// `[panels, LANES]`.
+    bias: Vec<f32>,
+    /// The filters of the input gradient, made when first wanted.
+    flipped: OnceLock<Arc<Filters>>,
+}
+
+impl Filters {
+    fn new(plain: Vec<f32>, bias: &[f32], [outputs, height, width, inputs]: [usize; 4]) -> Self {
+        let taps = height * width * inputs;
+        let panels = outputs.div_ceil(LANES);
+        let mut packed = vec![0.0; panels * taps * LANES];
+        for output in 0..outputs {
+            let panel = &mut packed[output / LANES * taps * LANES..][..taps * LANES];
+            for (tap, &weight) in plain[output * taps..][..taps].iter().enumerate() {
+                panel[tap * LANES + output % LANES] = weight;
+            }
+        }
+        let mut padded = vec![0.0; panels * LANES];
+        padded[..outputs].copy_from_slice(bias);
+        let kernel = [height, width];
+        Self { kernel, inputs, outputs, plain, packed, bias: padded, flipped: OnceLock::new() }
+    }
+
+    /// Returns the filters that carry a gradient from the outputs to the inputs: the kernel turned by 180°,
+    /// inputs and outputs exchanged.
+    fn flip(&self) -> &Arc<Filters> {
+        self.flipped.get_or_init(|| {
+            let [height, width] = self.kernel;
+            let (inputs, outputs) = (self.inputs, self.outputs);
+            let mut plain = vec![0.0; self.plain.len()];
+            let mut weights = self.plain.iter();
+            for output in 0..outputs {
+                for tap in (0..height * width).rev() {
+                    for input in 0..inputs {
+                        plain[(input * height * width + tap) * outputs + output] =
+                            *weights.next().expect("as many weights as taps");
+                    }
+                }
+            }
+            Arc::new(Self::new(plain, &vec![0.0; inputs], [inputs, height, width, outputs]))
+        })
+    }
+}
+
+impl Conv {
+    /// Packs weights `[outputs, inputs, kernel rows, kernel columns]` (PyTorch's order) and biases.
+    ///
+    /// # Panics
+    ///
+    /// When the lengths do not fit the shape.
+    pub fn new(weights: &[f32], shape: [usize; 4], bias: &[f32]) -> Self {
+        let [outputs, inputs, height, width] = shape;
+        let area = height * width;
+        assert_eq!((weights.len(), bias.len()), (outputs * inputs * area, outputs), "convolution {shape:?}");
+        let mut plain = Vec::with_capacity(weights.len());
+        for filter in weights.chunks_exact(inputs * area) {
+            for tap in 0..area {
+                plain.extend((0..inputs).map(|input| filter[input * area + tap]));
+            }
+        }
+        Self::from_filters(Filters::new(plain, bias, [outputs, height, width, inputs]).into())
+    }
+
+    /// Packs a linear layer, weights `[outputs, inputs]`.
+    pub fn linear(weights: &[f32], [outputs, inputs]: [usize; 2], bias: &[f32]) -> Self {
+        Self::new(weights, [outputs, inputs, 1, 1], bias)
+    }
+
+    fn from_filters(filters: Arc<Filters>) -> Self {
+        Self { filters, stride: [1, 1], dilation: [1, 1], padding: Padding::default(), relu: false }
+    }
+
+    /// Sets the zeros around the input.
+    pub fn with_padding(self, padding: Padding) -> Self {
+        Self { padding, ..self }
+    }
+
+    /// Sets the steps from one output to the next, `[rows, columns]`.
+    pub fn with_stride(self, stride: [usize; 2]) -> Self {
+        Self { stride, ..self }
+    }
+
+    /// Sets the steps from one tap to the next, `[rows, columns]`.
+    pub fn with_dilation(self, dilation: [usize; 2]) -> Self {
+        Self { dilation, ..self }
+    }
+
+    /// Makes negative outputs zero, in the same pass.
+    pub fn with_relu(self) -> Self {
+        Self { relu: true, ..self }
+    }
+
+    /// Returns the number of output channels.
+    pub fn outputs(&self) -> usize {
+        self.filters.outputs
+    }
+
+    /// Convolves `[B, H, W, C]`.
+    ///
+    /// # Errors
+    ///
+    /// When the channels differ from the weights', or the padded input is smaller than the kernel.
+    pub fn forward(&self, input: &Tensor) -> Result<Tensor> {
+        Ok(input.contiguous()?.apply_op1(self.clone())?)
+    }
+
+    /// Convolves `[B, L, C]`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Conv::forward`].
+    pub fn forward_1d(&self, input: &Tensor) -> Result<Tensor> {
+        Ok(self.forward(&input.unsqueeze(1)?)?.squeeze(1)?)
+    }
+
+    /// Applies a linear layer to every row of `[…, C]`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Conv::forward`].
+    pub fn forward_rows(&self, input: &Tensor) -> Result<Tensor> {
+        // The rows of the batch become positions, so that they share each weight that is read.
+        let mut shape = input.dims().to_vec();
+        let channels = shape.pop().ok_or_else(|| Error::data("a linear layer needs at least one axis"))?;
+        let rows = input.elem_count() / channels.max(1);
+        let output = self.forward(&input.contiguous()?.reshape((1, 1, rows, channels))?)?;
+        shape.push(self.outputs());
+        Ok(output.reshape(shape)?)
+    }
+
+    /// Convolves the other way (PyTorch's ConvTranspose2d): `[B, H', W', outputs]` to `[B, H, W, inputs]`,
+    /// where `size` is `[H, W]`. No bias, no ReLU.
+    ///
+    /// # Errors
+    ///
+    /// When the shapes do not belong together.
+    pub fn transpose(&self, output: &Tensor, size: [usize; 2]) -> Result<Tensor> {
+        Ok(self.input_gradient(output, size)?)
+    }
+
+    fn input_gradient(&self, gradient: &Tensor, size: [usize; 2]) -> candle_core::Result<Tensor> {
+        let spread = spread(gradient, self.stride)?;
+        let (_, height, width, _) = spread.dims4()?;
+        let before = [self.padding.top, self.padding.left];
+        // A full correlation reaches every input that an output has seen; the padding's own share is cut.
+        let mut around = [[0usize; 2]; 2];
+        let mut cut = [0usize; 2];
+        for axis in 0..2 {
+            let reach = self.dilation[axis] * (self.filters.kernel[axis] - 1);
+            around[axis][0] = reach.saturating_sub(before[axis]);
+            cut[axis] = before[axis].saturating_sub(reach);
+            let covered = around[axis][0] + [height, width][axis];
+            around[axis][1] = (size[axis] + cut[axis] + reach).saturating_sub(covered);
+        }
+        let [[top, bottom], [left, right]] = around;
+        let back = Self {
+            dilation: self.dilation,
+            padding: Padding { top, bottom, left, right },
+            ..Self::from_filters(self.filters.flip().clone())
+        };
+        let full = spread.contiguous()?.apply_op1(back)?;
+        full.narrow(1, cut[0], size[0])?.narrow(2, cut[1], size[1])
+    }
+}
+
+/// Puts `stride - 1` zeros after each row and column but the last.
+fn spread(tensor: &Tensor, stride: [usize; 2]) -> candle_core::Result<Tensor> {
+    let mut tensor = tensor.clone();
+    for (axis, step) in [(1, stride[0]), (2, stride[1])] {
+        if step > 1 {
+            let length = tensor.dim(axis)?;
+            let wide = tensor.unsqueeze(axis + 1)?.pad_with_zeros(axis + 1, 0, step - 1)?;
+            tensor = wide.flatten(axis, axis + 1)?.narrow(axis, 0, (length - 1) * step + 1)?;
+        }
+    }
+    Ok(tensor)
+}
+
+/// The shapes of one convolution of an image `[H, W, C]`.
+struct Image<'a> {
+    conv: &'a Conv,
+    size: [usize; 2],
+    output: [usize; 2],
+}
+
+impl Image<'_> {
+    /// Computes `count` outputs of the row `y` from column `x` on.
+    fn segment(&self, image: &[f32], [y, x]: [usize; 2], output: &mut [f32], scratch: &mut Vec<f32>) {
+        let Conv { filters, stride, dilation, padding, relu } = self.conv;
+        let channels = filters.inputs;
+        let count = output.len() / filters.outputs;
+        let span = (count - 1) * stride[1] + (filters.kernel[1] - 1) * dilation[1] + 1;
+        let first_row = (y * stride[0]) as isize - padding.top as isize;
+        let first = (x * stride[1]) as isize - padding.left as isize;
+        let last_row = first_row + ((filters.kernel[0] - 1) * dilation[0]) as isize;
+        let [height, width] = self.size;
+        let inside =
+            first_row >= 0 && first >= 0 && last_row < height as isize && first as usize + span <= width;
+        let (input, pitch) = if inside {
+            let start = (first_row as usize * width + first as usize) * channels;
+            (&image[start..], dilation[0] * width * channels)
+        } else {
+            self.gather(image, [first_row, first], span, scratch);
+            (&scratch[..], span * channels)
+        };
+        let runs = self.runs(pitch);
+        let (weights, bias, relu) = (&filters.packed, &filters.bias, *relu);
+        let step = stride[1] * channels;
+        let job = Job { input, step, runs: &runs, weights, bias, channels: filters.outputs, relu };
+        INSTRUCTIONS.run(&job, count, output);
+    }
+
+    /// Copies the rows that a segment needs, zeros where the image has none.
+    fn gather(&self, image: &[f32], [row, column]: [isize; 2], span: usize, scratch: &mut Vec<f32>) {
+        let Conv { filters, dilation, .. } = self.conv;
+        let [height, width] = self.size;
+        let channels = filters.inputs;
+        scratch.clear();
+        scratch.resize(filters.kernel[0] * span * channels, 0.0);
+        let from = column.clamp(0, width as isize);
+        let to = (column + span as isize).clamp(from, width as isize);
+        for (tap, line) in scratch.chunks_exact_mut(span * channels).enumerate() {
+            let y = row + (tap * dilation[0]) as isize;
+            if y < 0 || y >= height as isize || from == to {
+                continue;
+            }
+            let start = (y as usize * width + from as usize) * channels;
+            let length = (to - from) as usize * channels;
+            line[(from - column) as usize * channels..][..length].copy_from_slice(&image[start..][..length]);
+        }
+    }
+
+    /// Returns where the taps lie; `pitch` is the distance between kernel rows.
+    fn runs(&self, pitch: usize) -> Vec<Run> {
+        let Conv { filters, dilation, .. } = self.conv;
+        let ([height, width], channels) = (filters.kernel, filters.inputs);
+        let (pieces, length) = if dilation[1] == 1 { (1, width * channels) } else { (width, channels) };
+        let place = |(y, x)| Run { offset: y * pitch + x * dilation[1] * channels, length };
+        (0..height).flat_map(|y| (0..pieces).map(move |x| (y, x))).map(place).collect()
+    }
+}
+
+/// The instructions of this processor.
+static INSTRUCTIONS: LazyLock<Instructions> = LazyLock::new(Instructions::detect);
+
+impl Conv {
+    fn output_size(&self, size: [usize; 2]) -> candle_core::Result<[usize; 2]> {
+        let Padding { top, bottom, left, right } = self.padding;
+        let padded = [size[0] + top + bottom, size[1] + left + right];
+        let mut output = [0; 2];
+        for axis in 0..2 {
+            let reach = self.dilation[axis] * (self.filters.kernel[axis] - 1) + 1;
+            if padded[axis] < reach {
+                candle_core::bail!(
+                    "{} positions are fewer than the {reach} that the kernel spans: use longer sequences",
+                    padded[axis]
+                );
+            }
+            output[axis] = (padded[axis] - reach) / self.stride[axis] + 1;
+        }
+        Ok(output)
+    }
+
+    /// Computes a batch of images.
+    fn compute(&self, input: &[f32], image: &Image) -> Vec<f32> {
+        let row = image.output[1] * self.filters.outputs;
+        let pixels = image.size[0] * image.size[1] * self.filters.inputs;
+        let images = input.len() / pixels.max(1);
+        let mut output = vec![0.0; images * image.output[0] * row];
+        // Enough work for a thread to be worth waking: about a tenth of a millisecond.
+        let flops = row * self.filters.plain.len() / self.filters.outputs.max(1) + 1;
+        let rows = (5_000_000 / flops).max(1);
+        output.par_chunks_mut(row).with_min_len(rows).enumerate().for_each_init(
+            Vec::new,
+            |scratch, (index, output)| {
+                let (which, y) = (index / image.output[0], index % image.output[0]);
+                let image_values = &input[which * pixels..][..pixels];
+                for (segment, output) in output.chunks_mut(SEGMENT * self.filters.outputs).enumerate() {
+                    image.segment(image_values, [y, segment * SEGMENT], output, scratch);
+                }
+            },
+        );
+        output
+    }
+}
+
+impl CustomOp1 for Conv {
+    fn name(&self) -> &'static str {
+        "conv"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
+        let (batch, height, width, channels) = layout.shape().dims4()?;
+        if channels != self.filters.inputs {
+            candle_core::bail!("the layer reads {} channels, its input has {channels}", self.filters.inputs);
+        }
+        let output = self.output_size([height, width])?;
+        let input = super::pointwise::values(storage, layout)?;
+        let values = self.compute(input, &Image { conv: self, size: [height, width], output });
+        Ok((CpuStorage::F32(values), (batch, output[0], output[1], self.filters.outputs).into()))
+    }
+
+    fn bwd(&self, input: &Tensor, output: &Tensor, gradient: &Tensor) -> candle_core::Result<Option<Tensor>> {
+        let (_, height, width, _) = input.dims4()?;
+        let gradient =
+            if self.relu { super::pointwise::where_positive(gradient, output)? } else { gradient.clone() };
+        self.input_gradient(&gradient, [height, width]).map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+    use candle_core::Device;
+    use proptest::prelude::*;
+
+    /// A convolution as its definition has it, in f64. `weights` is `[outputs, inputs, rows, columns]`.
+    fn naive(input: &Tensor, weights: &[f32], shape: [usize; 4], bias: &[f32], conv: &Conv) -> Vec<f64> {
+        let (batch, height, width, _) = input.dims4().unwrap();
+        let [outputs, inputs, rows, columns] = shape;
+        let values = flat(input);
+        let [out_height, out_width] = conv.output_size([height, width]).unwrap();
+        let at = |b: usize, y: isize, x: isize, c: usize| {
+            let inside = y >= 0 && x >= 0 && y < height as isize && x < width as isize;
+            let index = |y: isize, x: isize| ((b * height + y as usize) * width + x as usize) * inputs + c;
+            if inside { f64::from(values[index(y, x)]) } else { 0.0 }
+        };
+        let mut all = Vec::new();
+        for b in 0..batch {
+            for (y, x) in (0..out_height).flat_map(|y| (0..out_width).map(move |x| (y, x))) {
+                for o in 0..outputs {
+                    let mut sum = f64::from(bias[o]);
+                    for (c, ky, kx) in (0..inputs)
+                        .flat_map(|c| (0..rows).flat_map(move |y| (0..columns).map(move |x| (c, y, x))))
+                    {
+                        let iy =
+                            (y * conv.stride[0] + ky * conv.dilation[0]) as isize - conv.padding.top as isize;
+                        let ix = (x * conv.stride[1] + kx * conv.dilation[1]) as isize
+                            - conv.padding.left as isize;
+                        let weight = weights[((o * inputs + c) * rows + ky) * columns + kx];
+                        sum += at(b, iy, ix, c) * f64::from(weight);
+                    }
+                    all.push(if conv.relu { sum.max(0.0) } else { sum });
+                }
+            }
+        }
+        all
+    }
+
+    prop_compose! {
+        /// A convolution, its weights and an input that it fits.
+        fn cases()(
+            shape in (1usize..40, 1usize..6, 1usize..4, 1usize..6).prop_map(|(o, i, h, w)| [o, i, h, w]),
+            stride in [1usize..3, 1usize..4],
+            dilation in [1usize..3, 1usize..4],
+            padding in (0usize..3, 0usize..3, 0usize..5, 0usize..5),
+            more in (0usize..3, 0usize..20),
+            batch in 1usize..4,
+            relu: bool,
+            seed: u64,
+        ) -> (Conv, Vec<f32>, [usize; 4], Vec<f32>, Tensor) {
+            let weights = noise(shape.iter().product(), seed);
+            let bias = noise(shape[0], seed ^ 1);
+            let (top, bottom, left, right) = padding;
+            let conv = Conv::new(&weights, shape, &bias)
+                .with_stride(stride)
+                .with_dilation(dilation)
+                .with_padding(Padding { top, bottom, left, right });
+            let conv = if relu { conv.with_relu() } else { conv };
+            let height = (dilation[0] * (shape[2] - 1) + 1 + more.0).saturating_sub(top + bottom).max(1);
+            let width = (dilation[1] * (shape[3] - 1) + 1 + more.1).saturating_sub(left + right).max(1);
+            let input = noise_tensor(&[batch, height, width, shape[1]], seed ^ 2);
+            (conv, weights, shape, bias, input)
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_convolution_is_what_its_definition_says((conv, weights, shape, bias, input) in cases()) {
+            let output = flat(&conv.forward(&input).unwrap());
+            let expected = naive(&input, &weights, shape, &bias, &conv);
+            prop_assert_eq!(output.len(), expected.len());
+            for (output, expected) in output.iter().zip(expected) {
+                prop_assert!((f64::from(*output) - expected).abs() < 1e-4, "{} is not {}", output, expected);
+            }
+        }
+
+        #[test]
+        fn a_row_alone_has_the_bits_it_has_in_a_batch((conv, _, _, _, input) in cases()) {
+            let together = bits(&conv.forward(&input).unwrap());
+            let alone: Vec<u32> = (0..input.dim(0).unwrap())
+                .flat_map(|row| bits(&conv.forward(&input.narrow(0, row, 1).unwrap()).unwrap()))
+                .collect();
+            prop_assert_eq!(together, alone);
+        }
+
+        /// ⟨conv(x), y⟩ = ⟨x, convᵀ(y)⟩: the transpose, and so the gradient, is the adjoint.
+        #[test]
+        fn the_transpose_is_the_adjoint((conv, weights, shape, _, input) in cases()) {
+            let conv = Conv { relu: false, ..conv };
+            let zero = Conv { filters: Conv::new(&weights, shape, &vec![0.0; shape[0]]).filters, ..conv };
+            let output = zero.forward(&input).unwrap();
+            let other = noise_tensor(output.dims(), 5);
+            let back = zero.transpose(&other, [input.dim(1).unwrap(), input.dim(2).unwrap()]).unwrap();
+            prop_assert_eq!(back.dims(), input.dims());
+            let dot = |a: &Tensor, b: &Tensor| -> f64 {
+                flat(a).iter().zip(flat(b)).map(|(a, b)| f64::from(*a) * f64::from(b)).sum()
+            };
+            let (left, right) = (dot(&output, &other), dot(&input, &back));
+            prop_assert!((left - right).abs() < 1e-3 * left.abs().max(1.0), "{} is not {}", left, right);
+        }
+
+        #[test]
+        fn all_instructions_compute_the_same_bits(
+            taps in 1usize..50, channels in 1usize..70, positions in 1usize..40, step in 1usize..5, relu: bool,
+            seed: u64,
+        ) {
+            let panels = channels.div_ceil(LANES);
+            let input = noise((positions - 1) * step + taps + 3, seed);
+            let weights = noise(panels * taps * LANES, seed ^ 1);
+            let bias = noise(panels * LANES, seed ^ 2);
+            let runs = [Run { offset: 3, length: taps / 2 }, Run { offset: 0, length: taps - taps / 2 }];
+            let job = Job { input: &input, step, runs: &runs, weights: &weights, bias: &bias, channels, relu };
+            let mut outputs = Instructions::available().into_iter().map(|instructions| {
+                let mut output = vec![f32::NAN; positions * channels];
+                instructions.run(&job, positions, &mut output);
+                output.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+            });
+            let portable = outputs.next_back().unwrap();
+            for output in outputs {
+                prop_assert_eq!(&output, &portable);
+            }
+        }
+    }
+
+    #[test]
+    fn the_gradient_is_that_of_finite_differences() {
+        let weights = noise(5 * 3 * 2 * 4, 1);
+        let conv = Conv::new(&weights, [5, 3, 2, 4], &noise(5, 2))
+            .with_stride([1, 2])
+            .with_dilation([1, 2])
+            .with_padding(Padding { top: 1, left: 3, right: 1, ..Padding::default() });
+        check_gradient(&noise_tensor(&[2, 3, 9, 3], 3), |x| conv.forward(x));
+        let shifted = conv.with_relu();
+        check_gradient(&noise_tensor(&[1, 3, 8, 3], 4), |x| shifted.forward(x));
+    }
+
+    #[test]
+    fn a_linear_layer_gives_a_row_the_same_bits_in_any_batch() {
+        let linear = Conv::linear(&noise(50 * 31, 1), [50, 31], &noise(50, 2)).with_relu();
+        let input = noise_tensor(&[300, 31], 3);
+        let together = bits(&linear.forward_rows(&input).unwrap());
+        for row in [0, 7, 250, 299] {
+            let alone = bits(&linear.forward_rows(&input.narrow(0, row, 1).unwrap()).unwrap());
+            assert_eq!(alone, together[row * 50..][..50]);
+        }
+    }
+
+    #[test]
+    fn a_wrong_input_is_an_error_and_no_panic() {
+        let conv = Conv::new(&noise(2 * 3 * 5, 1), [2, 3, 1, 5], &[0.0; 2]);
+        let message = |shape: &[usize]| conv.forward_1d(&noise_tensor(shape, 1)).unwrap_err().to_string();
+        assert!(message(&[1, 9, 4]).contains("reads 3 channels"));
+        assert!(message(&[1, 4, 3]).contains("5 that the kernel spans"));
+        let empty = Tensor::zeros((0, 9, 3), candle_core::DType::F32, &Device::Cpu).unwrap();
+        assert_eq!(conv.forward_1d(&empty).unwrap().dims(), [0, 5, 2]);
+    }
+}

@@ -1,0 +1,272 @@
+//! Joins the shards of one run into the stream that one process would have made.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+
+use arrow_array::{RecordBatch, UInt64Array};
+use arrow_schema::{Metadata, Schema, SchemaRef};
+
+use crate::error::{Error, Result};
+use crate::pipe::Pipe;
+use crate::provenance::{self, CHAIN_KEY, GENOME_KEY, KIND_KEY, Step};
+
+/// The column that orders rows. The pipe itself knows no columns; joining does.
+const REGION: &str = crate::schema::REGION;
+
+/// A shard: what errors call it, and its rows.
+pub type Shard = (PathBuf, Pipe);
+
+/// Joins shards in the order given.
+///
+/// The chain of the result is that of the shards, which may differ in command lines, devices and seeds.
+///
+/// # Errors
+///
+/// No shard at all; shards that differ in columns, genome, kind, tools, models or tokenizers; regions that
+/// overlap or go backwards; regions that are missing, unless `allow_gaps` or the rows are hits, of which a
+/// region need not have any.
+pub fn merge(shards: Vec<Shard>, allow_gaps: bool) -> Result<Pipe> {
+    let Some((first_path, first)) = shards.first() else {
+        return Err(Error::usage("no shards to join"));
+    };
+    let schema = first.schema().clone();
+    for (path, pipe) in &shards[1..] {
+        let difference = difference(&schema, pipe.schema())?;
+        if let Some(difference) = difference {
+            let message = format!("differs from {} in {difference}", first_path.display());
+            return Err(Error::data(message).at(path.display().to_string()));
+        }
+    }
+    let metadata = common_metadata(&shards)?;
+    let target = std::sync::Arc::new(schema.as_ref().clone().with_metadata(metadata));
+    let gaps = allow_gaps || schema.metadata.get(KIND_KEY).is_some_and(|kind| kind == "hits");
+    let ordered = schema.index_of(REGION).is_ok();
+    if !ordered {
+        return Err(Error::data(format!("the shards have no column `{REGION}` to join by")));
+    }
+    let rows =
+        Joined { schema: target.clone(), shards: shards.into(), next: 0, begun: false, gaps, failed: false };
+    Ok(Pipe::new(target, rows))
+}
+
+/// Names the first thing in which two schemas differ that must not.
+fn difference(a: &Schema, b: &Schema) -> Result<Option<String>> {
+    if a.fields() != b.fields() {
+        let names = |schema: &Schema| {
+            let fields = schema.fields().iter();
+            fields
+                .map(|field| format!("{} {}", field.name(), field.data_type()))
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        let (a, b) = (names(a), names(b));
+        let detail = if a == b { "metadata of columns".into() } else { format!("columns: {b}, not {a}") };
+        return Ok(Some(detail));
+    }
+    for (key, name) in [(GENOME_KEY, "genome"), (KIND_KEY, "what a row is")] {
+        if a.metadata.get(key) != b.metadata.get(key) {
+            return Ok(Some(format!("{name} ({key})")));
+        }
+    }
+    let (a, b) = (provenance::chain(&a.metadata)?, provenance::chain(&b.metadata)?);
+    if a.len() != b.len() {
+        return Ok(Some("the stages they went through (nyx.pg)".into()));
+    }
+    let pairs = a.iter().zip(&b);
+    Ok(pairs
+        .filter(|(a, b)| essence(a) != essence(b))
+        .map(|(a, _)| format!("{}: another version, model, tokenizer or dtype (nyx.pg)", a.tool))
+        .next())
+}
+
+/// Returns what of a stage decides its numbers.
+fn essence(step: &Step) -> [Option<&str>; 5] {
+    let Step { tool, version, model, tokenizer, dtype, .. } = step;
+    [Some(tool), Some(version), model.as_deref(), tokenizer.as_deref(), dtype.as_deref()]
+}
+
+/// Returns the metadata of the first shard, saying of each stage how many other commands it had.
+fn common_metadata(shards: &[Shard]) -> Result<Metadata> {
+    let chains = shards.iter().map(|(_, pipe)| provenance::chain(&pipe.schema().metadata));
+    let chains = chains.collect::<Result<Vec<_>>>()?;
+    let mut steps = chains[0].clone();
+    for (index, step) in steps.iter_mut().enumerate() {
+        let others = chains.iter().filter(|chain| chain[index].command != step.command).count();
+        if others > 0 {
+            step.command = format!("{} [and {others} other shards]", step.command);
+        }
+    }
+    let metadata = shards[0].1.schema().metadata.clone();
+    Ok(if steps.is_empty() { metadata } else { metadata.with(CHAIN_KEY, serde_json::to_string(&steps)?) })
+}
+
+/// The batches of all shards.
+struct Joined {
+    schema: SchemaRef,
+    shards: VecDeque<Shard>,
+    /// The first region that has not come yet.
+    next: u64,
+    /// Whether the current shard has given rows.
+    begun: bool,
+    gaps: bool,
+    failed: bool,
+}
+
+impl Joined {
+    /// Checks that the regions of a batch go on from where the last one ended.
+    fn check(&mut self, batch: &RecordBatch) -> Result<()> {
+        let regions = crate::schema::u64s(batch, REGION)?;
+        for row in 0..regions.len() {
+            self.check_region(regions, row)?;
+        }
+        Ok(())
+    }
+
+    fn check_region(&mut self, regions: &UInt64Array, row: usize) -> Result<()> {
+        let region = regions.value(row);
+        // Rows of one region stay together in one shard.
+        let again = self.begun && region + 1 == self.next;
+        if region < self.next && !again {
+            return Err(Error::data(format!(
+                "region {region} comes after region {}: shards overlap or are in another order",
+                self.next - 1
+            )));
+        }
+        if region > self.next && !self.gaps {
+            let missing = if region - self.next == 1 {
+                format!("region {} is missing", self.next)
+            } else {
+                format!("regions {}-{} are missing", self.next, region - 1)
+            };
+            return Err(Error::data(format!(
+                "{missing} before it: a shard too few? (--allow-gaps joins anyway)"
+            )));
+        }
+        self.next = region + 1;
+        self.begun = true;
+        Ok(())
+    }
+}
+
+impl Iterator for Joined {
+    type Item = Result<RecordBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if self.failed {
+                return None;
+            }
+            let (path, pipe) = self.shards.front_mut()?;
+            let path = path.display().to_string();
+            let Some(batch) = pipe.batches.next() else {
+                self.shards.pop_front();
+                self.begun = false;
+                continue;
+            };
+            let schema = self.schema.clone();
+            let batch = batch.and_then(|batch| {
+                self.check(&batch)?;
+                crate::pipe::with_schema(&batch, &schema)
+            });
+            self.failed = batch.is_err();
+            return Some(batch.map_err(|error| match error {
+                Error::Truncated { upstream, rows } => {
+                    Error::Truncated { upstream: format!("{upstream}, which wrote {path},"), rows }
+                }
+                other => other.at(path),
+            }));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow_array::UInt64Array;
+    use arrow_schema::{DataType, Field};
+
+    use super::*;
+
+    fn shard(kind: &str, regions: &[u64], step: &Step) -> Shard {
+        let metadata = Metadata::new().with(KIND_KEY, kind);
+        let metadata = provenance::append(&metadata, step.clone()).unwrap();
+        let schema = Schema::new(vec![Field::new(REGION, DataType::UInt64, false)]).with_metadata(metadata);
+        let schema = Arc::new(schema);
+        let batches: Vec<_> = regions
+            .chunks(2)
+            .map(|regions| {
+                let column = Arc::new(UInt64Array::from(regions.to_vec()));
+                Ok(RecordBatch::try_new(schema.clone(), vec![column])?)
+            })
+            .collect();
+        (PathBuf::from(format!("{regions:?}.arrows")), Pipe::new(schema, batches.into_iter()))
+    }
+
+    fn step(command: &str, model: &str) -> Step {
+        Step {
+            tool: "nyx-score".into(),
+            command: command.into(),
+            model: Some(model.into()),
+            ..Step::default()
+        }
+    }
+
+    fn joined(kind: &str, shards: &[&[u64]], allow_gaps: bool) -> Result<Vec<u64>> {
+        let shards = shards.iter().map(|regions| shard(kind, regions, &step("", "m"))).collect();
+        let mut regions = Vec::new();
+        for batch in merge(shards, allow_gaps)?.into_parts().1 {
+            regions.extend_from_slice(crate::schema::u64s(&batch?, REGION)?.values());
+        }
+        Ok(regions)
+    }
+
+    #[test]
+    fn shards_in_order_become_the_whole() {
+        assert_eq!(
+            joined("regions", &[&[0, 1, 1, 2], &[], &[3], &[4, 5]], false).unwrap(),
+            [0, 1, 1, 2, 3, 4, 5]
+        );
+        assert_eq!(joined("hits", &[&[3, 3], &[9]], false).unwrap(), [3, 3, 9]);
+        assert_eq!(joined("regions", &[&[3], &[9]], true).unwrap(), [3, 9]);
+    }
+
+    #[test]
+    fn overlaps_and_gaps_are_refused_and_the_shard_is_named() {
+        let refused = |kind, shards: &[&[u64]], gaps| joined(kind, shards, gaps).unwrap_err().to_string();
+        let overlap = refused("regions", &[&[0, 1], &[1, 2]], false);
+        assert!(overlap.starts_with("[1, 2].arrows: region 1 comes after region 1"), "{overlap}");
+        assert!(refused("hits", &[&[0, 1], &[1, 2]], false).contains("overlap"));
+        assert!(refused("regions", &[&[2, 3], &[0, 1]], true).contains("another order"));
+        let gap = refused("regions", &[&[0], &[3]], false);
+        assert!(gap.contains("regions 1-2 are missing") && gap.contains("--allow-gaps"), "{gap}");
+        assert!(refused("regions", &[&[1]], false).contains("region 0 is missing"));
+    }
+
+    #[test]
+    fn shards_of_another_model_or_kind_are_refused_and_other_commands_counted() {
+        let commands = vec![
+            shard("regions", &[0], &step("a --shard 1/2", "m")),
+            shard("regions", &[1], &step("a --shard 2/2", "m")),
+        ];
+        let chain = provenance::chain(&merge(commands, false).unwrap().schema().metadata).unwrap();
+        assert_eq!(chain[0].command, "a --shard 1/2 [and 1 other shards]");
+        for other in [shard("regions", &[1], &step("", "another")), shard("hits", &[1], &step("", "m"))] {
+            let shards = vec![shard("regions", &[0], &step("", "m")), other];
+            let error = merge(shards, false).err().unwrap().to_string();
+            assert!(error.contains("[1].arrows: differs from [0].arrows"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_cut_shard_is_named() {
+        let (path, pipe) = shard("regions", &[0], &step("", "m"));
+        let (schema, batches) = pipe.into_parts();
+        let cut = batches.chain([Err(Error::Truncated { upstream: "nyx-score".into(), rows: 1 })]);
+        let shards = vec![(path, Pipe::new(schema, cut)), shard("regions", &[1], &step("", "m"))];
+        let outcomes: Vec<_> = merge(shards, false).unwrap().into_parts().1.collect();
+        let error = outcomes.last().unwrap().as_ref().unwrap_err();
+        assert_eq!((outcomes.len(), error.exit_status()), (2, 3));
+        assert!(error.to_string().contains("[0].arrows"), "{error}");
+    }
+}

@@ -1,0 +1,234 @@
+use arrow_array::cast::AsArray;
+use candle_core::{Device, Tensor};
+
+use super::*;
+use crate::dna;
+use crate::model::{Loaded, Model, Prediction};
+use crate::region::Strand;
+use crate::schema::{Row, RowBuilder, RowKind, Status};
+
+/// A convolution with ReLU, summed over positions into two logits; small enough to compute by hand.
+pub(crate) struct Tiny {
+    window: Option<usize>,
+    labels: Vec<String>,
+    filters: Tensor,
+    weights: Tensor,
+}
+
+const FILTERS: usize = 3;
+const WIDTH: usize = 5;
+
+/// Returns numbers in [-1, 1) that differ from seed to seed.
+fn noise(seed: u64, count: usize) -> Vec<f32> {
+    use rand::{Rng, SeedableRng};
+    let mut random = rand::rngs::StdRng::seed_from_u64(seed);
+    (0..count).map(|_| random.random_range(-1.0..1.0)).collect()
+}
+
+impl Model for Tiny {
+    fn window(&self) -> Option<usize> {
+        self.window
+    }
+
+    fn labels(&self) -> &[String] {
+        &self.labels
+    }
+
+    fn encode(&self, sequences: &[&[u8]]) -> Result<Tensor> {
+        let one_hot = |&base: &u8| dna::BASES.map(|other| if other == base { 1.0f32 } else { 0.0 });
+        let values: Vec<f32> = sequences.iter().flat_map(|s| s.iter().flat_map(one_hot)).collect();
+        Ok(Tensor::from_vec(values, (sequences.len(), sequences[0].len(), 4), &Device::Cpu)?)
+    }
+
+    fn forward(&self, input: &Tensor) -> Result<Prediction> {
+        let maps = input.transpose(1, 2)?.conv1d(&self.filters, WIDTH / 2, 1, 1, 1)?.relu()?;
+        let sums = maps.sum(2)?;
+        // Multiplied and summed rather than a matrix product, so that no row can see another.
+        let logits = sums.unsqueeze(1)?.broadcast_mul(&self.weights)?.sum(2)?;
+        let probs = ((logits.neg()?.exp()? + 1.0)?).recip()?;
+        let base_scores = maps.sum(1)?;
+        let profile = maps.narrow(1, 0, 2)?;
+        Ok(Prediction { logits, probs: Some(probs), base_scores: Some(base_scores), profile: Some(profile) })
+    }
+}
+
+pub(crate) fn tiny(seed: u64, window: Option<usize>) -> Member {
+    let filters = Tensor::from_vec(noise(seed, FILTERS * 4 * WIDTH), (FILTERS, 4, WIDTH), &Device::Cpu);
+    let weights = Tensor::from_vec(noise(seed + 1000, 2 * FILTERS), (1, 2, FILTERS), &Device::Cpu);
+    let model = Tiny {
+        window,
+        labels: vec!["bound".into(), "open".into()],
+        filters: filters.unwrap(),
+        weights: weights.unwrap(),
+    };
+    let (digest, architecture) = (format!("digest{seed}"), "tiny".into());
+    Member { name: format!("tiny{seed}"), loaded: Loaded { model: Box::new(model), digest, architecture } }
+}
+
+pub(crate) fn ensemble(seeds: &[u64], window: Option<usize>, rc_average: bool) -> Ensemble {
+    Ensemble::new(seeds.iter().map(|&seed| tiny(seed, window)).collect(), rc_average).unwrap()
+}
+
+/// Returns random bases, one in twenty of them `N`.
+pub(crate) fn bases(seed: u64, length: usize) -> Vec<u8> {
+    noise(seed, length).iter().map(|x| b"ACGTACGTACGTACGTACGN"[((x + 1.0) * 10.0) as usize]).collect()
+}
+
+/// Returns a pipe of one row for each sequence.
+pub(crate) fn rows(sequences: &[Option<&[u8]>]) -> Pipe {
+    let schema = RowKind::Regions.schema(None);
+    let mut builder = RowBuilder::new(RowKind::Regions, schema.clone());
+    for (region, sequence) in sequences.iter().enumerate() {
+        builder.push(&Row {
+            region: region as u64,
+            chrom: Some("chr1"),
+            start: 10,
+            end: 20,
+            strand: Strand::Forward,
+            name: None,
+            sequence: sequence.map(|bases| std::str::from_utf8(bases).unwrap()),
+            status: if sequence.is_some() { Status::Ok } else { Status::NotBases },
+        });
+    }
+    Pipe::new(schema, [builder.finish()].into_iter())
+}
+
+/// Runs a pipe to its only batch.
+pub(crate) fn collect(pipe: Pipe) -> RecordBatch {
+    let schema = pipe.schema().clone();
+    let batches: Vec<_> = pipe.into_parts().1.collect::<Result<_>>().unwrap();
+    arrow_select::concat::concat_batches(&schema, &batches).unwrap()
+}
+
+fn statuses(batch: &RecordBatch) -> Vec<&str> {
+    schema::strings(batch, schema::STATUS).unwrap().iter().flatten().collect()
+}
+
+#[test]
+fn scores_do_not_depend_on_the_batch() {
+    let sequences: Vec<_> = (0..40).map(|seed| bases(seed, 20 + (seed as usize % 3) * 500)).collect();
+    let sequences: Vec<_> = sequences.iter().map(|sequence| Some(sequence.as_slice())).collect();
+    let models = Arc::new(ensemble(&[1, 2], None, true));
+    let whole = collect(score(rows(&sequences), models.clone(), false).unwrap());
+    for size in [1, 7, 39] {
+        assert_eq!(collect(score(rows(&sequences).rebatch(size), models.clone(), false).unwrap()), whole);
+    }
+}
+
+#[test]
+fn mixed_lengths_come_back_in_row_order() {
+    let sequences: Vec<_> = (0..30).map(|seed| bases(seed, 10 + (seed as usize * 7) % 13)).collect();
+    let models = ensemble(&[3], None, false);
+    let together = models.predict(&sequences.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap();
+    for (sequence, scores) in sequences.iter().zip(together) {
+        assert_eq!(models.predict(&[sequence]).unwrap(), [scores]);
+    }
+}
+
+#[test]
+fn an_ensemble_is_the_mean_of_its_members() {
+    let sequence = bases(5, 50);
+    let both = &ensemble(&[1, 2], None, false).predict(&[&sequence]).unwrap()[0];
+    let each = [1, 2].map(|seed| ensemble(&[seed], None, false).predict(&[&sequence]).unwrap().remove(0));
+    for class in 0..2 {
+        assert_eq!(both.logits[class], (each[0].logits[class] + each[1].logits[class]) / 2.0);
+        let mean =
+            each.each_ref().map(|scores| scores.probs.as_ref().unwrap()[class]).iter().sum::<f32>() / 2.0;
+        assert!((both.probs.as_ref().unwrap()[class] - mean).abs() < 1e-6);
+    }
+}
+
+#[test]
+fn the_mean_of_both_strands_is_the_same_for_both_strands() {
+    let sequence = bases(6, 40);
+    let mut turned = sequence.clone();
+    dna::reverse_complement(&mut turned);
+    let models = ensemble(&[4], None, true);
+    let scores = models.predict(&[&sequence, &turned]).unwrap();
+    assert_eq!(scores[0].logits, scores[1].logits);
+    let mut base_scores = scores[1].base_scores.clone().unwrap();
+    base_scores.reverse();
+    assert_eq!(scores[0].base_scores.as_ref(), Some(&base_scores));
+    // Both the positions and the two strands of the profile change places.
+    let (a, b) = (scores[0].profile.as_ref().unwrap(), scores[1].profile.as_ref().unwrap());
+    for track in 0..2 {
+        for index in 0..40 {
+            assert_eq!(a[track * 40 + index], b[(1 - track) * 40 + 39 - index]);
+        }
+    }
+    let one = &ensemble(&[4], None, false).predict(&[&sequence]).unwrap()[0];
+    assert_ne!(one.logits, scores[0].logits);
+}
+
+#[test]
+fn what_does_not_fit_stays_with_its_status() {
+    let sequences = [30, 31, 29].map(|length| bases(1, length));
+    let [fits, long, short] = sequences.each_ref().map(|sequence| Some(sequence.as_slice()));
+    let models = Arc::new(ensemble(&[1], Some(30), false));
+    let batch = collect(score(rows(&[long, fits, None, short]), models, false).unwrap());
+    assert_eq!(statuses(&batch), ["too_long", "ok", "not_bases", "too_short"]);
+    for name in [schema::LOGITS, schema::PROBS, schema::BASE_SCORES, schema::PROFILE] {
+        let valid: Vec<_> = (0..4).map(|row| batch.column_by_name(name).unwrap().is_valid(row)).collect();
+        assert_eq!(valid, [false, true, false, false], "{name}");
+    }
+    let schema = batch.schema();
+    let metadata = |name: &str, key: &str| schema.field_with_name(name).unwrap().metadata().get(key).cloned();
+    assert_eq!(metadata(schema::LOGITS, schema::LABELS_KEY).as_deref(), Some("bound,open"));
+    assert_eq!(metadata(schema::LOGITS, schema::DIGEST_KEY).as_deref(), Some("digest1"));
+    assert_eq!(metadata(schema::PROFILE, SHAPE_KEY).as_deref(), Some("2,30"));
+    assert_eq!(batch[schema::PROFILE].as_list::<i32>().value(1).len(), 60);
+}
+
+#[test]
+fn a_result_that_is_no_number_is_marked_or_refused() {
+    let mut member = tiny(1, None);
+    // In the last layer: the ReLU of candle takes a NaN for 0.
+    let filters = Tensor::ones((FILTERS, 4, WIDTH), candle_core::DType::F32, &Device::Cpu).unwrap();
+    let weights = Tensor::full(f32::INFINITY, (1, 2, FILTERS), &Device::Cpu).unwrap();
+    let labels = vec!["a".into(), "b".into()];
+    member.loaded.model = Box::new(Tiny { window: None, labels, filters, weights });
+    let models = Arc::new(Ensemble::new(vec![member], false).unwrap());
+    let input = || rows(&[None, Some(b"ACGTACGT")]);
+    let batch = collect(score(input(), models.clone(), false).unwrap());
+    assert_eq!(statuses(&batch), ["not_bases", "nonfinite"]);
+    assert!(batch[schema::LOGITS].is_valid(1));
+    let error = score(input(), models, true).unwrap().into_parts().1.find_map(Result::err).unwrap();
+    assert!(error.to_string().starts_with("region 1 (chr1:11-20): "), "{error}");
+}
+
+#[test]
+fn members_that_disagree_make_no_ensemble() {
+    let error = Ensemble::new(vec![tiny(1, Some(10)), tiny(2, Some(11))], false).err().unwrap().to_string();
+    assert!(error.contains("tiny1 reads 10 bases and tiny2 reads 11"), "{error}");
+    assert_eq!(Ensemble::new(vec![], false).err().unwrap().exit_status(), 2);
+}
+
+#[test]
+fn a_class_is_named_or_counted() {
+    let models = ensemble(&[1], None, false);
+    assert_eq!(models.class("open").unwrap(), 1);
+    assert_eq!(models.class("0").unwrap(), 0);
+    for bad in ["2", "closed", "all"] {
+        assert!(models.class(bad).unwrap_err().to_string().contains("bound, open"), "{bad}");
+    }
+}
+
+#[test]
+fn lower_case_is_refused_with_its_place() {
+    let error = score(rows(&[Some(b"ACGt")]), Arc::new(ensemble(&[1], None, false)), false).unwrap();
+    let error = error.into_parts().1.find_map(Result::err).unwrap().to_string();
+    assert!(error.contains("region 0") && error.contains("base 4") && error.contains("`t`"), "{error}");
+}
+
+#[test]
+fn a_dropped_column_is_gone_and_identity_is_not_droppable() {
+    let dropped = drop_columns(rows(&[Some(b"ACGT")]), &["sequence".into()]).unwrap();
+    let batch = collect(dropped);
+    assert!(
+        batch.column_by_name(schema::SEQUENCE).is_none() && batch.column_by_name(schema::START).is_some()
+    );
+    for bad in ["region", "status", "sequences"] {
+        let error = drop_columns(rows(&[None]), &[bad.into()]).err().unwrap();
+        assert_eq!(error.exit_status(), 2, "{bad}");
+    }
+}
