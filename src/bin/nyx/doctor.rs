@@ -53,11 +53,17 @@ fn version() -> Finding {
 }
 
 fn processor() -> Finding {
-    let features: Vec<&str> = features().into_iter().filter(|(_, here)| *here).map(|(name, _)| name).collect();
+    let features: Vec<&str> =
+        features().into_iter().filter(|(_, here)| *here).map(|(name, _)| name).collect();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let path = code_path(&features);
     let text = format!("{cores} cores, {}: {path} code runs", features.join(" "));
-    Finding { subject: "processor", fine: true, text, value: json!({ "cores": cores, "features": features, "code": path }) }
+    Finding {
+        subject: "processor",
+        fine: true,
+        text,
+        value: json!({ "cores": cores, "features": features, "code": path }),
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -93,9 +99,15 @@ fn memory() -> Finding {
         line.trim().trim_end_matches("kB").trim().parse().ok()
     };
     let (total, free) = (kib("MemTotal"), kib("MemAvailable"));
-    let gib = |kib: Option<u64>| kib.map_or("unknown".into(), |kib| format!("{:.1} GiB", kib as f64 / 1048576.0));
+    let gib =
+        |kib: Option<u64>| kib.map_or("unknown".into(), |kib| format!("{:.1} GiB", kib as f64 / 1048576.0));
     let text = format!("{}, {} of it available", gib(total), gib(free));
-    Finding { subject: "memory", fine: true, text, value: json!({ "total_kib": total, "available_kib": free }) }
+    Finding {
+        subject: "memory",
+        fine: true,
+        text,
+        value: json!({ "total_kib": total, "available_kib": free }),
+    }
 }
 
 fn gpu() -> Finding {
@@ -113,7 +125,13 @@ fn gpu() -> Finding {
 /// Looks for `libcuda.so.1` where a loader would.
 fn cuda_library() -> Option<String> {
     let named = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
-    let usual = ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib", "/usr/lib/wsl/lib"];
+    let usual = [
+        "/usr/lib/x86_64-linux-gnu",
+        "/usr/lib/aarch64-linux-gnu",
+        "/usr/lib64",
+        "/usr/lib",
+        "/usr/lib/wsl/lib",
+    ];
     std::env::split_paths(&named)
         .chain(usual.iter().map(|directory| Path::new(directory).to_owned()))
         .map(|directory| directory.join("libcuda.so.1"))

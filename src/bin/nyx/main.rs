@@ -10,6 +10,7 @@ use nyx::{Error, Result};
 
 mod demo;
 mod doctor;
+mod pipeline;
 mod siblings;
 
 /// Regulatory genomics as Unix filters: `nyx extract …` runs `nyx-extract …`.
