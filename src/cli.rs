@@ -227,7 +227,7 @@ pub fn finish(name: &str, outcome: Result<()>) -> ExitCode {
 }
 
 /// Returns the answer to `--version` and `--version --json`.
-fn version_request(name: &str) -> Option<String> {
+pub fn version_request(name: &str) -> Option<String> {
     let mut arguments = std::env::args().skip(1);
     if !matches!(arguments.next()?.as_str(), "--version" | "-V") {
         return None;
@@ -246,7 +246,7 @@ fn version_request(name: &str) -> Option<String> {
 }
 
 /// Quotes a word for a POSIX shell when it needs it.
-fn shell_quote(word: &str) -> String {
+pub fn shell_quote(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         return word.to_string();

@@ -1,1 +1,66 @@
 //! Self-contained HTML pages and SVG pictures.
+//!
+//! [`gather`] goes through contributions and hits once and keeps what a page shows; [`page`] writes it. The
+//! pictures are pure functions from numbers to SVG: [`logo`], [`track`], [`histogram`]. Pages hold everything
+//! they need and open without a network. Base order is A C G T.
+
+pub mod gather;
+pub mod histogram;
+pub mod logo;
+pub mod page;
+pub mod track;
+
+/// Name of the motif of a hit, a column of hits.
+pub const MOTIF_NAME: &str = "motif_name";
+
+/// Fill colours of A, C, G and T.
+pub const COLOURS: [&str; 4] = ["#109648", "#255C99", "#F7B32B", "#D62839"];
+
+/// Returns `text` with the characters that mean something in HTML written as entities.
+pub fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            other => escaped.push(other),
+        }
+    }
+    escaped
+}
+
+/// Returns a number with three significant digits, short and never in the way.
+pub fn short(number: f64) -> String {
+    let size = number.abs();
+    if size == 0.0 || !number.is_finite() {
+        return if number == 0.0 { "0".into() } else { number.to_string() };
+    }
+    match size {
+        ..0.001 => format!("{number:.1e}"),
+        ..0.1 => format!("{number:.4}"),
+        ..10.0 => format!("{number:.2}"),
+        ..100.0 => format!("{number:.1}"),
+        _ => format!("{number:.0}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn markup_in_a_name_stays_text() {
+        assert_eq!(escape("<a href=\"x\">&'"), "&lt;a href=&quot;x&quot;&gt;&amp;&#39;");
+    }
+
+    #[test]
+    fn numbers_are_short() {
+        assert_eq!(
+            [0.0, 0.00012, 0.0421, 1.234, 56.78, 1234.5].map(short),
+            ["0", "1.2e-4", "0.0421", "1.23", "56.8", "1234"]
+        );
+    }
+}

@@ -1,1 +1,57 @@
-fn main() {}
+//! nyx: the front door of the commands.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use nyx::cli;
+use nyx::{Error, Result};
+
+mod demo;
+mod doctor;
+mod pipeline;
+mod siblings;
+
+/// Regulatory genomics as Unix filters: `nyx extract …` runs `nyx-extract …`.
+///
+/// Example: nyx extract regions --fasta hg38.fa --peaks p.narrowPeak | nyx score --model ctcf/ | nyx view
+#[derive(Parser)]
+#[command(name = "nyx", version, arg_required_else_help = true, subcommand_value_name = "COMMAND")]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Demo(demo::Args),
+    Doctor(doctor::Args),
+    #[command(external_subcommand)]
+    Other(Vec<OsString>),
+}
+
+fn main() -> ExitCode {
+    if let Some(version) = cli::version_request("nyx") {
+        let _ = writeln!(std::io::stdout(), "{version}");
+        return ExitCode::SUCCESS;
+    }
+    let matches = Args::command().after_help(siblings::list()).get_matches();
+    let args = Args::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    cli::finish("nyx", run(args))
+}
+
+fn run(args: Args) -> Result<()> {
+    match args.command {
+        Command::Demo(args) => demo::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Other(words) => {
+            let (name, arguments) = words.split_first().expect("a command has a name");
+            let name = name.to_string_lossy();
+            let Some(program) = siblings::find(&format!("nyx-{name}")) else {
+                return Err(Error::usage(format!("no command `{name}`\n\n{}", siblings::list())));
+            };
+            Err(siblings::replace_process(&program, arguments))
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! `nyx doctor`.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+
+use nyx::device::DeviceChoice;
+use nyx::{Error, Result};
+use serde_json::{Value, json};
+
+use super::siblings;
+
+/// Say what the commands will run on and why, and whether they are all here and of one version.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Write JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// One thing that was looked at.
+struct Finding {
+    subject: &'static str,
+    /// Whether it is as it should be.
+    fine: bool,
+    text: String,
+    value: Value,
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    let findings = [version(), processor(), memory(), gpu(), device(), scratch(), executables()];
+    let mut output = std::io::stdout().lock();
+    if args.json {
+        let fields = findings.iter().map(|finding| (finding.subject.to_string(), finding.value.clone()));
+        writeln!(output, "{:#}", Value::Object(fields.collect()))?;
+    } else {
+        for Finding { subject, fine, text, .. } in &findings {
+            writeln!(output, "{} {subject:<12} {text}", if *fine { " " } else { "!" })?;
+        }
+    }
+    let faults: Vec<_> = findings.iter().filter(|finding| !finding.fine).map(|f| f.subject).collect();
+    if faults.is_empty() {
+        return Ok(());
+    }
+    Err(Error::data(format!("not as it should be: {}", faults.join(", "))))
+}
+
+fn version() -> Finding {
+    let target = format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS);
+    let version = env!("CARGO_PKG_VERSION");
+    let value = json!({ "version": version, "target": target, "stream": nyx::provenance::STREAM_VERSION });
+    Finding { subject: "nyx", fine: true, text: format!("{version} for {target}"), value }
+}
+
+fn processor() -> Finding {
+    let features: Vec<&str> =
+        features().into_iter().filter(|(_, here)| *here).map(|(name, _)| name).collect();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let path = code_path(&features);
+    let text = format!("{cores} cores, {}: {path} code runs", features.join(" "));
+    Finding {
+        subject: "processor",
+        fine: true,
+        text,
+        value: json!({ "cores": cores, "features": features, "code": path }),
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn features() -> [(&'static str, bool); 4] {
+    [
+        ("avx2", is_x86_feature_detected!("avx2")),
+        ("fma", is_x86_feature_detected!("fma")),
+        ("avx512f", is_x86_feature_detected!("avx512f")),
+        ("avx512bf16", is_x86_feature_detected!("avx512bf16")),
+    ]
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn features() -> [(&'static str, bool); 0] {
+    []
+}
+
+/// Names the instructions that the kernels choose here; see `nyx::kernel`.
+fn code_path(features: &[&str]) -> &'static str {
+    if features.contains(&"avx512f") {
+        "AVX-512"
+    } else if features.contains(&"avx2") && features.contains(&"fma") {
+        "AVX2"
+    } else {
+        "portable"
+    }
+}
+
+fn memory() -> Finding {
+    let kib = |key: &str| -> Option<u64> {
+        let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
+        line.trim().trim_end_matches("kB").trim().parse().ok()
+    };
+    let (total, free) = (kib("MemTotal"), kib("MemAvailable"));
+    let gib =
+        |kib: Option<u64>| kib.map_or("unknown".into(), |kib| format!("{:.1} GiB", kib as f64 / 1048576.0));
+    let text = format!("{}, {} of it available", gib(total), gib(free));
+    Finding {
+        subject: "memory",
+        fine: true,
+        text,
+        value: json!({ "total_kib": total, "available_kib": free }),
+    }
+}
+
+fn gpu() -> Finding {
+    let driver = std::fs::read_to_string("/proc/driver/nvidia/version").ok();
+    let driver = driver.as_deref().and_then(|text| text.lines().next());
+    let library = cuda_library();
+    let text = match (driver, &library) {
+        (Some(driver), _) => driver.to_string(),
+        (None, Some(library)) => format!("{library} is here, but no NVIDIA driver is loaded"),
+        (None, None) => "no NVIDIA driver".into(),
+    };
+    Finding { subject: "gpu", fine: true, text, value: json!({ "driver": driver, "library": library }) }
+}
+
+/// Looks for `libcuda.so.1` where a loader would.
+fn cuda_library() -> Option<String> {
+    let named = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
+    let usual = [
+        "/usr/lib/x86_64-linux-gnu",
+        "/usr/lib/aarch64-linux-gnu",
+        "/usr/lib64",
+        "/usr/lib",
+        "/usr/lib/wsl/lib",
+    ];
+    std::env::split_paths(&named)
+        .chain(usual.iter().map(|directory| Path::new(directory).to_owned()))
+        .map(|directory| directory.join("libcuda.so.1"))
+        .find(|library| library.exists())
+        .map(|library| library.display().to_string())
+}
+
+/// Asks the device module itself, so that this line cannot differ from what the commands do.
+fn device() -> Finding {
+    let cuda = DeviceChoice::Cuda(0).open().map(|_| "`--device auto` takes cuda:0".to_string());
+    let (name, text) = match cuda {
+        Ok(text) => ("cuda:0", text),
+        Err(error) => ("cpu", format!("`--device auto` takes the processor ({error})")),
+    };
+    Finding { subject: "device", fine: true, text: text.clone(), value: json!({ "auto": name, "why": text }) }
+}
+
+fn scratch() -> Finding {
+    let directory = std::env::temp_dir();
+    let outcome = tempfile::NamedTempFile::new().map_err(|error| error.to_string());
+    let text = match &outcome {
+        Ok(_) => format!("{} can be written", directory.display()),
+        Err(error) => format!("{}: {error} (set TMPDIR)", directory.display()),
+    };
+    let value = json!({ "path": directory, "error": outcome.as_ref().err() });
+    Finding { subject: "scratch", fine: outcome.is_ok(), text, value }
+}
+
+fn executables() -> Finding {
+    let versions: Vec<(&str, Option<String>)> =
+        siblings::TOOLS.iter().map(|(tool, _)| (*tool, version_of(tool))).collect();
+    let named = |missing: bool| -> Vec<String> {
+        let expected = |tool: &str| format!("{tool} {}", env!("CARGO_PKG_VERSION"));
+        let wrong = versions.iter().filter(|(tool, version)| match version {
+            None => missing,
+            Some(version) => !missing && *version != expected(tool),
+        });
+        wrong.map(|(tool, version)| version.clone().unwrap_or(tool.to_string())).collect()
+    };
+    let (missing, other) = (named(true), named(false));
+    let text = match (missing.is_empty(), other.is_empty()) {
+        (true, true) => format!("all {} are here, of this version", versions.len()),
+        (false, _) => format!("not found beside nyx or on the path: {}", missing.join(", ")),
+        (true, false) => format!("of another version: {}", other.join(", ")),
+    };
+    let value = versions.iter().map(|(tool, version)| (tool.to_string(), json!(version))).collect();
+    let fine = missing.is_empty() && other.is_empty();
+    Finding { subject: "executables", fine, text, value: Value::Object(value) }
+}
+
+fn version_of(tool: &str) -> Option<String> {
+    let output = Command::new(siblings::find(tool)?).arg("--version").output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| text.trim().to_string())
+}

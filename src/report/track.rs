@@ -1,0 +1,116 @@
+//! Tracks: the contribution of every base of a region, with its hits marked.
+
+use std::fmt::Write;
+
+use super::logo::{axis_labels, letter};
+use super::{escape, short};
+use crate::dna::base_index;
+
+/// A hit to mark on a track, in bases from the track's start, half-open.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mark {
+    /// First base.
+    pub start: usize,
+    /// One past the last base.
+    pub end: usize,
+    /// What to write above it.
+    pub label: String,
+    /// Fill colour.
+    pub colour: String,
+}
+
+/// Returns the stretch of at most `width` bases with the largest sum of absolute contributions, half-open.
+pub fn busiest(contributions: &[f32], width: usize) -> (usize, usize) {
+    if contributions.len() <= width {
+        return (0, contributions.len());
+    }
+    let mut sum: f64 = contributions[..width].iter().map(|&c| f64::from(c.abs())).sum();
+    let (mut best, mut start) = (sum, 0);
+    for end in width..contributions.len() {
+        sum += f64::from(contributions[end].abs()) - f64::from(contributions[end - width].abs());
+        if sum > best {
+            (best, start) = (sum, end + 1 - width);
+        }
+    }
+    (start, start + width)
+}
+
+/// Draws one letter per base of `sequence`, as tall as its contribution, with `marks` behind; `width` ×
+/// `height` pixels. The page needs [`super::logo::symbols`].
+pub fn draw(sequence: &[u8], contributions: &[f32], marks: &[Mark], width: f64, height: f64) -> String {
+    let values = || contributions.iter().map(|&value| f64::from(value)).filter(|value| value.is_finite());
+    let (top, bottom) = (values().fold(0.0, f64::max), values().fold(0.0, f64::min));
+    let range = if top > bottom { top - bottom } else { 1.0 };
+    let (left, above, below) = (44.0, 20.0, 6.0);
+    let step = (width - left) / sequence.len().max(1) as f64;
+    let scale = (height - above - below) / range;
+    let y = |value: f64| above + (top - value) * scale;
+    let mut svg = format!(
+        "<svg class=\"track\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\">"
+    );
+    for mark in marks {
+        svg += &draw_mark(mark, left, step, height);
+    }
+    let _ = write!(
+        svg,
+        "<line class=\"axis\" x1=\"{left}\" x2=\"{width}\" y1=\"{0:.1}\" y2=\"{0:.1}\"/>",
+        y(0.0)
+    );
+    for (position, (&base, &value)) in sequence.iter().zip(contributions).enumerate() {
+        let (Some(base), tall) = (base_index(base), f64::from(value).abs() * scale) else { continue };
+        if tall > 0.25 {
+            let x = left + position as f64 * step;
+            svg += &letter(base, x, y(f64::from(value).max(0.0)), 0.94 * step, tall);
+        }
+    }
+    svg += &axis_labels(top, bottom, left, &y, "");
+    svg + "</svg>"
+}
+
+fn draw_mark(mark: &Mark, left: f64, step: f64, height: f64) -> String {
+    let (x, wide) = (left + mark.start as f64 * step, (mark.end - mark.start) as f64 * step);
+    let (label, colour) = (escape(&mark.label), escape(&mark.colour));
+    format!(
+        "<rect x=\"{x:.2}\" y=\"16\" width=\"{wide:.2}\" height=\"{:.2}\" fill=\"{colour}\" opacity=\"0.13\"/>\
+         <rect x=\"{x:.2}\" y=\"14\" width=\"{wide:.2}\" height=\"2\" fill=\"{colour}\"/>\
+         <text class=\"mark\" x=\"{:.2}\" y=\"10\" text-anchor=\"middle\" fill=\"{colour}\">{label}</text>",
+        height - 16.0,
+        x + wide / 2.0,
+    )
+}
+
+/// Returns a region as people write it, 1-based and inclusive, with its width.
+pub fn caption(chrom: Option<&str>, start: i64, end: i64) -> String {
+    match chrom {
+        Some(chrom) => format!("{}:{}-{}", escape(chrom), start + 1, end),
+        None => format!("{} bases", short((end - start) as f64)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_base_with_a_contribution_is_a_letter_and_n_is_none() {
+        let svg = draw(b"ACNT", &[1.0, -1.0, 1.0, 0.0], &[], 400.0, 100.0);
+        assert_eq!(svg.matches("<use").count(), 2);
+        assert!(svg.contains("#base-A") && svg.contains("#base-C"));
+    }
+
+    #[test]
+    fn the_busiest_stretch_holds_the_largest_contributions() {
+        let mut contributions = vec![0.1f32; 50];
+        contributions[30..34].fill(-2.0);
+        let (start, end) = busiest(&contributions, 10);
+        assert!(start <= 30 && 34 <= end && end - start == 10);
+        assert_eq!(busiest(&contributions, 60), (0, 50));
+    }
+
+    #[test]
+    fn a_label_cannot_leave_its_element() {
+        let mark = Mark { start: 0, end: 2, label: "<script>".into(), colour: "\"x".into() };
+        let svg = draw(b"AC", &[1.0, 1.0], &[mark], 100.0, 50.0);
+        assert!(svg.contains("&lt;script&gt;") && !svg.contains("<script>"));
+    }
+}
