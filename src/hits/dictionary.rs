@@ -59,7 +59,8 @@ impl Dictionary {
     /// filter gets norm 1.
     pub fn new(filters: &[Filter], square_root: bool) -> Self {
         let trimmed: Vec<Vec<[f32; 4]>> = filters.iter().map(|filter| trim(filter, square_root)).collect();
-        let atoms: Vec<Atom> = filters.iter().zip(&trimmed).map(|(filter, columns)| atom(filter, columns)).collect();
+        let atoms: Vec<Atom> =
+            filters.iter().zip(&trimmed).map(|(filter, columns)| atom(filter, columns)).collect();
         let mut order: Vec<usize> = (0..atoms.len()).collect();
         order.sort_by_key(|&index| atoms[index].span);
         let groups = order.chunks(LANES).map(|lanes| Group::new(lanes, &atoms, &trimmed)).collect();

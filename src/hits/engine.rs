@@ -82,7 +82,8 @@ impl<'d> Engine<'d> {
                 let atom = self.dictionary.atoms()[atom];
                 for position in atom.positions(self.length) {
                     let energy = signal.energy(position, position + atom.span) as f32;
-                    self.scales[(index * self.length + position) * LANES + lane] = 1.0 / (energy + 1.0).sqrt();
+                    self.scales[(index * self.length + position) * LANES + lane] =
+                        1.0 / (energy + 1.0).sqrt();
                 }
             }
         }

@@ -135,9 +135,8 @@ impl State {
     /// Returns max(0, z + η(g − λ)) where it is not zero: on the support of z and where g > λ.
     fn shrink(&self, engine: &Engine) -> Vec<Entry> {
         let above = engine.above().iter().map(|&place| (place, 0.0));
-        let step = |(place, z): Entry| {
-            (place, z + self.step_size * (engine.gradient(place) - engine.lambda(place)))
-        };
+        let step =
+            |(place, z): Entry| (place, z + self.step_size * (engine.gradient(place) - engine.lambda(place)));
         merge(self.extrapolated.iter().copied(), above, |z, _| z)
             .map(step)
             .filter(|&(_, value)| value > 0.0)

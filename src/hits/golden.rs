@@ -32,7 +32,8 @@ fn first() {
         let bases: Vec<u8> =
             (0..l).map(|i| (0..4).find(|b| s[b * l + i] > 0.0).map_or(b'N', |b| b"ACGT"[b])).collect();
         let proj: Vec<f32> = (0..l).map(|i| (0..4).map(|b| s[b * l + i] * c[b * l + i]).sum()).collect();
-        let signal = Signal::projected(&proj, &bases, Preparation { square_root: false, half_precision: true });
+        let signal =
+            Signal::projected(&proj, &bases, Preparation { square_root: false, half_precision: true });
         engine.load(&signal);
         let f = fit(&mut engine, &settings);
         steps.push(f.num_steps);
@@ -49,7 +50,9 @@ fn first() {
     for line in text.lines().skip(1) {
         let c: Vec<&str> = line.split('\t').collect();
         total += 1;
-        if let Some(h) = found.get(&(c[14].parse().unwrap(), c[1].parse().unwrap(), c[5].into(), c[12].into())) {
+        if let Some(h) =
+            found.get(&(c[14].parse().unwrap(), c[1].parse().unwrap(), c[5].into(), c[12].into()))
+        {
             shared += 1;
             let x: f32 = c[6].parse().unwrap();
             worst = worst.max((h.0 - x).abs() / x);

@@ -214,8 +214,12 @@ mod tests {
     use super::*;
 
     fn pattern(tag: &str) -> Pattern {
-        let cwm =
-            Matrix::from_columns(&[[0.1, 0.0, 0.0, 0.0], [0.0, 3.0, 0.0, 0.0], [0.0, 0.0, 4.0, 0.0], [0.0; 4]]);
+        let cwm = Matrix::from_columns(&[
+            [0.1, 0.0, 0.0, 0.0],
+            [0.0, 3.0, 0.0, 0.0],
+            [0.0, 0.0, 4.0, 0.0],
+            [0.0; 4],
+        ]);
         Pattern { tag: tag.into(), cwm, hypothetical: None }
     }
 
@@ -230,7 +234,8 @@ mod tests {
 
     #[test]
     fn tables_speak_of_tags_and_only_compat_of_shown_names() {
-        let mut choice = Choice { names: [("a".to_string(), "GATA".to_string())].into(), ..Choice::default() };
+        let mut choice =
+            Choice { names: [("a".to_string(), "GATA".to_string())].into(), ..Choice::default() };
         choice.trim_spans.insert("a".into(), (0, 2));
         choice.lambdas.insert("a".into(), 0.5);
         let set = build(&[pattern("a")], &choice).unwrap();
@@ -255,7 +260,9 @@ mod tests {
         assert!(build(&[zero], &choice).unwrap_err().to_string().contains("motif zero"));
         let hypothetical = Choice { hypothetical: true, ..choice.clone() };
         assert!(build(&[pattern("a")], &hypothetical).unwrap_err().to_string().contains("tfmodisco-lite"));
-        assert!(build(&[pattern("a"), pattern("a")], &choice).unwrap_err().to_string().contains("two motifs"));
+        assert!(
+            build(&[pattern("a"), pattern("a")], &choice).unwrap_err().to_string().contains("two motifs")
+        );
         let mut span = choice;
         span.trim_spans.insert("a".into(), (0, 9));
         assert!(build(&[pattern("a")], &span).is_err());

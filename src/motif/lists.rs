@@ -45,11 +45,13 @@ pub fn read_spans(path: &Path) -> Result<Table<(usize, usize)>> {
 fn read_rows<T>(path: &Path, parse: impl Fn(&[&str]) -> Option<T>) -> Result<Table<T>> {
     let text = read_text(path)?;
     let mut table = Table::new();
-    for (index, line) in text.lines().map(str::trim_end).enumerate().filter(|(_, line)| says_something(line)) {
+    for (index, line) in text.lines().map(str::trim_end).enumerate().filter(|(_, line)| says_something(line))
+    {
         let place = || format!("{} line {}", path.display(), index + 1);
         let cells: Vec<&str> = line.split('\t').map(str::trim).collect();
         let value = parse(&cells[1..]).ok_or_else(|| {
-            Error::data(format!("`{line}` is not a motif's name and its value, separated by a tab")).at(place())
+            Error::data(format!("`{line}` is not a motif's name and its value, separated by a tab"))
+                .at(place())
         })?;
         if table.insert(cells[0].to_string(), value).is_some() {
             return Err(Error::data(format!("`{}` occurs twice", cells[0])).at(place()));
