@@ -33,7 +33,7 @@ pub struct Genome {
 
 #[derive(Clone)]
 enum Bases {
-    Fasta(Fasta),
+    Fasta(Box<Fasta>),
     TwoBit(TwoBit),
 }
 
@@ -57,7 +57,7 @@ impl Genome {
             }
             kind => {
                 let fasta = Fasta::open(path, file, kind == Kind::Bgzf, &mut warnings)?;
-                (fasta.lengths(), Bases::Fasta(fasta))
+                (fasta.lengths(), Bases::Fasta(Box::new(fasta)))
             }
         };
         let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -179,6 +179,7 @@ fn kind(mut file: &File, path: &Path) -> Result<Kind> {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+    use std::os::unix::fs::PermissionsExt;
     use std::path::PathBuf;
 
     use noodles::bgzf;
@@ -278,6 +279,152 @@ mod tests {
             fasta.fetch(name, start, end, &mut a).unwrap();
             two_bit.fetch(name, start, end, &mut b).unwrap();
             assert_eq!(a, b, "{name}:{start}-{end}");
+        }
+    }
+
+    fn fai(path: &Path) -> PathBuf {
+        path.with_added_extension("fai")
+    }
+
+    fn age(path: &Path, seconds: u64) {
+        let time = std::time::SystemTime::now() - std::time::Duration::from_secs(seconds);
+        File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+    }
+
+    #[test]
+    fn a_missing_index_appears_whole_and_a_wrong_one_is_made_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("g.fa");
+        std::fs::write(&path, ">a\nACGT\nAC\n").unwrap();
+        assert_eq!(Genome::open(&path).unwrap().warnings(), [""; 0]);
+        assert_eq!(std::fs::read_to_string(fai(&path)).unwrap(), "a\t6\t3\t4\t5\n");
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2, "nothing else was left");
+        age(&fai(&path), 60);
+        let warnings = Genome::open(&path).unwrap().warnings().join("\n");
+        assert!(warnings.contains("older than the file, but agrees"), "{warnings}");
+        std::fs::write(&path, ">a\nACGTACGT\n").unwrap();
+        age(&fai(&path), 60);
+        let genome = Genome::open(&path).unwrap();
+        assert!(genome.warnings()[0].contains("made anew"), "{:?}", genome.warnings());
+        assert_eq!(genome.contig_length("a"), Some(8));
+        assert_eq!(std::fs::read_to_string(fai(&path)).unwrap(), "a\t8\t3\t8\t9\n");
+    }
+
+    #[test]
+    fn an_index_of_another_file_never_gives_bases() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("g.fa");
+        std::fs::write(&path, ">a\nACGT\nACGT\nACGT\n").unwrap();
+        // Longer than the file: seen at once.
+        std::fs::write(fai(&path), "a\t600\t3\t4\t5\n").unwrap();
+        let genome = Genome::open(&path).unwrap();
+        assert!(genome.warnings()[0].contains("another file"), "{:?}", genome.warnings());
+        assert_eq!(genome.contig_length("a"), Some(12));
+        // Another line length: seen when a line end turns up among the bases.
+        std::fs::write(fai(&path), "a\t12\t3\t12\t13\n").unwrap();
+        let error = Genome::open(&path).unwrap().fetch("a", 0, 12, &mut Vec::new()).unwrap_err().to_string();
+        assert!(error.contains("g.fa") && error.contains("delete its .fai"), "{error}");
+    }
+
+    #[test]
+    fn an_index_that_cannot_be_written_stays_in_memory() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("g.fa");
+        std::fs::write(&path, ">a\nACGT\n").unwrap();
+        let mut permissions = std::fs::metadata(directory.path()).unwrap().permissions();
+        permissions.set_mode(0o555);
+        std::fs::set_permissions(directory.path(), permissions.clone()).unwrap();
+        let mut genome = Genome::open(&path).unwrap();
+        permissions.set_mode(0o755);
+        std::fs::set_permissions(directory.path(), permissions).unwrap();
+        assert!(genome.warnings()[0].contains("kept in memory"), "{:?}", genome.warnings());
+        assert!(!fai(&path).exists(), "not even the superuser writes into a read-only folder");
+        let mut bases = Vec::new();
+        genome.fetch("a", 1, 3, &mut bases).unwrap();
+        assert_eq!(bases, b"CG");
+    }
+
+    #[test]
+    fn the_indexes_of_bgzf_are_those_that_samtools_made() {
+        let Some(folder) = shared("data/genome") else { return };
+        let directory = tempfile::tempdir().unwrap();
+        for name in
+            ["sacCer3/sacCer3.fa.gz", "hg19_chr10_110kb/chr10.fa.gz", "hg19_windows/windows_1kb.fa.gz"]
+        {
+            let path = directory.path().join("g.fa.gz");
+            std::fs::write(&path, std::fs::read(folder.join(name)).unwrap()).unwrap();
+            Genome::open(&path).unwrap();
+            for suffix in ["fai", "gzi"] {
+                let made = std::fs::read(path.with_added_extension(suffix)).unwrap();
+                let expected = std::fs::read(folder.join(name).with_added_extension(suffix)).unwrap();
+                assert!(made == expected, "{name}.{suffix}");
+                std::fs::remove_file(path.with_added_extension(suffix)).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn regions_are_those_of_samtools_faidx() {
+        let Some(cases) = shared("data/benchmarks/peer_cases/htslib_faidx") else { return };
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("faidx.fa");
+        std::fs::write(&path, std::fs::read(cases.join("faidx.fa")).unwrap()).unwrap();
+        let mut genome = Genome::open(&path).unwrap();
+        let expected = std::fs::read_to_string(cases.join("faidx.1.expected.fa")).unwrap();
+        for record in expected.split('>').skip(1) {
+            let (header, sequence) = record.split_once('\n').unwrap();
+            let region: crate::region::Region = header.split(' ').next().unwrap().parse().unwrap();
+            let mut bases = Vec::new();
+            genome.fetch(&region.chrom, region.start, region.end, &mut bases).unwrap();
+            assert_eq!(String::from_utf8(bases).unwrap(), sequence.trim_end(), "{header}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_genome_is_refused_with_a_remedy() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("g.fa");
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(b">a\nACGT\n").unwrap();
+        let mut bgzf = bgzf::io::Writer::new(Vec::new());
+        bgzf.write_all(b">a\nACGT\n").unwrap();
+        let whole = bgzf.finish().unwrap();
+        for (bytes, remedy) in [
+            (gzip.finish().unwrap(), "`bgzip`"),
+            (zstd::encode_all(&b">a\nACGT\n"[..], 1).unwrap(), "`bgzip`"),
+            (whole[..whole.len() - 28].to_vec(), "cut short"),
+            (b"@read\nACGT\n+\nIIII\n".to_vec(), "FASTQ"),
+            (b"chr1\t1\t2\n".to_vec(), "neither FASTA"),
+            (b"\x43\x27\x41\x1A\x00".to_vec(), "2bit"),
+            (Vec::new(), "empty"),
+        ] {
+            std::fs::write(&path, bytes).unwrap();
+            let error = Genome::open(&path).err().unwrap().to_string();
+            assert!(error.contains("g.fa: ") && error.contains(remedy), "{error}");
+        }
+        assert_eq!(Genome::open(directory.path()).err().unwrap().exit_status(), 2);
+    }
+
+    #[test]
+    fn a_damaged_file_is_an_error_and_never_a_panic() {
+        let directory = tempfile::tempdir().unwrap();
+        let (text, _) = random_fasta(9, 60, "\n");
+        let whole = directory.path().join("whole.fa.gz");
+        write(&whole, &text, true);
+        Genome::open(&whole).unwrap();
+        let bytes = std::fs::read(&whole).unwrap();
+        let path = directory.path().join("cut.fa.gz");
+        let mut random = StdRng::seed_from_u64(9);
+        for _ in 0..50 {
+            let cut = random.random_range(0..bytes.len());
+            std::fs::write(&path, &bytes[..cut]).unwrap();
+            for suffix in ["fai", "gzi"] {
+                std::fs::copy(whole.with_added_extension(suffix), path.with_added_extension(suffix)).unwrap();
+            }
+            // The last bases of the file are behind every cut.
+            let outcome =
+                Genome::open(&path).and_then(|mut genome| genome.fetch("chr2", 0, 70_000, &mut Vec::new()));
+            assert!(outcome.is_err(), "cut at {cut} of {}", bytes.len());
         }
     }
 }

@@ -11,7 +11,7 @@ use rust_hdf5::{H5File, Hdf5Error};
 
 use crate::error::{Error, InFile, Result};
 use crate::output::widen_pipe;
-use crate::pipe::{Pipe, ipc};
+use crate::pipe::{self, Pipe, ipc};
 use crate::provenance;
 
 /// Bytes read at once.
@@ -80,7 +80,7 @@ fn open_parquet(path: &Path) -> Result<Pipe> {
     let schema = reader.schema().clone();
     let batches = reader.with_batch_size(1024).build().map_err(parquet)?;
     let target = schema.clone();
-    Ok(Pipe::new(schema, batches.map(move |batch| Ok(batch?.with_schema(target.clone())?))))
+    Ok(Pipe::new(schema, batches.map(move |batch| pipe::with_schema(&batch?, &target))))
 }
 
 /// Opens an HDF5 file that is whole.

@@ -58,7 +58,7 @@ impl Pipe {
     /// Gives the same batches another schema that differs in metadata only.
     pub fn with_schema(self, schema: SchemaRef) -> Self {
         let target = schema.clone();
-        self.map(schema, move |batch| relabel(batch, target.clone()))
+        self.map(schema, move |batch| with_schema(&batch, &target))
     }
 
     /// Cuts and joins batches so that each has `rows` rows, the last one perhaps fewer.
@@ -88,13 +88,10 @@ impl Pipe {
     }
 }
 
-/// Gives a batch another schema with the same columns.
-///
-/// [`RecordBatch::with_schema`] will not do: it refuses metadata with another value under the same key, as a
-/// chain that has grown is.
-fn relabel(batch: RecordBatch, schema: SchemaRef) -> Result<RecordBatch> {
+/// Gives a batch another schema that differs in metadata only, which may be less than before.
+pub fn with_schema(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-    Ok(RecordBatch::try_new_with_options(schema, batch.columns().to_vec(), &options)?)
+    Ok(RecordBatch::try_new_with_options(schema.clone(), batch.columns().to_vec(), &options)?)
 }
 
 struct Ahead {

@@ -4,7 +4,7 @@ use std::io::BufRead;
 
 use arrow_array::RecordBatch;
 
-use super::windows::BATCH_BASES;
+use super::windows::{BATCH_BASES, ROW_BASES};
 use crate::dna;
 use crate::error::{Error, Result};
 use crate::pipe::Pipe;
@@ -254,6 +254,12 @@ fn checked(mut bases: Vec<u8>) -> Result<Vec<u8>> {
     if bases.is_empty() {
         return Err(Error::data("the sequence is empty: remove the record"));
     }
+    if bases.len() as i64 > ROW_BASES {
+        return Err(Error::data(format!(
+            "{} bases are too many for a row (at most {ROW_BASES})",
+            bases.len()
+        )));
+    }
     if let Some(byte) = bases.iter().find(|byte| !byte.is_ascii_alphabetic() && !b"-*.".contains(byte)) {
         return Err(Error::data(format!("`{}` in the sequence is no base", byte.escape_ascii())));
     }
@@ -353,4 +359,150 @@ fn parse_labels(text: &str) -> Result<Vec<f32>> {
     labels.ok_or_else(|| {
         Error::data(format!("label `{text}` is neither a number nor a list of them (by , or ;)"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+    use std::path::Path;
+
+    use arrow_array::RecordBatch;
+    use arrow_array::cast::AsArray;
+    use arrow_array::types::Float32Type;
+    use arrow_select::concat::concat_batches;
+
+    use super::*;
+    use crate::input;
+    use crate::schema::{self, strings};
+
+    fn collect(pipe: Pipe) -> Result<RecordBatch> {
+        let (schema, batches) = pipe.into_parts();
+        let batches = batches.collect::<Result<Vec<_>>>()?;
+        Ok(concat_batches(&schema, &batches)?)
+    }
+
+    fn read_with(text: &str, options: Options) -> Result<RecordBatch> {
+        collect(sequences(Box::new(Cursor::new(text.to_string())), "s.txt", options)?)
+    }
+
+    fn read(text: &str) -> Result<RecordBatch> {
+        read_with(text, Options::default())
+    }
+
+    fn column(batch: &RecordBatch, name: &str) -> Vec<String> {
+        strings(batch, name).unwrap().iter().map(|text| text.unwrap_or("null").to_string()).collect()
+    }
+
+    fn labels(batch: &RecordBatch) -> Vec<Option<Vec<f32>>> {
+        let lists = batch.column_by_name(schema::LABEL).unwrap().as_list::<i32>();
+        lists
+            .iter()
+            .map(|list| list.map(|list| list.as_primitive::<Float32Type>().values().to_vec()))
+            .collect()
+    }
+
+    #[test]
+    fn fasta_lines_are_joined_and_headers_are_names() {
+        for text in [">a one\nacg\nTTR\n\n>b\nNN\n", "\r\n>a one\r\nacg\r\nTTR\r\n>b\r\nNN"] {
+            let batch = read(text).unwrap();
+            assert_eq!(column(&batch, "sequence"), ["ACGTTN", "NN"]);
+            assert_eq!(column(&batch, "name"), ["a", "b"]);
+            assert_eq!(column(&batch, "status"), ["ok", "all_n"]);
+            assert_eq!(column(&batch, "chrom"), ["null", "null"]);
+            assert_eq!(schema::i64s(&batch, "end").unwrap().values(), &[6, 2]);
+            assert!(batch.column_by_name("label").is_none());
+        }
+    }
+
+    #[test]
+    fn coordinates_are_taken_only_when_asked() {
+        let text = ">chr1:99-102\nACG\n>p::HLA:01:5-7(-)\nTT\n";
+        assert_eq!(column(&read(text).unwrap(), "chrom"), ["null", "null"]);
+        let with = |text| read_with(text, Options { coordinates: true, ..Options::default() });
+        let batch = with(text).unwrap();
+        assert_eq!(column(&batch, "chrom"), ["chr1", "HLA:01"]);
+        assert_eq!(column(&batch, "name"), ["chr1:99-102", "p"]);
+        assert_eq!(column(&batch, "strand"), [".", "-"]);
+        assert_eq!(schema::i64s(&batch, "start").unwrap().values(), &[99, 5]);
+        for bad in [">chr1:99-103\nACG\n", ">a\nACG\n", ">chr1:3-1\nACG\n"] {
+            assert!(with(bad).unwrap_err().to_string().contains("line 1"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn tables_have_labels_by_number_or_list() {
+        let batch = read("label,sequence\n1,acgt\n\"0.5,1\",AC\n0;1;-2,GG\n,TT\n").unwrap();
+        assert_eq!(column(&batch, "sequence"), ["ACGT", "AC", "GG", "TT"]);
+        let expected = [Some(vec![1.0]), Some(vec![0.5, 1.0]), Some(vec![0.0, 1.0, -2.0]), None];
+        assert_eq!(labels(&batch), expected);
+        let batch = read("name\tsequence\nx\tAC\n\tGG\n").unwrap();
+        assert_eq!(column(&batch, "name"), ["x", "null"]);
+        assert!(batch.column_by_name("label").is_none());
+    }
+
+    #[test]
+    fn kmers_are_joined_when_they_overlap() {
+        let batch = read("sequence\tlabel\nACG CGT GTT\t1\nAC cg\t0\nA C\t0\n").unwrap();
+        assert_eq!(column(&batch, "sequence"), ["ACGTT", "ACG", "AC"]);
+        for bad in ["ACG GTT", "ACG CG", "ACG CGTT", "ACG ACG"] {
+            let error = read(&format!("sequence\tlabel\n{bad}\t1\n")).unwrap_err().to_string();
+            assert!(error.contains("line 2") && error.contains("k-mer 2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_line() {
+        for (text, place) in [
+            (">a\nACG\n>b\n>c\nA\n", "s.txt: line 3 (`b`): the sequence is empty"),
+            (">a\nAC GT\n", "s.txt: line 1 (`a`): ` `"),
+            ("sequence,label\nACG,1\n,1\n", "s.txt: line 3: the sequence is empty"),
+            ("sequence,label\nACG,1\nACG\n", "s.txt: line 3 has 1 columns where the header has 2"),
+            ("sequence,label\nACG,1 0\n", "s.txt: line 2: label `1 0`"),
+            ("sequence,label\nACG,0110\n", "s.txt: line 2: label `0110`"),
+            ("sequence,label\nACG,nan\n", "s.txt: line 2: label `nan`"),
+            ("id,region\nx,y\n", "s.txt: neither FASTA nor a table with a column `sequence`"),
+            ("ACGT\nACGT\n", "s.txt: neither FASTA"),
+            ("\n", "s.txt: there is nothing in it"),
+        ] {
+            let error = read(text).unwrap_err().to_string();
+            assert!(error.starts_with(place), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn rows_do_not_depend_on_the_batch_size() {
+        let text: String = (1..30).map(|n| format!(">{n}\n{}\n", "ACGT".repeat(n))).collect();
+        let all = read(&text).unwrap();
+        for batch_rows in [1, 2, 7, 29, 30] {
+            assert_eq!(read_with(&text, Options { batch_rows, ..Options::default() }).unwrap(), all);
+        }
+    }
+
+    #[test]
+    fn real_sets_are_read_whole() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/benchmarks");
+        if !folder.exists() {
+            eprintln!("skipped: ../shared is not there");
+            return;
+        }
+        for name in ["nyxbind_33tf/CEBPA/test.csv.gz", "GUE/mouse/0/test.csv.gz", "dnabert/ft6_dev.tsv.gz"] {
+            let path = folder.join(name);
+            let text = input::read_text(&path).unwrap();
+            let pipe = sequences(input::open_text(&path).unwrap(), name, Options::default()).unwrap();
+            let batch = collect(pipe).unwrap();
+            // The naive reader: k-mers are their first letters and the rest of the last one.
+            let expected: Vec<String> = text
+                .lines()
+                .skip(1)
+                .map(|line| {
+                    let field = line.split(['\t', ',']).next().unwrap();
+                    let kmers: Vec<_> = field.split(' ').collect();
+                    let heads: String = kmers.iter().map(|kmer| &kmer[..1]).collect();
+                    heads + &kmers.last().unwrap()[1..]
+                })
+                .collect();
+            assert_eq!(column(&batch, "sequence"), expected, "{name}");
+            assert!(labels(&batch).iter().all(|label| label.as_ref().is_some_and(|label| label.len() == 1)));
+        }
+    }
 }

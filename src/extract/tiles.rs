@@ -194,3 +194,124 @@ impl Iterator for Tiles {
         self.next_window().transpose()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::windows::tests::{genome, read};
+    use super::*;
+    use crate::genome::bed::Interval;
+
+    fn options(width: i64, stride: i64) -> Options {
+        Options {
+            width,
+            stride,
+            tail: Tail::default(),
+            shard: Shard::default(),
+            exclude: IntervalSet::default(),
+            rows: windows::Options::default(),
+        }
+    }
+
+    fn region(chrom: &str, start: i64, end: i64) -> Region {
+        Region { chrom: chrom.into(), start, end }
+    }
+
+    #[test]
+    fn the_tail_reads_on_past_its_region_and_is_padded_past_the_contig() {
+        let genome = genome(&[("a", "ACGTTGCAAC")]);
+        let run = |regions: Vec<Region>, tail| {
+            read(tiles(genome.clone(), regions, Options { tail, ..options(4, 3) }, Arc::default())).unwrap()
+        };
+        assert_eq!(
+            run(vec![region("a", 0, 10)], Tail::Pad),
+            ["0 a:0-4. ACGT ok", "1 a:3-7. TTGC ok", "2 a:6-10. CAAC ok"]
+        );
+        assert_eq!(run(vec![region("a", 1, 6)], Tail::Pad), ["0 a:1-5. CGTT ok", "1 a:4-8. TGCA ok"]);
+        assert_eq!(run(vec![region("a", 1, 6)], Tail::Drop), ["0 a:1-5. CGTT ok"]);
+        assert_eq!(run(vec![region("a", 8, 10)], Tail::Pad), ["0 a:8-12. ACNN off_contig"]);
+        assert_eq!(run(vec![region("a", 8, 10)], Tail::Drop), [""; 0]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_base_is_lost_and_no_window_begins_past_the_end(
+            length in 0i64..60, width in 1i64..12, stride in 1i64..12,
+        ) {
+            let starts = |tail| {
+                let count = Options { tail, ..options(width, stride) }.count(length);
+                (0..count as i64).map(|step| step * stride).collect::<Vec<_>>()
+            };
+            let whole: Vec<i64> = (0..length).step_by(stride as usize).filter(|s| s + width <= length).collect();
+            prop_assert_eq!(starts(Tail::Drop), whole);
+            let padded = starts(Tail::Pad);
+            prop_assert!(padded.iter().all(|&start| start < length));
+            let covered = |base: i64| padded.iter().any(|&start| start <= base && base < start + width);
+            // Bases between windows further apart than wide belong to none.
+            prop_assert!((0..length).all(|base| covered(base) || base % stride >= width));
+            // The last window is needed.
+            prop_assert!(padded.iter().rev().skip(1).all(|&start| start + width < length));
+        }
+
+        #[test]
+        fn shards_one_after_the_other_are_the_whole(
+            lengths in prop::collection::vec(0usize..40, 1..4),
+            width in 1i64..9, stride in 1i64..9, parts in 1u64..7, drop in any::<bool>(),
+        ) {
+            let names = ["a", "b", "c"];
+            let bases: Vec<String> = lengths.iter().map(|&n| "ACGNNT".repeat(8)[..n].to_string()).collect();
+            let contigs: Vec<_> = names.into_iter().zip(bases.iter().map(String::as_str)).collect();
+            let genome = genome(&contigs);
+            let regions: Vec<_> = contigs.iter().map(|(name, bases)| region(name, 0, bases.len() as i64)).collect();
+            let run = |part, parts| {
+                let mut options = options(width, stride);
+                options.shard = Shard { part, parts };
+                options.exclude = [Interval::new("a", 3, 5)].into_iter().collect();
+                if drop {
+                    options.rows.n_policy = NPolicy::Drop;
+                }
+                read(tiles(genome.clone(), regions.clone(), options, Arc::default())).unwrap()
+            };
+            let joined: Vec<_> = (1..=parts).flat_map(|part| run(part, parts)).collect();
+            prop_assert_eq!(joined, run(1, 1));
+        }
+
+        #[test]
+        fn shares_differ_by_one_at_most(count in 0u64..1000, parts in 1u64..40) {
+            let sizes: Vec<_> = (1..=parts).map(|part| {
+                let share = Shard { part, parts }.share(count);
+                share.end - share.start
+            }).collect();
+            prop_assert_eq!(sizes.iter().sum::<u64>(), count);
+            prop_assert!(sizes.iter().max().unwrap() - sizes.iter().min().unwrap() <= 1);
+        }
+    }
+
+    #[test]
+    fn a_long_run_of_n_is_passed_over_and_counted() {
+        let bases = format!("{}ACGTACGT{}ACGT", "N".repeat(200_000), "n".repeat(150_000));
+        let genome = genome(&[("a", &bases)]);
+        let length = bases.len() as i64;
+        let run = |n_policy, dropped: &Arc<Dropped>| {
+            let mut options = options(4, 2);
+            options.rows.n_policy = n_policy;
+            read(tiles(genome.clone(), vec![region("a", 0, length)], options, dropped.clone())).unwrap()
+        };
+        let (kept, dropped) = (Arc::default(), Arc::default());
+        let all = run(NPolicy::Keep, &kept);
+        let expected: Vec<_> =
+            all.iter().filter(|row| !row[row.find(' ').unwrap()..].contains('N')).cloned().collect();
+        assert_eq!(run(NPolicy::Drop, &dropped), expected);
+        assert_eq!(expected.len(), 4);
+        assert_eq!(dropped.to_string(), format!("{0} rows dropped: {0} with N", all.len() - 4));
+    }
+
+    #[test]
+    fn a_shard_is_counted_from_one() {
+        assert_eq!("2/3".parse::<Shard>().unwrap(), Shard { part: 2, parts: 3 });
+        for bad in ["0/3", "4/3", "1", "a/2", "1/0"] {
+            assert_eq!(bad.parse::<Shard>().unwrap_err().exit_status(), 2, "{bad}");
+        }
+    }
+}

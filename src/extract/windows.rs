@@ -20,6 +20,9 @@ pub const BATCH_BASES: usize = 4 << 20;
 /// Rows of a batch unless the user says otherwise.
 pub const BATCH_ROWS: usize = 1024;
 
+/// Bases of a row at most: an Arrow batch holds less than 2 GiB of text.
+pub const ROW_BASES: i64 = 1 << 30;
+
 /// A window of the genome that becomes a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Window {
@@ -242,6 +245,10 @@ fn read_window(
     if start >= end {
         return Err(Error::data("the interval is empty: give it a --width").at(place(window)));
     }
+    if end - start > ROW_BASES {
+        let what = format!("{} bases are too many for a row (at most {ROW_BASES})", end - start);
+        return Err(Error::data(what).at(place(window)));
+    }
     let off = *start < 0 || *end > length as i64;
     if off && options.edge == Edge::Error {
         let what = format!("the window [{start}, {end}) reaches past `{chrom}` of {length} bases");
@@ -278,4 +285,55 @@ fn row<'a>(window: &'a Window, status: Status, bases: &'a [u8]) -> Result<Row<'a
         sequence: (status != Status::UnknownContig).then_some(text),
         status,
     })
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use arrow_array::Array;
+
+    use super::*;
+    use crate::schema::{self, strings, u64s};
+
+    /// Opens a genome of these contigs.
+    pub(crate) fn genome(contigs: &[(&str, &str)]) -> Genome {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("g.fa");
+        let text: String = contigs.iter().map(|(name, bases)| format!(">{name}\n{bases}\n")).collect();
+        std::fs::write(&path, text).unwrap();
+        Genome::open(&path).unwrap()
+    }
+
+    /// Returns every row as text: region, place, strand, sequence, status.
+    pub(crate) fn read(pipe: Pipe) -> Result<Vec<String>> {
+        let mut rows = Vec::new();
+        for batch in pipe.into_parts().1 {
+            let batch = batch?;
+            let column = |name| strings(&batch, name).unwrap();
+            let (chrom, strand) = (column(schema::CHROM), column(schema::STRAND));
+            let (sequence, status) = (column(schema::SEQUENCE), column(schema::STATUS));
+            let (start, end) = (schema::i64s(&batch, schema::START)?, schema::i64s(&batch, schema::END)?);
+            for row in 0..batch.num_rows() {
+                rows.push(format!(
+                    "{} {}:{}-{}{} {} {}",
+                    u64s(&batch, schema::REGION)?.value(row),
+                    chrom.value(row),
+                    start.value(row),
+                    end.value(row),
+                    strand.value(row),
+                    if sequence.is_null(row) { "null" } else { sequence.value(row) },
+                    status.value(row)
+                ));
+            }
+        }
+        Ok(rows)
+    }
+
+    #[test]
+    fn the_summary_names_what_was_dropped() {
+        let dropped = Dropped::default();
+        assert!(dropped.is_empty());
+        Dropped::add(&dropped.excluded, 2);
+        Dropped::add(&dropped.with_n, 1);
+        assert_eq!(dropped.to_string(), "3 rows dropped: 2 in excluded intervals, 1 with N");
+    }
 }

@@ -143,7 +143,8 @@ fn position(text: &str, what: &str) -> Result<i64> {
 fn summit(text: &str, length: i64) -> Result<Option<i64>> {
     match text.trim().parse::<i64>() {
         Ok(-1) => Ok(None),
-        Ok(summit) if (0..length.max(1)).contains(&summit) => Ok(Some(summit)),
+        // ENCODE's own files have summits at the very end of an interval.
+        Ok(summit) if (0..=length).contains(&summit) => Ok(Some(summit)),
         Ok(summit) => Err(Error::data(format!(
             "the summit {summit} (column 10) is not within the {length} bases of the interval"
         ))),
@@ -238,7 +239,7 @@ mod tests {
             "chr1\t1.5\t5",
             "chr1\tstart\tend",
             "chr1\t1\t5\tn\t0\t&",
-            "chr1\t1\t5\tn\t0\t+\t0\t0\t0\t4",
+            "chr1\t1\t5\tn\t0\t+\t0\t0\t0\t5",
             "chr1\t1\t5\tn\t0\t+\t0\t0\t0\tx",
             "\t1\t5",
         ] {

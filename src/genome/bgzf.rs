@@ -11,6 +11,9 @@ use noodles::bgzf::{VirtualPosition, gzi};
 use super::positioned::PositionedFile;
 use crate::error::{Error, Result};
 
+/// Compressed bytes read at once: a block of soft-masked bases, more or less.
+const BUFFER: usize = 1 << 15;
+
 /// Inflated blocks (64 KiB at most) that a reader keeps: 16 MiB, more than a yeast genome.
 const SLOTS: usize = 256;
 
@@ -65,7 +68,7 @@ impl Clone for Blocks {
 
 impl Blocks {
     pub(super) fn new(file: Arc<File>, table: BlockTable) -> Self {
-        let reader = Reader::new(PositionedFile::new(file.clone()));
+        let reader = Reader::new(PositionedFile::new(file.clone(), BUFFER));
         Self { file, reader, table, slots: vec![Slot::default(); SLOTS], joined: Vec::new() }
     }
 
@@ -132,7 +135,7 @@ pub(super) struct Surveyor {
 
 impl Surveyor {
     pub(super) fn new(file: Arc<File>) -> Self {
-        Self { reader: Reader::new(PositionedFile::new(file)), blocks: Vec::new(), offset: 0 }
+        Self { reader: Reader::new(PositionedFile::new(file, BUFFER)), blocks: Vec::new(), offset: 0 }
     }
 
     /// Returns the index of the blocks read so far.

@@ -3,9 +3,12 @@
 
 use std::collections::HashSet;
 use std::fmt::Write;
-use std::io::BufRead;
+use std::io::{BufRead, Read};
 
 use crate::error::{Error, Result};
+
+/// Bytes of a line taken at once.
+const PIECE: u64 = 1 << 16;
 
 /// A contig of a FASTA file, one line of its `.fai`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,12 +69,51 @@ pub fn format(contigs: &[Contig]) -> String {
 /// error names the line. When there is no contig at all.
 pub fn build(mut text: impl BufRead) -> Result<(Vec<Contig>, Vec<String>)> {
     let mut indexer = Indexer::default();
-    let mut line = Vec::new();
-    while text.read_until(b'\n', &mut line)? > 0 {
+    let mut line = Line::default();
+    let mut piece = Vec::new();
+    while text.by_ref().take(PIECE).read_until(b'\n', &mut piece)? > 0 {
+        line.add(&piece);
+        if piece.ends_with(b"\n") {
+            indexer.add(&std::mem::take(&mut line))?;
+        }
+        piece.clear();
+    }
+    if line.width > 0 {
         indexer.add(&line)?;
-        line.clear();
     }
     indexer.finish()
+}
+
+/// What the index needs of a line, which may be a whole chromosome.
+#[derive(Default)]
+struct Line {
+    /// What follows the `>` of a header.
+    header: Option<Vec<u8>>,
+    /// Bytes, with the line's end.
+    width: u64,
+    /// Bytes up to the last that is not blank.
+    bases: u64,
+    /// Whether there are blanks before that.
+    broken: bool,
+}
+
+impl Line {
+    fn add(&mut self, piece: &[u8]) {
+        let mut rest = piece;
+        if self.width == 0 && piece.starts_with(b">") {
+            self.header = Some(Vec::new());
+            rest = &piece[1..];
+        }
+        if let Some(header) = &mut self.header {
+            header.extend_from_slice(rest);
+        }
+        let end = piece.trim_ascii_end().len();
+        if end > 0 {
+            self.broken |= self.bases < self.width || piece[..end].iter().any(|&byte| byte <= b' ');
+            self.bases = self.width + end as u64;
+        }
+        self.width += piece.len() as u64;
+    }
 }
 
 #[derive(Default)]
@@ -87,15 +129,18 @@ struct Indexer {
 }
 
 impl Indexer {
-    fn add(&mut self, line: &[u8]) -> Result<()> {
+    fn add(&mut self, line: &Line) -> Result<()> {
         self.line += 1;
-        self.offset += line.len() as u64;
-        match (line.first(), line.trim_ascii_end().len() as u64) {
-            (Some(b'>'), _) => self.begin(&line[1..])?,
-            (_, 0) => self.add_blank(),
-            (_, bases) => self.add_bases(line, bases)?,
+        self.offset += line.width;
+        match &line.header {
+            Some(header) => self.begin(header),
+            None if line.bases > 0 => self.add_bases(line),
+            None => {
+                // Blank lines may end a contig, but nothing may follow them.
+                self.last_line.get_or_insert((self.line, 0));
+                Ok(())
+            }
         }
-        Ok(())
     }
 
     fn begin(&mut self, header: &[u8]) -> Result<()> {
@@ -108,23 +153,17 @@ impl Indexer {
         Ok(())
     }
 
-    fn add_blank(&mut self) {
-        // Blank lines may end a contig, but nothing may follow them.
-        self.last_line.get_or_insert((self.line, 0));
-    }
-
-    fn add_bases(&mut self, line: &[u8], bases: u64) -> Result<()> {
-        let number = self.line;
+    fn add_bases(&mut self, line: &Line) -> Result<()> {
+        let (number, bases, width) = (self.line, line.bases, line.width);
         let Some(contig) = &mut self.open else {
             return Err(Error::data(format!("line {number}: bases before the first `>` header")));
         };
-        if line[..bases as usize].iter().any(|&byte| byte <= b' ') {
+        if line.broken {
             return Err(Error::data(format!("line {number}: blanks within the bases of `{}`", contig.name)));
         }
         if let Some((last, found)) = self.last_line {
             return Err(uneven(contig, last, found));
         }
-        let width = line.len() as u64;
         if contig.line_bases == 0 {
             (contig.line_bases, contig.line_width) = (bases, width);
         } else if bases > contig.line_bases {
@@ -194,6 +233,21 @@ mod tests {
         }
         assert_eq!(index(">a\r\nACGT\r\nAC\r\n")[0].line_width, 6);
         assert_eq!(index(">a\nACGT")[0].line_width, 4);
+    }
+
+    #[test]
+    fn a_long_line_is_measured_in_pieces() {
+        let long = "A".repeat(3 * PIECE as usize - 1);
+        for (text, width) in [(format!(">a\n{long}\n{long}\nA\n"), 1), (format!(">a\r\n{long}\r\nA"), 2)] {
+            let contig = &index(&text)[0];
+            assert_eq!(
+                (contig.line_bases, contig.line_width),
+                (long.len() as u64, long.len() as u64 + width)
+            );
+            assert_eq!(contig.length, text.matches('A').count() as u64);
+        }
+        let broken = format!(">a\n{}{}A\n", "A".repeat(PIECE as usize - 1), " ");
+        assert!(build(broken.as_bytes()).unwrap_err().to_string().contains("line 2: blanks"));
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! Bases of a FASTA file, plain or BGZF, by its index.
 
 use std::fs::{self, File};
-use std::io::BufReader;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -203,25 +202,34 @@ impl Index {
             let (contigs, found) = faidx::build(&mut surveyor)?;
             (contigs, Some(surveyor.into_index()), found)
         } else {
-            let (contigs, found) =
-                faidx::build(BufReader::with_capacity(1 << 18, PositionedFile::new(file)))?;
+            let (contigs, found) = faidx::build(PositionedFile::new(file, 1 << 18))?;
             (contigs, None, found)
         };
         warnings.extend(found);
         Ok(Self { contigs, blocks })
     }
 
-    /// Writes the index beside the file, each part whole or not at all.
+    /// Writes the index beside the file; where that is not possible, it stays in memory.
     fn write(&self, path: &Path, warnings: &mut Vec<String>) {
-        let mut outcome = output::write_file(&fai_path(path), faidx::format(&self.contigs).as_bytes());
-        if let Some(blocks) = &self.blocks {
-            let mut bytes = Vec::new();
-            gzi::io::Writer::new(&mut bytes).write_index(blocks).expect("vectors grow");
-            outcome = outcome.and_then(|()| output::write_file(&gzi_path(path), &bytes));
-        }
-        if let Err(error) = outcome {
+        if let Err(error) = self.try_write(path) {
             warnings.push(format!("the index is kept in memory, because it cannot be written: {error}"));
         }
+    }
+
+    /// Writes the index beside the file, each part whole or not at all.
+    fn try_write(&self, path: &Path) -> Result<()> {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        // The superuser could write into a folder that nobody is to write into.
+        if fs::metadata(folder).is_ok_and(|metadata| metadata.permissions().readonly()) {
+            return Err(Error::data("the folder is read-only")).in_file(folder);
+        }
+        output::write_file(&fai_path(path), faidx::format(&self.contigs).as_bytes())?;
+        if let Some(blocks) = &self.blocks {
+            let mut bytes = Vec::new();
+            gzi::io::Writer::new(&mut bytes).write_index(blocks)?;
+            output::write_file(&gzi_path(path), &bytes)?;
+        }
+        Ok(())
     }
 }
 

@@ -5,12 +5,11 @@ use std::io::{self, BufRead, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-/// Bytes read at once.
-const BUFFER: usize = 1 << 16;
-
 /// A buffered reader with a position of its own. A seek inside the buffer keeps what was read.
 pub(super) struct PositionedFile {
     file: Arc<File>,
+    /// Bytes read at once.
+    capacity: usize,
     buffer: Vec<u8>,
     /// Offset in the file of the buffer's first byte.
     buffer_start: u64,
@@ -18,8 +17,9 @@ pub(super) struct PositionedFile {
 }
 
 impl PositionedFile {
-    pub(super) fn new(file: Arc<File>) -> Self {
-        Self { file, buffer: Vec::new(), buffer_start: 0, position: 0 }
+    /// Creates a reader at the start of the file that reads `capacity` bytes at once.
+    pub(super) fn new(file: Arc<File>, capacity: usize) -> Self {
+        Self { file, capacity, buffer: Vec::new(), buffer_start: 0, position: 0 }
     }
 
     fn buffered(&self) -> &[u8] {
@@ -31,7 +31,7 @@ impl PositionedFile {
 impl BufRead for PositionedFile {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.buffered().is_empty() {
-            self.buffer.resize(BUFFER, 0);
+            self.buffer.resize(self.capacity, 0);
             self.buffer_start = self.position;
             let count = read_some_at(&self.file, &mut self.buffer, self.position);
             self.buffer.truncate(*count.as_ref().unwrap_or(&0));
@@ -85,7 +85,7 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"0123456789").unwrap();
         let file = Arc::new(file);
-        let mut readers = [PositionedFile::new(file.clone()), PositionedFile::new(file)];
+        let mut readers = [PositionedFile::new(file.clone(), 4), PositionedFile::new(file, 64)];
         let mut byte = [0];
         readers[0].seek(SeekFrom::Start(7)).unwrap();
         readers[1].read_exact(&mut byte).unwrap();

@@ -166,7 +166,7 @@ impl Iterator for Joined {
             let schema = self.schema.clone();
             let batch = batch.and_then(|batch| {
                 self.check(&batch)?;
-                super::relabel(batch, schema)
+                crate::pipe::with_schema(&batch, &schema)
             });
             self.failed = batch.is_err();
             return Some(batch.map_err(|error| match error {

@@ -1,10 +1,11 @@
 //! `nyx-extract tiles`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use clap::ValueEnum;
 use nyx::cli::Common;
-use nyx::error::Result;
+use nyx::error::{Error, Result};
 use nyx::extract::tiles::{self, Options, Shard};
 use nyx::genome::Genome;
 use nyx::genome::bed::Columns;
@@ -47,20 +48,7 @@ enum Tail {
 pub fn run(args: Args, common: &Common) -> Result<()> {
     let genome = args.windows.open_genome(common)?;
     let map = args.windows.contig_map()?;
-    let mut regions = args.windows.typed_regions(&genome, &map)?;
-    if let Some(path) = &args.windows.regions_file {
-        for interval in windows::open_bed(path, Columns::Three)? {
-            let interval = interval?;
-            let chrom = map.get(&interval.chrom).cloned().unwrap_or(interval.chrom);
-            regions.push(Region { chrom, start: interval.start, end: interval.end });
-        }
-    }
-    if !args.windows.has_regions() {
-        let whole =
-            |(chrom, length): &(String, u64)| Region { chrom: chrom.clone(), start: 0, end: *length as i64 };
-        regions = genome.record().contigs.iter().map(whole).collect();
-    }
-    clip(&mut regions, &genome)?;
+    let regions = regions(&args.windows, &genome, &map)?;
     let options = Options {
         width: args.width.into(),
         stride: args.stride.into(),
@@ -77,12 +65,28 @@ pub fn run(args: Args, common: &Common) -> Result<()> {
     windows::write(pipe, &dropped, common)
 }
 
-/// Cuts regions at the ends of their contigs.
-fn clip(regions: &mut [Region], genome: &Genome) -> Result<()> {
-    for region in regions {
+/// Returns the regions to scan, cut at the ends of their contigs: those asked for, or every contig.
+fn regions(args: &WindowArgs, genome: &Genome, map: &HashMap<String, String>) -> Result<Vec<Region>> {
+    if !args.has_regions() {
+        let whole =
+            |(chrom, length): &(String, u64)| Region { chrom: chrom.clone(), start: 0, end: *length as i64 };
+        return Ok(genome.record().contigs.iter().map(whole).collect());
+    }
+    let mut regions = args.typed_regions(genome, map)?;
+    if let Some(path) = &args.regions_file {
+        for interval in windows::open_bed(path, Columns::Three)? {
+            let interval = interval?;
+            let chrom = map.get(&interval.chrom).cloned().unwrap_or(interval.chrom);
+            regions.push(Region { chrom, start: interval.start, end: interval.end });
+        }
+    }
+    for region in &mut regions {
         let length =
             genome.contig_length(&region.chrom).ok_or_else(|| genome.unknown_contig(&region.chrom))?;
+        if region.start > length as i64 {
+            return Err(Error::data(format!("region {region} begins past the {length} bases of its contig")));
+        }
         region.end = region.end.min(length as i64);
     }
-    Ok(())
+    Ok(regions)
 }

@@ -29,7 +29,7 @@ pub struct WindowArgs {
     /// Drop windows that overlap an interval of this BED file (a blacklist)
     #[arg(long, value_name = "FILE")]
     pub exclude: Option<PathBuf>,
-    /// Windows with N: keep them, drop them, or mark them in the status column
+    /// Windows with N (padding is N, too): keep them, drop them, or mark them in the status column
     #[arg(long, value_enum, value_name = "POLICY", default_value_t)]
     n_policy: NPolicy,
     /// Windows past the end of a contig: pad them with N (status off_contig), or fail
