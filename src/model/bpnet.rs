@@ -113,15 +113,11 @@ mod tests {
     /// Returns the sequences of the reference regions.
     fn sequences() -> Vec<Vec<u8>> {
         let regions = text(&shared("data/models/bpnet_ctcf_k562/reference_regions.bed").unwrap());
-        // The megabase of chromosome 20 that follows base 1,000,000.
-        let fasta = text(&shared("data/genome/hg19_chr20_1Mb/z.fa.gz").unwrap());
-        let bases: Vec<u8> = fasta.lines().skip(1).flat_map(str::bytes).collect();
+        let bases = chromosome_20();
         let region = |line: &str| {
             let fields: Vec<&str> = line.split('\t').collect();
             let place = |field: &str| field.parse::<usize>().unwrap() - 1_000_000;
-            let mut bases = bases[place(fields[1])..place(fields[2])].to_vec();
-            crate::dna::normalize(&mut bases);
-            bases
+            bases[place(fields[1])..place(fields[2])].to_vec()
         };
         regions.lines().map(region).collect()
     }
@@ -143,6 +139,7 @@ mod tests {
             assert_eq!(ours.dims(), profile.shape);
             assert!(distance(&flat(&ours), &profile.values) < 1e-4);
             check_batch_invariance(&*model, &sequences[..7]);
+            check_gradient_direction(&*model, sequences[0]);
         }
     }
 }

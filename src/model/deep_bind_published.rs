@@ -121,6 +121,7 @@ mod tests {
             let rows: Vec<&[u8]> = rows[..7].iter().map(|row| row[3].as_bytes()).collect();
             if models == 1 {
                 check_batch_invariance(&*model, &rows);
+                check_gradient_direction(&*model, rows[0]);
             }
         }
         assert!(models > 50);
