@@ -170,7 +170,8 @@ impl Iterator for Joined {
             });
             self.failed = batch.is_err();
             return Some(batch.map_err(|error| match error {
-                Error::Truncated { upstream, rows } => {
+                // One stream on standard input is a plain pipe: the tool is name enough.
+                Error::Truncated { upstream, rows } if path != "-" => {
                     Error::Truncated { upstream: format!("{upstream}, which wrote {path},"), rows }
                 }
                 other => other.at(path),

@@ -45,14 +45,33 @@ fn sources(directory: &Path) -> Vec<PathBuf> {
     files
 }
 
+/// Files that are compiled for tests only: `mod name;` under `#[cfg(test)]` in the file above them.
+fn test_files(files: &[PathBuf]) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for path in files {
+        let text = fs::read_to_string(path).unwrap();
+        let lines = text.lines().skip_while(|line| *line != "#[cfg(test)]");
+        for line in lines {
+            let name = line
+                .trim_start_matches("pub(crate) ")
+                .strip_prefix("mod ")
+                .and_then(|rest| rest.strip_suffix(';'));
+            found.extend(name.map(|name| path.with_extension("").join(format!("{name}.rs"))));
+        }
+    }
+    found
+}
+
 /// The code of every top-level module of the library, its tests left out.
 fn modules() -> BTreeMap<String, Vec<(PathBuf, String)>> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut modules = BTreeMap::<String, Vec<_>>::new();
-    for path in sources(&source) {
+    let files = sources(&source);
+    let tests = test_files(&files);
+    for path in files.iter().filter(|path| !tests.contains(path)) {
         let relative = path.strip_prefix(&source).unwrap();
         let module = relative.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs").to_string();
-        let text = fs::read_to_string(&path).unwrap();
+        let text = fs::read_to_string(path).unwrap();
         let code = text.split("#[cfg(test)]\nmod tests").next().unwrap().to_string();
         modules.entry(module).or_default().push((relative.to_owned(), code));
     }

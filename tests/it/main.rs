@@ -1,8 +1,10 @@
 //! What a user sees: commands, pipes, statuses, files. One binary, a module per subject.
 
 mod foreign;
+mod hits;
 mod layers;
 mod pipeline;
 mod pipes;
 mod real;
+mod score;
 mod support;

@@ -22,7 +22,7 @@ def with_pyarrow(path):
 def with_duckdb(path):
     with pyarrow.OSFile(path) as file:
         reader = pyarrow.ipc.open_stream(file)
-        return duckdb.sql("select count(*), sum(region) from reader").fetchone()
+        return duckdb.sql("select count(*), sum(region) from reader").fetchall()[0]
 
 
 def attempt(read):
