@@ -7,7 +7,7 @@
 //! ```
 //!
 //! with X the one-hot sequence for projected contributions and 1 for hypothetical ones, K_m the trimmed CWM,
-//! and s[m,q] = 1/√(E+1) for the energy E of y in the window. [`signal`] makes y, [`dictionary`] packs K,
+//! and `s[m,q] = 1/√(E+1)` for the energy E of y in the window. [`signal`] makes y, [`dictionary`] packs K,
 //! [`engine`] does the arithmetic, [`fit`] decides steps and stopping, [`call`] turns coefficients into hits,
 //! [`stage`] puts it all on a stream, [`files`] writes Fi-NeMo's files.
 

@@ -23,7 +23,7 @@ const BATCH: usize = 256;
 
 /// Call motif instances in contributions: a non-negative lasso explains them as a sum of CWMs (Fi-NeMo's model).
 ///
-/// Reads regions with `contributions` (or `hypothetical` and `sequence`), writes one row per hit. Flags have
+/// Reads regions with their `sequence` and `contributions` or `hypothetical`, writes one row per hit. Flags have
 /// Fi-NeMo's letters, except that its -q is only `--sqrt-transform`, -b `--batch-size`, -r the input and -o
 /// `--outdir`.
 ///

@@ -25,7 +25,7 @@ pub struct Group {
     pub atoms: Vec<usize>,
     /// Penalties by lane, infinite where there is no filter.
     pub lambda: [f32; LANES],
-    /// Weights [width × ROWS × LANES], lanes fastest.
+    /// Weights, width × ROWS × LANES, lanes fastest.
     pub weights: Vec<f32>,
 }
 

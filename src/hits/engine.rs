@@ -119,7 +119,7 @@ impl<'d> Engine<'d> {
         self.scales[place as usize]
     }
 
-    /// Returns g[m,q] = s · ⟨K_m, r⟩ at a place, after [`Engine::correlate`].
+    /// Returns `g[m,q] = s · ⟨K_m, r⟩` at a place, after [`Engine::correlate`].
     pub fn gradient(&self, place: u32) -> f32 {
         self.gradient[place as usize]
     }

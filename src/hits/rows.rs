@@ -141,7 +141,7 @@ impl<'b> Columns<'b> {
     }
 }
 
-/// Returns the contributions of the observed bases: `hypothetical` [4·L], rows A C G T.
+/// Returns the contributions of the observed bases: `hypothetical` of length 4·L, rows A C G T.
 fn project(hypothetical: &[f32], sequence: &[u8], compat: bool) -> Vec<f32> {
     let length = sequence.len();
     let observed = |(position, &base): (usize, &u8)| {

@@ -25,7 +25,7 @@ pub struct Preparation {
 }
 
 impl Signal {
-    /// Creates the signal of contributions on the observed bases: `contributions` [L], `sequence` [L] in
+    /// Creates the signal of contributions on the observed bases: `contributions` and `sequence` of length L, in
     /// upper case. Positions without a base count as zero.
     ///
     /// # Panics
@@ -40,7 +40,7 @@ impl Signal {
         Self::prepare(values, sequence.len(), Some(bases), preparation)
     }
 
-    /// Creates the signal of contributions of all bases: `contributions` [4·L], rows A C G T.
+    /// Creates the signal of contributions of all bases: `contributions` of length 4·L, rows A C G T.
     pub fn hypothetical(contributions: &[f32], preparation: Preparation) -> Self {
         let length = contributions.len() / 4;
         let values = (0..4 * length).map(|i| contributions[(i % 4) * length + i / 4]).collect();
@@ -81,7 +81,7 @@ impl Signal {
         self.bases.as_deref()
     }
 
-    /// Returns y: [L] where bases are known, else [L × 4] with the base fastest.
+    /// Returns y: L values where bases are known, else L × 4 with the base fastest.
     pub fn values(&self) -> &[f32] {
         &self.values
     }
