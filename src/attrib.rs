@@ -24,9 +24,9 @@ use arrow_schema::{DataType, Field, SchemaRef};
 
 use crate::dna;
 use crate::error::Result;
+use crate::model::Ensemble;
 use crate::pipe::Pipe;
-use crate::schema;
-use crate::score::{Ensemble, Rows};
+use crate::schema::{self, Rows};
 
 /// Metadata key of a field: the class that was explained.
 pub const TARGET_KEY: &str = "target";

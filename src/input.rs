@@ -1,11 +1,13 @@
 //! Opening things to read: `-`, files and FIFOs, compressed or not, known by their bytes.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use arrow_ipc::reader::FileReader;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use rust_hdf5::format::superblock::{SuperblockV0V1, SuperblockV2V3, detect_superblock_version};
+use rust_hdf5::{H5File, Hdf5Error};
 
 use crate::error::{Error, InFile, Result};
 use crate::output::widen_pipe;
@@ -81,6 +83,34 @@ fn open_parquet(path: &Path) -> Result<Pipe> {
     Ok(Pipe::new(schema, batches.map(move |batch| pipe::with_schema(&batch?, &target))))
 }
 
+/// Opens an HDF5 file that is whole.
+///
+/// The library reads chunks that a cut file no longer has as zeros, so the length is checked here against the
+/// one in the superblock.
+///
+/// # Errors
+///
+/// When the file is not HDF5 or ends before its own end.
+pub fn open_hdf5(path: &Path) -> Result<H5File> {
+    let hdf5 = |error: Hdf5Error| Error::data(format!("HDF5: {error}"));
+    let file = H5File::open(path).map_err(hdf5).in_file(path)?;
+    let mut raw = File::open(path).in_file(path)?;
+    let length = raw.metadata().in_file(path)?.len();
+    raw.seek(SeekFrom::Start(file.userblock_size())).in_file(path)?;
+    let mut head = Vec::new();
+    raw.take(1024).read_to_end(&mut head).in_file(path)?;
+    let end = match detect_superblock_version(&head) {
+        Ok(0 | 1) => SuperblockV0V1::decode(&head).map(|block| block.end_of_file_address),
+        _ => SuperblockV2V3::decode(&head).map(|block| block.end_of_file_address),
+    };
+    let end = end.map_err(|error| Error::data(format!("HDF5: {error}"))).in_file(path)?;
+    if length < end {
+        let message = format!("the file is cut: {length} bytes of {end}. Copy or download it again");
+        return Err(Error::data(message)).in_file(path);
+    }
+    Ok(file)
+}
+
 /// Reads a whole small text file, decompressed.
 pub fn read_text(path: &Path) -> Result<String> {
     let mut text = String::new();
@@ -103,6 +133,23 @@ mod tests {
         for bytes in [b"text".to_vec(), gzip.finish().unwrap(), zstd::encode_all(&b"text"[..], 1).unwrap()] {
             std::fs::write(&path, bytes).unwrap();
             assert_eq!(read_text(&path).unwrap(), "text");
+        }
+    }
+
+    #[test]
+    fn every_cut_of_an_hdf5_file_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("values.h5");
+        let file = H5File::create(&path).unwrap();
+        let dataset = file.new_dataset::<f32>().shape([64, 8]).chunk(&[8, 8]).deflate(6).create("values");
+        dataset.unwrap().write_raw(&[1.0f32; 512]).unwrap();
+        file.close().unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        open_hdf5(&path).unwrap();
+        for cut in 0..whole.len() {
+            std::fs::write(&path, &whole[..cut]).unwrap();
+            let error = open_hdf5(&path).err().unwrap_or_else(|| panic!("cut at {cut} passed"));
+            assert!(error.to_string().contains("values.h5"), "{error}");
         }
     }
 

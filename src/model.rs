@@ -22,7 +22,10 @@ pub mod danq;
 pub mod deep_bind;
 pub mod deep_bind_published;
 pub mod deep_snr;
+mod ensemble;
 pub mod sequential_cnn;
+
+pub use ensemble::{Ensemble, Gradient, Member, Outputs, PASS_BASES, Scores};
 
 use config::Config;
 use weights::Weights;

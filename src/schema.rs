@@ -5,6 +5,7 @@
 //! know.
 
 mod row;
+mod sequences;
 
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ use arrow_buffer::{NullBuffer, OffsetBuffer};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 
 pub use row::{Allele, Row, RowBuilder, RowKind, Status};
+pub use sequences::{Rows, describe};
 
 use crate::error::{Error, Result};
 

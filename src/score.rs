@@ -1,19 +1,14 @@
 //! Stage: rows → predictions.
 
-mod ensemble;
-mod rows;
-
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{DataType, Field, SchemaRef};
 
-pub use ensemble::{Ensemble, Gradient, Member, Outputs, PASS_BASES, Scores};
-pub use rows::{Rows, describe};
-
 use crate::error::{Error, Result};
+use crate::model::{Ensemble, Scores};
 use crate::pipe::Pipe;
-use crate::schema;
+use crate::schema::{self, Rows};
 
 /// Metadata key of the profile's field: `tracks,length`.
 pub const SHAPE_KEY: &str = "shape";

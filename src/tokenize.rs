@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use crate::error::{Error, Result};
 use crate::pipe::Pipe;
 use crate::schema;
-use crate::score::describe;
+use crate::schema::describe;
 use crate::tokenizer::{Tokenizer, Tokens};
 
 /// A tokenizer, the length it cuts to, and how many rows it has cut.

@@ -7,8 +7,8 @@ use candle_core::Device;
 use super::*;
 use crate::dna::BASES;
 use crate::model;
+use crate::model::Member;
 use crate::npy::{Array, Npz, read_npy};
-use crate::score::Member;
 
 /// 1000 bases through three convolutions, in f32 on both sides.
 const TOLERANCE: f32 = 1e-4;

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::{Attribution, project};
 use crate::dna::base_index;
 use crate::error::Result;
-use crate::score::{Ensemble, Gradient};
+use crate::model::{Ensemble, Gradient};
 
 /// Differentiates the logit of `class` of every sequence and turns each gradient into contributions.
 pub(super) fn attribute(

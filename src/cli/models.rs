@@ -9,8 +9,8 @@ use super::{Common, DeviceArg};
 use crate::attrib::{Center, Columns, Method, Options};
 use crate::error::{Error, Result};
 use crate::model;
+use crate::model::{Ensemble, Member};
 use crate::provenance::Step;
-use crate::score::{Ensemble, Member};
 
 /// The number format of the arithmetic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

@@ -15,6 +15,9 @@ use crate::error::{Error, Result};
 /// Positions that one thread computes at a time: a multiple of every tile's height.
 const SEGMENT: usize = 240;
 
+/// Positions of a piece, where a single row is shared among threads.
+const PIECE: usize = 48;
+
 /// Zeros around the input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Padding {
@@ -344,18 +347,26 @@ impl Conv {
         let images = input.len() / pixels.max(1);
         let mut output = vec![0.0; images * image.output[0] * row];
         // Enough work for a thread to be worth waking: about a tenth of a millisecond.
-        let flops = row * self.filters.plain.len() / self.filters.outputs.max(1) + 1;
-        let rows = (5_000_000 / flops).max(1);
-        output.par_chunks_mut(row).with_min_len(rows).enumerate().for_each_init(
-            Vec::new,
-            |scratch, (index, output)| {
-                let (which, y) = (index / image.output[0], index % image.output[0]);
-                let image_values = &input[which * pixels..][..pixels];
-                for (segment, output) in output.chunks_mut(SEGMENT * self.filters.outputs).enumerate() {
-                    image.segment(image_values, [y, segment * SEGMENT], output, scratch);
-                }
-            },
-        );
+        let work = row * self.filters.plain.len() / self.filters.outputs.max(1) + 1;
+        let least = (5_000_000 / work).max(1);
+        if images * image.output[0] == 1 {
+            // One row only, as of a linear layer: its pieces are shared out.
+            let piece = PIECE * self.filters.outputs;
+            let least = (5_000_000 * row / piece / work).max(1);
+            let pieces = output.par_chunks_mut(piece).with_min_len(least).enumerate();
+            pieces.for_each_init(Vec::new, |scratch, (index, output)| {
+                image.segment(input, [0, index * PIECE], output, scratch);
+            });
+            return output;
+        }
+        let rows = output.par_chunks_mut(row).with_min_len(least).enumerate();
+        rows.for_each_init(Vec::new, |scratch, (index, output)| {
+            let (which, y) = (index / image.output[0], index % image.output[0]);
+            let image_values = &input[which * pixels..][..pixels];
+            for (segment, output) in output.chunks_mut(SEGMENT * self.filters.outputs).enumerate() {
+                image.segment(image_values, [y, segment * SEGMENT], output, scratch);
+            }
+        });
         output
     }
 }

@@ -122,7 +122,9 @@ mod tests {
             text(&folder.join("seqs.txt")).lines().take(7).map(str::to_string).collect();
         for network in NETWORKS {
             let path = format!("data/models/nyxbind/CTCFL/{network}.pth");
-            check_batch_invariance(&*converted(&path, &Hints::default()).unwrap(), &rows(&sequences));
+            let model = converted(&path, &Hints::default()).unwrap();
+            check_batch_invariance(&*model, &rows(&sequences));
+            check_gradient_direction(&*model, sequences[0].as_bytes());
         }
     }
 }

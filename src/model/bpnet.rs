@@ -44,7 +44,7 @@ pub(super) fn load(config: &Config, weights: &Weights, device: &Device) -> Resul
         residual.push(same(weights, &format!("rconvs.{layer}"), filters, 2 << layer)?.0.with_relu());
     }
     let (profile, _) = same(weights, "fconv", filters, 1)?;
-    let flank = weights.any("fconv.weight")?.shape[2] / 2;
+    let flank = weights.shape::<3>("fconv.weight")?[2] / 2;
     let trimming = config.part::<Shape>()?.trimming.unwrap_or(1 << residual.len());
     let window = config.window.unwrap_or(WINDOW);
     if trimming < flank || window <= 2 * trimming {
@@ -52,7 +52,7 @@ pub(super) fn load(config: &Config, weights: &Weights, device: &Device) -> Resul
             format!("config.json: trimming {trimming} does not fit {window} bases, flanks of {flank}");
         return Err(Error::data(message));
     }
-    let classes = weights.any("linear.weight")?.shape[0];
+    let [classes, _] = weights.shape("linear.weight")?;
     Ok(Box::new(BpNet {
         stem: stem.with_relu(),
         residual,
@@ -68,10 +68,7 @@ pub(super) fn load(config: &Config, weights: &Weights, device: &Device) -> Resul
 
 /// Loads a convolution with as many outputs as inputs, and returns its number of filters.
 fn same(weights: &Weights, name: &str, inputs: usize, dilation: usize) -> Result<(Conv, usize)> {
-    let shape = &weights.any(&format!("{name}.weight"))?.shape;
-    let &[outputs, _, width] = shape.as_slice() else {
-        return Err(Error::data(format!("tensor `{name}.weight` is {shape:?}, expected three axes")));
-    };
+    let [outputs, _, width] = weights.shape(&format!("{name}.weight"))?;
     let conv = weights.conv_1d(name, [outputs, inputs, width])?;
     Ok((conv.with_dilation([1, dilation]).with_padding(Padding::width(dilation * (width / 2))), outputs))
 }
@@ -113,15 +110,11 @@ mod tests {
     /// Returns the sequences of the reference regions.
     fn sequences() -> Vec<Vec<u8>> {
         let regions = text(&shared("data/models/bpnet_ctcf_k562/reference_regions.bed").unwrap());
-        // The megabase of chromosome 20 that follows base 1,000,000.
-        let fasta = text(&shared("data/genome/hg19_chr20_1Mb/z.fa.gz").unwrap());
-        let bases: Vec<u8> = fasta.lines().skip(1).flat_map(str::bytes).collect();
+        let bases = chromosome_20();
         let region = |line: &str| {
             let fields: Vec<&str> = line.split('\t').collect();
             let place = |field: &str| field.parse::<usize>().unwrap() - 1_000_000;
-            let mut bases = bases[place(fields[1])..place(fields[2])].to_vec();
-            crate::dna::normalize(&mut bases);
-            bases
+            bases[place(fields[1])..place(fields[2])].to_vec()
         };
         regions.lines().map(region).collect()
     }
@@ -143,6 +136,7 @@ mod tests {
             assert_eq!(ours.dims(), profile.shape);
             assert!(distance(&flat(&ours), &profile.values) < 1e-4);
             check_batch_invariance(&*model, &sequences[..7]);
+            check_gradient_direction(&*model, sequences[0]);
         }
     }
 }

@@ -100,5 +100,6 @@ mod tests {
         let expected = golden.numbers::<f32>("prob").unwrap().values;
         assert!(distance(&predict(&*model, &sequences).1, &expected) < 1e-5);
         check_batch_invariance(&*model, &sequences[..7]);
+        check_gradient_direction(&*model, sequences[0]);
     }
 }

@@ -11,7 +11,7 @@ use super::config::Config;
 use super::encoding::{self, Unknown};
 use super::weights::Weights;
 use super::{Head, Model, Prediction};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::kernel::{Conv, pool};
 
 /// The family's part of `config.json`.
@@ -32,12 +32,9 @@ struct DeepBindPublished {
 
 /// Builds the network.
 pub(super) fn load(config: &Config, weights: &Weights, device: &Device) -> Result<Box<dyn Model>> {
-    let shape = &weights.any("conv.weight")?.shape;
-    let &[filters, _, width] = shape.as_slice() else {
-        return Err(Error::data(format!("tensor `conv.weight` is {shape:?}, expected [filters, 4, width]")));
-    };
+    let [filters, _, width] = weights.shape("conv.weight")?;
     let dense = if weights.tensors().contains_key("dense.1.weight") {
-        let hidden = weights.any("dense.0.weight")?.shape[0];
+        let [hidden, _] = weights.shape("dense.0.weight")?;
         vec![
             weights.linear("dense.0", [hidden, filters])?.with_relu(),
             weights.linear("dense.1", [1, hidden])?,
@@ -121,6 +118,7 @@ mod tests {
             let rows: Vec<&[u8]> = rows[..7].iter().map(|row| row[3].as_bytes()).collect();
             if models == 1 {
                 check_batch_invariance(&*model, &rows);
+                check_gradient_direction(&*model, rows[0]);
             }
         }
         assert!(models > 50);

@@ -168,6 +168,7 @@ pub(super) fn load(config: &Config, weights: &Weights, device: &Device) -> Resul
         .map(|(place, entry)| (entry.i.unwrap_or(place), entry.layer))
         .filter(|(_, layer)| *layer != Layer::Dropout)
         .collect();
+    layers.iter().try_for_each(|(index, layer)| check(*index, layer))?;
     let head = match layers.last() {
         Some((_, Layer::Sigmoid)) => Head::Sigmoid,
         Some((_, Layer::Softmax)) => Head::Softmax,
@@ -185,6 +186,20 @@ pub(super) fn load(config: &Config, weights: &Weights, device: &Device) -> Resul
         config.labels(classes.ok_or_else(|| Error::data("config.json lists no layer with weights"))?)?;
     let steps = build(&layers, weights)?;
     Ok(Box::new(SequentialCnn { steps, head, labels, window, device: device.clone() }))
+}
+
+/// Checks that no width or step of a layer is zero.
+fn check(index: usize, layer: &Layer) -> Result<()> {
+    let smallest = match *layer {
+        Layer::Conv1d { in_, out, k, stride, dilation, .. } => in_.min(out).min(k).min(stride).min(dilation),
+        Layer::Maxpool1d { k, stride } => k.min(stride.unwrap_or(k)),
+        Layer::Linear { in_, out } => in_.min(out),
+        _ => 1,
+    };
+    if smallest == 0 {
+        return Err(Error::data(format!("config.json: layer {index} has a width or step of zero")));
+    }
+    Ok(())
 }
 
 fn build(layers: &[(usize, Layer)], weights: &Weights) -> Result<Vec<Step>> {
@@ -400,6 +415,8 @@ mod tests {
         let message =
             |config: &Config| super::super::build(config, &weights, &Device::Cpu).err().unwrap().to_string();
         assert_eq!(message(&config), "m: tensor `0.weight` is [2, 4], expected [2, 4, 3]");
+        config.rest["layers"][0]["stride"] = 0.into();
+        assert!(message(&config).contains("layer 0 has a width or step of zero"));
         config.architectures = vec!["Unheard".into()];
         assert!(message(&config).contains("`Unheard`; known are BPNet, "));
     }

@@ -7,7 +7,7 @@ use candle_core::Device;
 
 use super::weights::Array;
 use super::{Config, Model, Weights, build};
-use crate::kernel::testing::{bits, flat};
+use crate::kernel::testing::{bits, flat, noise_tensor};
 
 /// Returns a file of `../shared`, or says that the test is skipped.
 pub fn shared(path: &str) -> Option<PathBuf> {
@@ -55,6 +55,26 @@ pub fn check_batch_invariance(model: &dyn Model, sequences: &[&[u8]]) {
     for (row, sequence) in sequences.iter().enumerate() {
         assert_eq!(outputs(&[sequence])[0], together[row], "row {row}");
     }
+}
+
+/// Checks that the gradient of the logit predicts what a small step in a random direction does to it.
+pub fn check_gradient_direction(model: &dyn Model, sequence: &[u8]) {
+    let input = candle_core::Var::from_tensor(&model.encode(&[sequence]).unwrap()).unwrap();
+    let logit = |input: &candle_core::Tensor| model.forward(input).unwrap().logits.sum_all().unwrap();
+    let gradients = logit(input.as_tensor()).backward().unwrap();
+    let gradient = gradients.get(input.as_tensor()).expect("the input has a gradient");
+    let direction = noise_tensor(input.dims(), 7);
+    let step = 1e-3;
+    let shifted = |by: f64| {
+        let input = (input.as_tensor() + direction.affine(by, 0.0).unwrap()).unwrap();
+        f64::from(logit(&input).to_scalar::<f32>().unwrap())
+    };
+    let observed = (shifted(step) - shifted(-step)) / (2.0 * step);
+    let products = (gradient * &direction).unwrap().sum_all().unwrap();
+    let predicted = f64::from(products.to_scalar::<f32>().unwrap());
+    let scale = f64::from((gradient.sqr().unwrap().sum_all().unwrap()).to_scalar::<f32>().unwrap()).sqrt();
+    assert!(scale > 0.0, "the gradient is zero everywhere");
+    assert!((observed - predicted).abs() < 0.05 * scale, "{observed} is not {predicted} (norm {scale})");
 }
 
 /// Returns logits and probabilities of sequences, row by row.
@@ -137,4 +157,12 @@ pub fn converted(path: &str, hints: &super::convert::Hints) -> Option<Box<dyn Mo
     let loaded = super::load(directory.path(), &Device::Cpu).unwrap();
     assert_eq!(loaded.architecture, converted.config.architecture());
     Some(loaded.model)
+}
+
+/// Returns the megabase of chromosome 20 (hg19) that follows base 1,000,000.
+pub fn chromosome_20() -> Vec<u8> {
+    let fasta = text(&shared("data/genome/hg19_chr20_1Mb/z.fa.gz").unwrap());
+    let mut bases = fasta.lines().skip(1).collect::<String>().into_bytes();
+    crate::dna::normalize(&mut bases);
+    bases
 }

@@ -83,6 +83,20 @@ impl Weights {
         })
     }
 
+    /// Returns the shape of the tensor `name`, which must have `N` axes, none of them empty.
+    ///
+    /// # Errors
+    ///
+    /// When it is missing or has another number of axes.
+    pub fn shape<const N: usize>(&self, name: &str) -> Result<[usize; N]> {
+        let shape = &self.any(name)?.shape;
+        let axes = shape.as_slice().try_into().ok().filter(|axes: &[usize; N]| !axes.contains(&0));
+        axes.ok_or_else(|| {
+            let message = format!("tensor `{name}` is {shape:?}, expected {N} axes, none of them empty");
+            Error::data(message).at(self.path.display().to_string())
+        })
+    }
+
     /// Returns the values of the tensor `name`, which must have this shape.
     ///
     /// # Errors

@@ -32,3 +32,36 @@ fn holds_both_strands(matrices: &[Matrix]) -> bool {
     matrices.len().is_multiple_of(2)
         && matrices.chunks_exact(2).all(|pair| pair[1] == pair[0].reverse_complement())
 }
+
+#[cfg(test)]
+mod tests {
+    use npyz::WriterBuilder;
+
+    use super::*;
+
+    fn save(path: &Path, shape: &[u64], matrices: &[Matrix]) {
+        let mut bytes = Vec::new();
+        let options = npyz::WriteOptions::new().default_dtype().shape(shape);
+        let mut writer = options.writer(&mut bytes).begin_nd().unwrap();
+        matrices.iter().for_each(|matrix| writer.extend(matrix.values().iter().copied()).unwrap());
+        writer.finish().unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+
+    #[test]
+    fn an_array_of_both_strands_gives_each_motif_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("cwms.npy");
+        let a = Matrix::new(3, (0..12).map(f64::from).collect());
+        let b = Matrix::new(3, (0..12).map(|i| f64::from(i * i)).collect());
+        save(&path, &[4, 4, 3], &[a.clone(), a.reverse_complement(), b.clone(), b.reverse_complement()]);
+        let cwms = |patterns: Vec<Pattern>| patterns.into_iter().map(|p| p.cwm).collect::<Vec<_>>();
+        assert_eq!(cwms(read(&path).unwrap()), [a.clone(), b.clone()]);
+        save(&path, &[2, 4, 3], &[a.clone(), b.clone()]);
+        let patterns = crate::motif::read(&path).unwrap();
+        assert_eq!(patterns[1].tag, "motif_1");
+        assert_eq!(cwms(patterns), [a.clone(), b]);
+        save(&path, &[4, 3], &[a]);
+        assert!(read(&path).unwrap_err().to_string().contains("cwms.npy: shape [4, 3]"));
+    }
+}

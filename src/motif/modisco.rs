@@ -6,6 +6,7 @@ use rust_hdf5::H5File;
 
 use super::{Matrix, Pattern};
 use crate::error::{Error, InFile, Result};
+use crate::input;
 
 /// The groups of patterns, in the order in which patterns are numbered.
 const GROUPS: [&str; 2] = ["pos_patterns", "neg_patterns"];
@@ -18,7 +19,7 @@ const GROUPS: [&str; 2] = ["pos_patterns", "neg_patterns"];
 /// When the file is not HDF5, has no group of patterns (a file from before tfmodisco-lite), or a pattern
 /// lacks `contrib_scores` of shape (W, 4).
 pub fn read(path: &Path) -> Result<Vec<Pattern>> {
-    let file = H5File::open(path).map_err(hdf5).in_file(path)?;
+    let file = input::open_hdf5(path)?;
     let present = file.root_group().group_names().map_err(hdf5).in_file(path)?;
     let mut patterns = Vec::new();
     for group in GROUPS.iter().filter(|group| present.iter().any(|name| name == *group)) {

@@ -3,7 +3,7 @@ use candle_core::{Device, Tensor};
 
 use super::*;
 use crate::dna;
-use crate::model::{Loaded, Model, Prediction};
+use crate::model::{Loaded, Member, Model, Prediction};
 use crate::region::Strand;
 use crate::schema::{Row, RowBuilder, RowKind, Status};
 

@@ -68,10 +68,10 @@ impl Arrays {
                 .at(array.place()));
             }
         }
-        for array in sequences.iter().filter(|array| array.shape().channels != 4) {
+        if let Some(array) = sequences.iter().find(|array| array.shape().channels != 4) {
             return Err(Error::data("sequences need the shape [n, 4, length]").at(array.place()));
         }
-        for array in attributions.iter().filter(|array| array.shape().channels != channels) {
+        if let Some(array) = attributions.iter().find(|array| array.shape().channels != channels) {
             let message = "some attributions are projected and some hypothetical: they have no mean";
             return Err(Error::data(message).at(array.place()));
         }

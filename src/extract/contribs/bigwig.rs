@@ -2,12 +2,12 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
-use bigtools::{BBIReadError, BigWigRead, CachedBBIFileRead};
+use bigtools::{BBIReadError, BigWigRead, BigWigReadOpenError, CachedBBIFileRead};
 
 use super::onehot;
 use super::rows::{Batch, Payload};
@@ -43,7 +43,7 @@ impl Tracks {
         let mut sums = vec![0.0; (end - start) as usize];
         for Track { path, reader } in &mut self.0 {
             let values = values(reader, chrom, start, end)
-                .map_err(|error| Error::data(format!("{chrom}:{}-{end}: {error}", start + 1)))
+                .map_err(|error| failure(error).at(format!("{chrom}:{}-{end}", start + 1)))
                 .in_file(path)?;
             onehot::add(&mut sums, &values);
         }
@@ -58,8 +58,7 @@ impl Tracks {
 impl Track {
     fn open(path: &Path, genome: &provenance::Genome) -> Result<Self> {
         let file = BufReader::new(File::open(path)?);
-        let reader =
-            BigWigRead::open(file).map_err(|error| Error::data(format!("bigWig: {error}")))?.cached();
+        let reader = BigWigRead::open(file).map_err(open_failure)?.cached();
         let mut common = false;
         for contig in reader.chroms() {
             let Some((_, length)) = genome.contigs.iter().find(|(name, _)| *name == contig.name) else {
@@ -83,6 +82,28 @@ impl Track {
             )));
         }
         Ok(Self { path: path.to_owned(), reader })
+    }
+}
+
+fn open_failure(error: BigWigReadOpenError) -> Error {
+    match error {
+        BigWigReadOpenError::NotABigWig => Error::data("not a bigWig file"),
+        BigWigReadOpenError::InvalidChroms => Error::data("the table of contigs is damaged"),
+        BigWigReadOpenError::IoError(error) => read_failure(error),
+    }
+}
+
+fn failure(error: BBIReadError) -> Error {
+    match error {
+        BBIReadError::IoError(error) => read_failure(error),
+        other => Error::data(format!("bigWig: {other}")),
+    }
+}
+
+fn read_failure(error: io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => Error::data("the file is cut: it ends before its data"),
+        _ => error.into(),
     }
 }
 

@@ -10,6 +10,7 @@ use super::arrays::{Arrays, Reader, Shape};
 use super::central;
 use super::windows::Window;
 use crate::error::{Error, InFile, Result};
+use crate::input;
 
 /// Where the arrays are in a file, and whether the bases are the last axis.
 pub struct Layout {
@@ -29,7 +30,7 @@ pub fn open(files: &[PathBuf], layout: &Layout, method: String) -> Result<Arrays
     let mut sequences: Vec<Box<dyn Reader>> = Vec::new();
     let mut attributions: Vec<Box<dyn Reader>> = Vec::new();
     for path in files {
-        let file = H5File::open(path).map_err(hdf5).in_file(path)?;
+        let file = input::open_hdf5(path)?;
         sequences.push(Box::new(Dataset::open(&file, path, layout.sequences, layout.bases_last)?));
         attributions.push(Box::new(Dataset::open(&file, path, layout.attributions, layout.bases_last)?));
     }
@@ -39,7 +40,7 @@ pub fn open(files: &[PathBuf], layout: &Layout, method: String) -> Result<Arrays
 /// Reads the coordinates of a BPNet file, `coords_chrom`, `coords_start` and `coords_end`, and cuts them to
 /// the central `width` bases; `None` when they are not there or do not span the rows.
 pub fn bpnet_windows(path: &Path, width: usize) -> Result<Option<Vec<Window>>> {
-    let file = H5File::open(path).map_err(hdf5).in_file(path)?;
+    let file = input::open_hdf5(path)?;
     let Ok(chroms) = file.dataset("coords_chrom") else { return Ok(None) };
     let (Ok(starts), Ok(ends)) = (file.dataset("coords_start"), file.dataset("coords_end")) else {
         return Ok(None);

@@ -141,8 +141,8 @@ impl Reader for Rows {
         })?;
         self.done += count;
         if self.done == rows {
-            // The checksum of an archive is checked where its data end.
-            self.reader.read(&mut [0])?;
+            // The checksum of an archive is checked where its data end; what follows them is of no interest.
+            let _ = self.reader.read(&mut [0])?;
         }
         let window = columns.start * self.size..columns.end * self.size;
         let lines = bytes.chunks_exact(length.max(1) * self.size);

@@ -111,11 +111,12 @@ fn every_array_reader_gives_the_rows_of_finemo() {
 #[test]
 fn a_narrower_width_is_the_middle_of_the_wide_rows() {
     let Some(file) = spi1("peaks.chrombpnet.h5") else { return };
-    let wide = rows(from_arrays(chrombpnet(&[file.clone()]).unwrap(), None, 1000, None, 16).unwrap());
+    let wide =
+        rows(from_arrays(chrombpnet(std::slice::from_ref(&file)).unwrap(), None, 1000, None, 16).unwrap());
     for width in [1, 100, 401] {
         let first = 500 - width / 2;
         for (row, wide) in
-            rows(from_arrays(chrombpnet(&[file.clone()]).unwrap(), None, width, None, 3).unwrap())
+            rows(from_arrays(chrombpnet(std::slice::from_ref(&file)).unwrap(), None, width, None, 3).unwrap())
                 .iter()
                 .zip(&wide)
         {
@@ -248,7 +249,7 @@ fn the_genome_refuses_the_sequences_of_other_peaks() {
     let genome = Genome::open(&shared("data/genome/hg19_chr20_1Mb/chr20.fa.gz").unwrap()).unwrap();
     let mut windows = around_summits(&spi1("peaks.narrowPeak").unwrap(), 1000).unwrap();
     let outcome = |windows: &[Window]| -> Result<usize> {
-        let arrays = chrombpnet(&[file.clone()])?;
+        let arrays = chrombpnet(std::slice::from_ref(&file))?;
         let pipe = from_arrays(arrays, Some(windows.to_vec()), 1000, Some(genome.clone()), 16)?;
         pipe.into_parts().1.map(|batch| Ok(batch?.num_rows())).sum()
     };

@@ -182,7 +182,7 @@ fn new_layer(to: &mut Translation, layer: &Value, source: &Source) -> Result<()>
         }
         "BatchNormalization" => {
             let mean = source.get(name, "moving_mean")?;
-            let n = mean.shape[0];
+            let n = mean.values.len();
             to.insert("weight", source.find(name, "gamma")?.unwrap_or_else(|| constant(n, 1.0)));
             to.insert("bias", source.find(name, "beta")?.unwrap_or_else(|| constant(n, 0.0)));
             to.insert("running_mean", mean);
