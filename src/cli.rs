@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Instant;
 
 use arrow_array::Array;
 use clap::{Parser, ValueEnum};
@@ -34,32 +35,35 @@ pub enum When {
     Never,
 }
 
+/// Where `--help` lists the flags of every command, after those of its own.
+const HEADING: &str = "Options of every command";
+
 /// Flags of every command.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Common {
     /// Where to write; `-` is standard output. A file appears under its name only when it is whole
-    #[arg(short, long, value_name = "FILE", default_value = "-", global = true)]
+    #[arg(short, long, value_name = "FILE", default_value = "-", global = true, help_heading = HEADING)]
     pub output: PathBuf,
     /// Threads for computing (default: all cores). Results do not depend on it
-    #[arg(short = '@', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), global = true)]
+    #[arg(short = '@', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), global = true, help_heading = HEADING)]
     pub threads: Option<u16>,
     /// Rows in a batch. Results do not depend on it
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), global = true)]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), global = true, help_heading = HEADING)]
     pub batch_size: Option<u32>,
     /// Seed of everything random
-    #[arg(long, value_name = "N", default_value_t = 0, global = true)]
+    #[arg(long, value_name = "N", default_value_t = 0, global = true, help_heading = HEADING)]
     pub seed: u64,
     /// Draw a progress bar on standard error
-    #[arg(long, value_enum, value_name = "WHEN", default_value_t, global = true)]
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t, global = true, help_heading = HEADING)]
     pub progress: When,
     /// Say nothing but errors
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = HEADING)]
     pub quiet: bool,
-    /// Say more
-    #[arg(short, long, global = true)]
+    /// Say how long it took, too
+    #[arg(short, long, global = true, help_heading = HEADING)]
     pub verbose: bool,
     /// Leave the command line out of the stream's provenance, for byte-identical results
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = HEADING)]
     pub no_pg: bool,
 }
 
@@ -110,6 +114,7 @@ impl Common {
                 "a binary stream does not belong on a terminal: pipe it on, `-o FILE` it, or `| nyx-view` it",
             ));
         }
+        let began = Instant::now();
         let metadata = provenance::append(&pipe.schema().metadata, step)?;
         let target = pipe.schema().as_ref().clone().with_metadata(metadata);
         let pipe = pipe.with_schema(target.into());
@@ -117,7 +122,12 @@ impl Common {
         let mut output = Output::create(&self.output)?;
         ipc::write(pipe.ahead(2), &mut output)?;
         output.commit()?;
-        self.say(&tally.lock().expect("the counting thread did not panic").to_string());
+        let tally = tally.lock().expect("the counting thread did not panic");
+        self.say(&tally.to_string());
+        if self.verbose {
+            let seconds = began.elapsed().as_secs_f64();
+            self.say(&format!("{seconds:.1} s, {:.0} rows/s", tally.rows() as f64 / seconds));
+        }
         Ok(())
     }
 
