@@ -6,6 +6,7 @@ mod hits;
 mod layers;
 mod pipeline;
 mod pipes;
+mod readme;
 mod real;
 mod score;
 mod support;
