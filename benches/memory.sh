@@ -5,6 +5,8 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 nyx=$here/../target/release
 genome=$1 model=$2
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
 peak() { # peak COMMAND...: the largest resident set of the command alone, in MB
     python3 -c '
 import os, sys
@@ -23,10 +25,12 @@ for stride in 100 10; do
     size=$( ("$nyx/nyx-extract" tiles -q --fasta "$genome" --width "$window" --stride $stride | peak "$nyx/nyx-merge" -q - >/dev/null) 2>&1)
     echo "| nyx-merge (pass-through) | stride $stride | $rows | $size |"
 done
+contig=$( ("$nyx/nyx-extract" tiles -q --fasta "$genome" --width "$window" --stride 1000000 || true) |
+    "$nyx/nyx-view" -q -O bed --no-pg | cut -f1 | sed -n 1p)
 for count in 1000 10000; do
-    region=$("$nyx/nyx-view" -H <("$nyx/nyx-extract" tiles -q --fasta "$genome" --width "$window" --stride 1000000000) | grep -m1 -oE '^ *contig[: ]+[^ ]+' | awk '{print $NF}' || true)
-    tail=$((count * 20 + window))
-    size=$( ("$nyx/nyx-extract" tiles -q --fasta "$genome" --width "$window" --stride 20 ${region:+-r "$region:1-$tail"} |
+    last=$(((count - 1) * 20 + window))
+    size=$( ("$nyx/nyx-extract" tiles -q --fasta "$genome" --width "$window" --stride 20 --tail drop -r "$contig:1-$last" |
+        tee >("$nyx/nyx-view" -q -O tsv --no-pg --no-header --columns region | wc -l > "$work/rows") |
         peak "$nyx/nyx-score" -q --model "$model" - >/dev/null) 2>&1)
-    echo "| nyx-score | $count windows | $count | $size |"
+    echo "| nyx-score | one contig, stride 20 | $(cat "$work/rows") rows | $size |"
 done

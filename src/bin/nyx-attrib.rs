@@ -44,7 +44,7 @@ impl AsRef<Common> for Args {
 fn run(args: Args) -> Result<()> {
     let models = args.models.load()?;
     let options = args.attrib.options(args.method, &models, args.models.strict)?;
-    let rows = args.common.open(&args.input)?.rebatch(args.common.batch_rows(64));
+    let rows = args.common.open(&args.input)?.rebatch(args.common.batch_rows(cli::ATTRIB_ROWS));
     let pipe = attrib::attrib(rows, models.clone(), options)?;
     let pipe = score::drop_columns(pipe, &args.drop)?;
     args.common.write(pipe, args.models.step(&args.common, &models))

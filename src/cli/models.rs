@@ -12,6 +12,9 @@ use crate::model;
 use crate::model::{Ensemble, Member};
 use crate::provenance::Step;
 
+/// Rows of a batch whose contributions are wanted, unless the user says otherwise.
+pub const ATTRIB_ROWS: usize = 32;
+
 /// The number format of the arithmetic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Dtype {
