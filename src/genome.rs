@@ -187,6 +187,7 @@ mod tests {
     use rand::{Rng, SeedableRng, rngs::StdRng};
 
     use super::*;
+    use crate::testing::shared;
 
     /// Two contigs and an empty one, soft-masked, with IUPAC letters; wrapped at `wrap` bases.
     fn random_fasta(seed: u64, wrap: usize, line_end: &str) -> (String, Vec<(String, Vec<u8>)>) {
@@ -222,15 +223,6 @@ mod tests {
         let mut writer = bgzf::io::Writer::new(File::create(path).unwrap());
         writer.write_all(text.as_bytes()).unwrap();
         writer.finish().unwrap();
-    }
-
-    fn shared(name: &str) -> Option<PathBuf> {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared").join(name);
-        if !path.exists() {
-            eprintln!("skipped: ../shared is not there");
-            return None;
-        }
-        Some(path)
     }
 
     #[test]

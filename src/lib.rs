@@ -79,6 +79,9 @@ pub mod score;
 pub mod tokenize;
 pub mod tokenizer;
 
+#[cfg(test)]
+mod testing;
+
 pub use error::{Error, Result};
 
 /// Batches of megabytes come and go all the time; the system's allocator returns their pages each time.

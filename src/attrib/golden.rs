@@ -1,6 +1,6 @@
 //! Attributions of published networks against those of PyTorch.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use candle_core::Device;
 
@@ -9,18 +9,10 @@ use crate::dna::BASES;
 use crate::model;
 use crate::model::Member;
 use crate::npy::{Array, Npz, read_npy};
+use crate::testing::shared;
 
 /// 1000 bases through three convolutions, in f32 on both sides.
 const TOLERANCE: f32 = 1e-4;
-
-fn shared(path: &str) -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared").join(path);
-    if !path.exists() {
-        eprintln!("skipped: ../shared is not there");
-        return None;
-    }
-    Some(path)
-}
 
 /// Returns sequences from a one-hot array `[N, 4, L]`; nothing hot is `N`.
 fn sequences(one_hot: &Array<f32>, count: usize) -> Vec<Vec<u8>> {

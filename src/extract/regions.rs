@@ -92,6 +92,7 @@ mod tests {
     use super::super::windows::{Edge, NPolicy, UnknownContig};
     use super::*;
     use crate::genome::bed::{Columns, Reader};
+    use crate::testing::shared;
 
     fn run(bed: &'static str, options: Options) -> Result<Vec<String>> {
         let genome = genome(&[("chr1", "ACGTTGCAAC"), ("chr2", "NNNNGGTTnA")]);
@@ -200,12 +201,7 @@ mod tests {
 
     #[test]
     fn sequences_are_those_of_bedtools() {
-        let cases = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../shared/data/benchmarks/peer_cases/bedtools_getfasta");
-        if !cases.exists() {
-            eprintln!("skipped: ../shared is not there");
-            return;
-        }
+        let Some(cases) = shared("data/benchmarks/peer_cases/bedtools_getfasta") else { return };
         let read_case = |fasta: &str, bed: &str, strands| {
             let genome = Genome::open(&cases.join(fasta)).unwrap();
             let bed = std::fs::read(cases.join(bed)).unwrap();
@@ -233,12 +229,8 @@ mod tests {
 
     #[test]
     fn sequences_are_those_of_bed2fasta() {
-        let cases = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../shared/data/benchmarks/peer_cases/meme_bed2fasta");
-        let Ok(bed) = std::fs::read_to_string(cases.join("a.bed")) else {
-            eprintln!("skipped: ../shared is not there");
-            return;
-        };
+        let Some(cases) = shared("data/benchmarks/peer_cases/meme_bed2fasta") else { return };
+        let bed = std::fs::read_to_string(cases.join("a.bed")).unwrap();
         let genome = Genome::open(&cases.join("tiny_genome.fa")).unwrap();
         // bed2fasta leaves out what nyx refuses (bad coordinates) or pads, and takes any odd strand for `+`.
         let parse = |line: &str, columns| Reader::new(line.as_bytes(), "a.bed", columns).next()?.ok();

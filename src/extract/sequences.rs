@@ -364,7 +364,6 @@ fn parse_labels(text: &str) -> Result<Vec<f32>> {
 #[cfg(test)]
 mod tests {
     use std::io::Cursor;
-    use std::path::Path;
 
     use arrow_array::RecordBatch;
     use arrow_array::cast::AsArray;
@@ -480,11 +479,7 @@ mod tests {
 
     #[test]
     fn real_sets_are_read_whole() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/benchmarks");
-        if !folder.exists() {
-            eprintln!("skipped: ../shared is not there");
-            return;
-        }
+        let Some(folder) = crate::testing::shared("data/benchmarks") else { return };
         for name in ["nyxbind_33tf/CEBPA/test.csv.gz", "GUE/mouse/0/test.csv.gz", "dnabert/ft6_dev.tsv.gz"] {
             let path = folder.join(name);
             let text = input::read_text(&path).unwrap();

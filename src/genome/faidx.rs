@@ -204,7 +204,6 @@ fn uneven(contig: &Contig, line: u64, found: u64) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
 
     use super::*;
 
@@ -214,12 +213,8 @@ mod tests {
 
     #[test]
     fn the_index_is_the_one_that_samtools_makes() {
-        let cases =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/benchmarks/peer_cases/htslib_faidx");
-        let Ok(fasta) = std::fs::read(cases.join("faidx.fa")) else {
-            eprintln!("skipped: ../shared is not there");
-            return;
-        };
+        let Some(cases) = crate::testing::shared("data/benchmarks/peer_cases/htslib_faidx") else { return };
+        let fasta = std::fs::read(cases.join("faidx.fa")).unwrap();
         let expected = std::fs::read_to_string(cases.join("faidx.fa.expected.fai")).unwrap();
         let (contigs, _) = build(&fasta[..]).unwrap();
         assert_eq!(format(&contigs), expected);

@@ -1,7 +1,7 @@
 //! What the tests of several families share.
 
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use candle_core::Device;
 
@@ -9,15 +9,7 @@ use super::weights::Array;
 use super::{Config, Model, Weights, build};
 use crate::kernel::testing::{bits, flat, noise_tensor};
 
-/// Returns a file of `../shared`, or says that the test is skipped.
-pub fn shared(path: &str) -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared").join(path);
-    if !path.exists() {
-        eprintln!("skipped: ../shared is not there");
-        return None;
-    }
-    Some(path)
-}
+pub use crate::testing::shared;
 
 /// Reads a text file, gzipped or not.
 pub fn text(path: &Path) -> String {

@@ -1,20 +1,10 @@
 use std::io::Read;
-use std::path::PathBuf;
 
 use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
-
-/// Returns a path of the shared data, or `None`, and says so, when it is not there.
-fn shared(path: &str) -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared").join(path);
-    if !path.exists() {
-        eprintln!("skipped: ../shared is not there");
-        return None;
-    }
-    Some(path)
-}
+use crate::testing::shared;
 
 fn golden() -> Option<Value> {
     let path = shared("golden/models/tokenizers/golden.json")?;

@@ -4,16 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::schema::strings;
-
-/// Finds a file of the reference data; says that the test is skipped where there are none.
-fn shared(path: &str) -> Option<PathBuf> {
-    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
-    if !shared.exists() {
-        eprintln!("skipped: ../shared is not there");
-        return None;
-    }
-    Some(shared.join(path))
-}
+use crate::testing::shared;
 
 fn spi1(name: &str) -> Option<PathBuf> {
     shared(&format!("data/contribs/spi1_gm12878/{name}"))

@@ -1,7 +1,7 @@
 //! Tests of the whole stage: records in, rows out.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use noodles::{bcf, bgzf, tabix, vcf as noodles_vcf};
@@ -545,16 +545,6 @@ fn an_index_gives_what_reading_all_gives() {
     assert!((143..9000).contains(&read), "it did not seek: {read} records");
 }
 
-/// Returns the shared data, or says that it is not there.
-fn shared() -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
-    if !path.exists() {
-        eprintln!("skipped: ../shared is not there");
-        return None;
-    }
-    Some(path)
-}
-
 /// Counts rows by the ALT column as `bcftools query` prints it, or from the lines of text without bcftools.
 fn independent_count(path: &Path) -> usize {
     let alternates = match Command::new("bcftools").args(["query", "-f", "%ALT\\n"]).arg(path).output() {
@@ -576,7 +566,7 @@ fn read_rows(path: &Path, genome: impl Bases + Send + 'static, options: Options)
 
 #[test]
 fn every_real_vcf_has_as_many_rows_as_alleles() {
-    let Some(shared) = shared() else { return };
+    let Some(shared) = crate::testing::shared("") else { return };
     let mut paths = vec![shared.join("data/contribs/tangermeme_tests/test.vcf")];
     for folder in ["data/variants/vcf_misc", "data/benchmarks/peer_cases/bcftools_consensus"] {
         paths.extend(std::fs::read_dir(shared.join(folder)).unwrap().map(|entry| entry.unwrap().path()));
@@ -591,7 +581,7 @@ fn every_real_vcf_has_as_many_rows_as_alleles() {
 
 #[test]
 fn the_1000_genomes_agree_with_their_genome_in_all_formats() {
-    let Some(shared) = shared() else { return };
+    let Some(shared) = crate::testing::shared("") else { return };
     let folder = shared.join("data/variants/1000G_chr20_1Mb");
     let fasta = shared.join("data/genome/hg19_chr20_1Mb/chr20.fa.gz");
     let genome = Genome::open(&fasta).unwrap();
@@ -622,7 +612,7 @@ fn the_1000_genomes_agree_with_their_genome_in_all_formats() {
 
 #[test]
 fn the_variant_scorer_test_tables_are_one_table() {
-    let Some(shared) = shared() else { return };
+    let Some(shared) = crate::testing::shared("") else { return };
     let folder = shared.join("data/variants/variant_scorer_tests");
     let read = |name: &str, format| {
         let variants = open(&folder.join(name), format, &Selection::new(None), &ContigMap::new()).unwrap();
@@ -642,7 +632,7 @@ fn the_variant_scorer_test_tables_are_one_table() {
 
 #[test]
 fn real_variants_are_what_applying_them_to_the_whole_contig_gives() {
-    let Some(shared) = shared() else { return };
+    let Some(shared) = crate::testing::shared("") else { return };
     let mut genome = Genome::open(&shared.join("data/genome/hg19_chr20_1Mb/z.2bit")).unwrap();
     let length = genome.contig_length("z").unwrap() as i64;
     let mut contig = Vec::new();
