@@ -6,6 +6,8 @@
 
 pub mod gather;
 pub mod histogram;
+pub mod hit_rows;
+pub mod hit_table;
 pub mod logo;
 pub mod page;
 pub mod track;

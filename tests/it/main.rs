@@ -2,6 +2,7 @@
 
 mod foreign;
 mod hits;
+mod instances;
 mod layers;
 mod pipeline;
 mod pipes;
