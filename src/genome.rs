@@ -4,6 +4,7 @@ pub mod bed;
 mod bgzf;
 pub mod faidx;
 mod fasta;
+mod mapped;
 mod positioned;
 mod twobit;
 

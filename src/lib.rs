@@ -80,3 +80,7 @@ pub mod tokenize;
 pub mod tokenizer;
 
 pub use error::{Error, Result};
+
+/// Batches of megabytes come and go all the time; the system's allocator returns their pages each time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

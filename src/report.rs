@@ -12,9 +12,6 @@ pub mod logo;
 pub mod page;
 pub mod track;
 
-/// Name of the motif of a hit, a column of hits.
-pub const MOTIF_NAME: &str = "motif_name";
-
 /// Fill colours of A, C, G and T.
 pub const COLOURS: [&str; 4] = ["#109648", "#255C99", "#F7B32B", "#D62839"];
 

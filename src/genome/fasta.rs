@@ -1,7 +1,6 @@
 //! Bases of a FASTA file, plain or BGZF, by its index.
 
 use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,12 +8,10 @@ use noodles::bgzf::gzi;
 
 use super::bgzf::{self, Blocks, Surveyor};
 use super::faidx::{self, Contig};
+use super::mapped::Mapped;
 use super::positioned::PositionedFile;
 use crate::error::{Error, InFile, Result};
 use crate::output;
-
-/// Bytes of a plain file read at once where windows are near each other.
-const READ_AHEAD: u64 = 1 << 16;
 
 /// An open FASTA file. A clone has a cache of its own.
 #[derive(Clone)]
@@ -26,7 +23,7 @@ pub(super) struct Fasta {
 
 #[derive(Clone)]
 enum Bytes {
-    Plain(Plain),
+    Plain(Mapped),
     Bgzf(Blocks),
 }
 
@@ -36,12 +33,7 @@ impl Fasta {
         let index = Index::of(path, &file, bgzf, warnings)?;
         let bytes = match index.blocks {
             Some(blocks) => Bytes::Bgzf(Blocks::new(file, bgzf::block_table(&blocks))),
-            None => Bytes::Plain(Plain {
-                size: file.metadata().in_file(path)?.len(),
-                file,
-                cache: Vec::new(),
-                cache_start: 0,
-            }),
+            None => Bytes::Plain(Mapped::new(&file).in_file(path)?),
         };
         Ok(Self { contigs: index.contigs.into(), bytes, path: path.into() })
     }
@@ -62,7 +54,8 @@ impl Fasta {
         let raw = raw.in_file(&self.path)?;
         let filled = bases.len();
         append_lines(raw, (start % contig.line_bases) as usize, contig, bases);
-        if bases[filled..].iter().any(|&byte| byte <= b' ') {
+        // A minimum, unlike a search that may stop early, is made vector code.
+        if bases[filled..].iter().fold(u8::MAX, |least, &byte| least.min(byte)) <= b' ' {
             let place = format!("{}:{}-{end}", contig.name, start + 1);
             return Err(foreign_index().at(place)).in_file(&self.path);
         }
@@ -84,45 +77,6 @@ fn append_lines(mut raw: &[u8], column: usize, contig: &Contig, bases: &mut Vec<
 
 fn foreign_index() -> Error {
     Error::data("the index does not fit the file: delete its .fai (and .gzi), a new one will be made")
-}
-
-struct Plain {
-    file: Arc<File>,
-    size: u64,
-    cache: Vec<u8>,
-    cache_start: u64,
-}
-
-impl Clone for Plain {
-    fn clone(&self) -> Self {
-        Self { file: self.file.clone(), size: self.size, cache: Vec::new(), cache_start: 0 }
-    }
-}
-
-impl Plain {
-    /// Returns the bytes `[start, end)` of the file.
-    fn slice(&mut self, start: u64, end: u64) -> Result<&[u8]> {
-        let cache_end = self.cache_start + self.cache.len() as u64;
-        if start < self.cache_start || end > cache_end {
-            let near = start >= self.cache_start && start < cache_end + READ_AHEAD;
-            self.read(start, end, if near { READ_AHEAD } else { 0 })?;
-        }
-        let first = (start - self.cache_start) as usize;
-        Ok(&self.cache[first..first + (end - start) as usize])
-    }
-
-    fn read(&mut self, start: u64, end: u64, ahead: u64) -> Result<()> {
-        if end > self.size {
-            return Err(Error::data(
-                "the file ends before the index says: it is cut short, or the index is old",
-            ));
-        }
-        self.cache.clear();
-        self.cache.resize((end.max(start + ahead).min(self.size) - start) as usize, 0);
-        self.cache_start = start;
-        self.file.read_exact_at(&mut self.cache, start).inspect_err(|_| self.cache.clear())?;
-        Ok(())
-    }
 }
 
 /// What is known of a FASTA file before its bases are read.

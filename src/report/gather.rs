@@ -5,19 +5,15 @@ use std::iter::Peekable;
 use arrow_array::{Array, Float32Array, Int64Array, ListArray, RecordBatch, StringArray, UInt64Array};
 use arrow_schema::DataType;
 
-use super::MOTIF_NAME;
 use super::histogram::Histogram;
 use crate::dna::{base_index, reverse_complement};
 use crate::error::{Error, Result};
+use crate::hits::table::{
+    END_UNTRIMMED, HIT_COEFFICIENT, HIT_COEFFICIENT_GLOBAL, HIT_SIMILARITY, MOTIF_NAME, START_UNTRIMMED,
+};
 use crate::pipe::{Batches, Pipe};
 use crate::provenance::{self, Genome, KIND_KEY, Step};
 use crate::schema::{self, CHROM, CONTRIBUTIONS, END, HYPOTHETICAL, NAME, REGION, SEQUENCE, START, STRAND};
-
-const START_UNTRIMMED: &str = "start_untrimmed";
-const END_UNTRIMMED: &str = "end_untrimmed";
-const COEFFICIENT: &str = "hit_coefficient";
-const COEFFICIENT_GLOBAL: &str = "hit_coefficient_global";
-const SIMILARITY: &str = "hit_similarity";
 
 /// What is known of one motif from its hits.
 #[derive(Clone, Debug)]
@@ -361,8 +357,8 @@ fn read_hits(batch: &RecordBatch, motifs: &mut Vec<MotifSummary>) -> Result<Vec<
     let strand = schema::strings(batch, STRAND)?;
     let (start, end) = (integers(START)?, integers(END)?);
     let (start_untrimmed, end_untrimmed) = (integers(START_UNTRIMMED)?, integers(END_UNTRIMMED)?);
-    let (coefficient, similarity) = (numbers(COEFFICIENT)?, numbers(SIMILARITY)?);
-    let coefficient_global = numbers(COEFFICIENT_GLOBAL)?;
+    let (coefficient, similarity) = (numbers(HIT_COEFFICIENT)?, numbers(HIT_SIMILARITY)?);
+    let coefficient_global = numbers(HIT_COEFFICIENT_GLOBAL)?;
     let hit = |row| Hit {
         region: region.value(row),
         motif: index_of(motifs, name.value(row)),
@@ -383,4 +379,115 @@ fn index_of(motifs: &mut Vec<MotifSummary>, name: &str) -> usize {
         motifs.push(MotifSummary::new(name));
         motifs.len() - 1
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow_array::ArrayRef;
+    use arrow_schema::{Field, Schema};
+
+    use super::*;
+
+    fn pipe(columns: Vec<(&str, ArrayRef)>) -> Pipe {
+        let fields: Vec<_> =
+            columns.iter().map(|(n, a)| Field::new(*n, a.data_type().clone(), true)).collect();
+        let schema = Arc::new(Schema::new(fields));
+        let batch =
+            RecordBatch::try_new(schema.clone(), columns.into_iter().map(|(_, a)| a).collect()).unwrap();
+        // One row a batch: what is gathered must not depend on it.
+        let rows: Vec<_> = (0..batch.num_rows()).map(|row| Ok(batch.slice(row, 1))).collect();
+        Pipe::new(schema, rows.into_iter())
+    }
+
+    fn texts(values: &[&str]) -> ArrayRef {
+        Arc::new(StringArray::from(values.to_vec()))
+    }
+
+    fn integers(values: &[i64]) -> ArrayRef {
+        Arc::new(Int64Array::from(values.to_vec()))
+    }
+
+    fn ordinals(values: &[u64]) -> ArrayRef {
+        Arc::new(UInt64Array::from(values.to_vec()))
+    }
+
+    /// Two windows of `c` from 100 and from 200, the second read on the reverse strand.
+    fn rows() -> Pipe {
+        pipe(vec![
+            (REGION, ordinals(&[4, 7])),
+            (CHROM, texts(&["c", "c"])),
+            (START, integers(&[100, 200])),
+            (END, integers(&[106, 206])),
+            (STRAND, texts(&[".", "-"])),
+            (NAME, texts(&["<b>one</b>", "two"])),
+            (SEQUENCE, texts(&["TTACGT", "CCGTAC"])),
+            (
+                CONTRIBUTIONS,
+                schema::float_lists(&[
+                    Some(vec![0.0, 0.0, 1.0, 2.0, 3.0, 0.0]),
+                    Some(vec![0.0, 9.0, 3.0, 2.0, 1.0, 0.0]),
+                ]),
+            ),
+        ])
+    }
+
+    fn hits(regions: &[u64], starts: &[i64], strands: &[&str]) -> Pipe {
+        let floats = |value: f32| -> ArrayRef { Arc::new(Float32Array::from(vec![value; regions.len()])) };
+        let ends: Vec<i64> = starts.iter().map(|start| start + 3).collect();
+        pipe(vec![
+            (REGION, ordinals(regions)),
+            (CHROM, texts(&vec!["c"; regions.len()])),
+            (START, integers(starts)),
+            (END, integers(&ends)),
+            (START_UNTRIMMED, integers(starts)),
+            (END_UNTRIMMED, integers(&ends)),
+            (MOTIF_NAME, texts(&vec!["<ACG>"; regions.len()])),
+            (HIT_COEFFICIENT, floats(2.0)),
+            (HIT_COEFFICIENT_GLOBAL, floats(3.0)),
+            (HIT_SIMILARITY, floats(0.5)),
+            (STRAND, texts(strands)),
+        ])
+    }
+
+    #[test]
+    fn contributions_are_averaged_in_the_direction_of_the_motif() {
+        // ACG at 102 forward; in the window that reads CCGTAC on the reverse strand, CGT at local 1 is ACG of
+        // the genome's forward strand at 206 - 4 = 202, with contributions 2 3 9 there.
+        let gathered = gather(rows(), hits(&[4, 7], &[102, 202], &["+", "+"]), 5).unwrap();
+        let motif = &gathered.motifs[0];
+        assert_eq!(motif.hits(), 2);
+        assert_eq!(motif.frequencies(), [[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]]);
+        let mean = motif.mean_contributions();
+        assert_eq!([mean[0][0], mean[1][1], mean[2][2]], [1.5, 2.5, 6.0]);
+    }
+
+    #[test]
+    fn hits_of_other_regions_are_refused() {
+        for regions in [[4, 8], [7, 4]] {
+            let error = gather(rows(), hits(&regions, &[102, 202], &["+", "+"]), 5).unwrap_err().to_string();
+            assert!(error.contains("the stream that the hits were called on"), "{error}");
+        }
+    }
+
+    #[test]
+    fn no_more_regions_are_kept_than_shown() {
+        let gathered = gather(rows(), hits(&[4, 7, 7], &[102, 202, 201], &["+", "+", "-"]), 1).unwrap();
+        assert_eq!((gathered.shown.len(), gathered.regions_with_hits, gathered.hits), (1, 2, 3));
+        assert_eq!(gathered.shown[0].name.as_deref(), Some("two"));
+    }
+
+    #[test]
+    fn a_page_refers_to_nothing_outside_and_escapes_the_data() {
+        let gathered = gather(rows(), hits(&[4, 7], &[102, 202], &["+", "-"]), 5).unwrap();
+        let step = Step { command: "nyx-report <x>".into(), ..Step::default() };
+        let html = crate::report::page::page(&gathered, &[], &step);
+        for outside in ["http:", "https:", "src=", "url(", "@import", "<script", "<link"] {
+            assert!(!html.contains(outside), "{outside}");
+        }
+        assert!(html.split("href=\"").skip(1).all(|rest| rest.starts_with("#base-")));
+        assert!(!html.contains("<b>one") && !html.contains("<ACG>") && !html.contains("<x>"));
+        assert!(html.contains("&lt;ACG&gt;") && html.contains("&lt;b&gt;one"));
+    }
 }

@@ -149,7 +149,7 @@ fn one_region(region: &Shown, motifs: &[MotifSummary]) -> String {
         let _ = write!(caption, ", bases {} to {to} of {}", from + 1, region.sequence.len());
     }
     let picture =
-        track::draw(&region.sequence[from..to], &region.contributions[from..to], &marks, 1120.0, 110.0);
+        track::draw(&region.sequence[from..to], &region.contributions[from..to], &marks, 1120.0, 120.0);
     format!("<figure><figcaption>{caption}</figcaption>{picture}</figure>\n")
 }
 

@@ -41,15 +41,21 @@ pub fn draw(sequence: &[u8], contributions: &[f32], marks: &[Mark], width: f64, 
     let values = || contributions.iter().map(|&value| f64::from(value)).filter(|value| value.is_finite());
     let (top, bottom) = (values().fold(0.0, f64::max), values().fold(0.0, f64::min));
     let range = if top > bottom { top - bottom } else { 1.0 };
-    let (left, above, below) = (44.0, 20.0, 6.0);
+    let (left, above, below) = (44.0, 30.0, 6.0);
     let step = (width - left) / sequence.len().max(1) as f64;
     let scale = (height - above - below) / range;
     let y = |value: f64| above + (top - value) * scale;
     let mut svg = format!(
         "<svg class=\"track\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\">"
     );
+    let mut label_end = f64::MIN;
     for mark in marks {
-        svg += &draw_mark(mark, left, step, height);
+        let centre = left + (mark.start + mark.end) as f64 / 2.0 * step;
+        let half = 3.4 * mark.label.chars().count() as f64;
+        // A label that would be written over the one before goes a line higher.
+        let lifted = centre - half < label_end;
+        label_end = if lifted { label_end } else { centre + half };
+        svg += &draw_mark(mark, left, step, height, if lifted { 9.0 } else { 20.0 });
     }
     let _ = write!(
         svg,
@@ -67,14 +73,14 @@ pub fn draw(sequence: &[u8], contributions: &[f32], marks: &[Mark], width: f64, 
     svg + "</svg>"
 }
 
-fn draw_mark(mark: &Mark, left: f64, step: f64, height: f64) -> String {
+fn draw_mark(mark: &Mark, left: f64, step: f64, height: f64, label_y: f64) -> String {
     let (x, wide) = (left + mark.start as f64 * step, (mark.end - mark.start) as f64 * step);
     let (label, colour) = (escape(&mark.label), escape(&mark.colour));
     format!(
-        "<rect x=\"{x:.2}\" y=\"16\" width=\"{wide:.2}\" height=\"{:.2}\" fill=\"{colour}\" opacity=\"0.13\"/>\
-         <rect x=\"{x:.2}\" y=\"14\" width=\"{wide:.2}\" height=\"2\" fill=\"{colour}\"/>\
-         <text class=\"mark\" x=\"{:.2}\" y=\"10\" text-anchor=\"middle\" fill=\"{colour}\">{label}</text>",
-        height - 16.0,
+        "<rect x=\"{x:.2}\" y=\"26\" width=\"{wide:.2}\" height=\"{:.2}\" fill=\"{colour}\" opacity=\"0.13\"/>\
+         <rect x=\"{x:.2}\" y=\"24\" width=\"{wide:.2}\" height=\"2\" fill=\"{colour}\"/>\
+         <text class=\"mark\" x=\"{:.2}\" y=\"{label_y}\" text-anchor=\"middle\" fill=\"{colour}\">{label}</text>",
+        height - 26.0,
         x + wide / 2.0,
     )
 }

@@ -1,5 +1,6 @@
 //! What a user sees: commands, pipes, statuses, files. One binary, a module per subject.
 
+mod door;
 mod foreign;
 mod hits;
 mod instances;

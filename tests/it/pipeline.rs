@@ -32,7 +32,7 @@ impl Demo {
         std::fs::write(&path, few).unwrap();
         let genome = self.path("genome.fa");
         stdout_of(
-            nyx("extract", &["regions", "--no-pg", "--fasta", &genome, "--peaks", &path, "--width", "400"]),
+            nyx("extract", &["regions", "--no-pg", "--fasta", &genome, "--peaks", &path, "--width", "200"]),
             b"",
         )
     }
@@ -79,7 +79,7 @@ pub fn every_stage(directory: &Path) -> Vec<(PathBuf, u64)> {
     std::fs::write(&vcf, variants(&demo)).unwrap();
     let genome = demo.path("genome.fa");
     let alleles = stdout_of(
-        nyx("extract", &["variants", "--fasta", &genome, "--vcf", vcf.to_str().unwrap(), "--width", "400"]),
+        nyx("extract", &["variants", "--fasta", &genome, "--vcf", vcf.to_str().unwrap(), "--width", "200"]),
         b"",
     );
     [

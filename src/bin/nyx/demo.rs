@@ -8,7 +8,7 @@ use nyx::demo::genome::{Instance, Synthetic, plantings, synthesize};
 use nyx::demo::recall::{self, Agreement};
 use nyx::demo::{self, text};
 use nyx::error::InFile;
-use nyx::report::MOTIF_NAME;
+use nyx::hits::table::MOTIF_NAME;
 use nyx::schema::{self, CHROM, END, START, STRAND};
 use nyx::{Error, Result, input, output};
 

@@ -17,7 +17,7 @@ mod siblings;
 ///
 /// Example: nyx extract regions --fasta hg38.fa --peaks p.narrowPeak | nyx score --model ctcf/ | nyx view
 #[derive(Parser)]
-#[command(name = "nyx", version, arg_required_else_help = true, subcommand_value_name = "COMMAND")]
+#[command(name = "nyx", version, arg_required_else_help = true, disable_help_subcommand = true)]
 struct Args {
     #[command(subcommand)]
     command: Command,
@@ -25,7 +25,10 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
+    // Hidden here because the list after the help names all commands, those of other executables too.
+    #[command(hide = true)]
     Demo(demo::Args),
+    #[command(hide = true)]
     Doctor(doctor::Args),
     #[command(external_subcommand)]
     Other(Vec<OsString>),
