@@ -7,9 +7,9 @@ use arrow_array::{ArrayRef, BooleanArray, RecordBatch, UInt64Array};
 use arrow_schema::{DataType, Field, Schema};
 use arrow_select::take::take;
 
-use super::MOTIF_NAME;
 use super::hit_table::{IS_PRIMARY, Rows};
 use crate::error::{Error, Result};
+use crate::hits::table::MOTIF_NAME;
 use crate::motif::instance::intersect::Sameness;
 use crate::pipe::Pipe;
 use crate::schema::{

@@ -10,8 +10,11 @@ use arrow_array::{Array, RecordBatch, StringArray, UInt16Array};
 use arrow_schema::SchemaRef;
 use arrow_select::concat::concat_batches;
 
-use super::MOTIF_NAME;
 use crate::error::{Error, InFile, Result};
+use crate::hits::table::{
+    END_UNTRIMMED, HIT_COEFFICIENT, HIT_COEFFICIENT_GLOBAL, HIT_IMPORTANCE, HIT_SIMILARITY, MOTIF_NAME,
+    PEAK_ID, PEAK_NAME, START_UNTRIMMED,
+};
 use crate::input::{self, Opened};
 use crate::motif::instance::{Instance, Place, Vocabulary};
 use crate::pipe::Pipe;
@@ -21,14 +24,6 @@ use crate::schema::{self, ALLELE, CHROM, END, HAPLOTYPE, REGION, START, STRAND};
 /// Name of the column that says whether a hit is primary among those it overlaps.
 pub const IS_PRIMARY: &str = "is_primary";
 
-const START_UNTRIMMED: &str = "start_untrimmed";
-const END_UNTRIMMED: &str = "end_untrimmed";
-const COEFFICIENT: &str = "hit_coefficient";
-const COEFFICIENT_GLOBAL: &str = "hit_coefficient_global";
-const SIMILARITY: &str = "hit_similarity";
-const IMPORTANCE: &str = "hit_importance";
-const PEAK_NAME: &str = "peak_name";
-const PEAK_ID: &str = "peak_id";
 /// The contig in Fi-NeMo's tables.
 const CHR: &str = "chr";
 
@@ -62,7 +57,12 @@ impl HitTable {
         table.in_file(path)
     }
 
-    fn from_pipe(pipe: Pipe, vocabulary: &mut Vocabulary) -> Result<Self> {
+    /// Reads hits from a stream.
+    ///
+    /// # Errors
+    ///
+    /// A column that is missing or of another type, a stream that is cut.
+    pub fn from_pipe(pipe: Pipe, vocabulary: &mut Vocabulary) -> Result<Self> {
         let (schema, batches) = pipe.into_parts();
         check(&schema)?;
         let batches = batches.collect::<Result<Vec<_>>>()?;
@@ -123,7 +123,7 @@ impl<'b> Columns<'b> {
         for name in [START, END, START_UNTRIMMED, END_UNTRIMMED] {
             schema::i64s(batch, name)?;
         }
-        for name in [COEFFICIENT, COEFFICIENT_GLOBAL, SIMILARITY, IMPORTANCE] {
+        for name in [HIT_COEFFICIENT, HIT_COEFFICIENT_GLOBAL, HIT_SIMILARITY, HIT_IMPORTANCE] {
             schema::f32s(batch, name)?;
         }
         schema::u64s(batch, REGION)?;
@@ -143,8 +143,8 @@ impl<'b> Columns<'b> {
         let number = |name| schema::f32s(self.batch, name).expect("looked at").values();
         let (start, end) = (integer(START), integer(END));
         let (start_untrimmed, end_untrimmed) = (integer(START_UNTRIMMED), integer(END_UNTRIMMED));
-        let (coefficient, coefficient_global) = (number(COEFFICIENT), number(COEFFICIENT_GLOBAL));
-        let (similarity, importance) = (number(SIMILARITY), number(IMPORTANCE));
+        let (coefficient, coefficient_global) = (number(HIT_COEFFICIENT), number(HIT_COEFFICIENT_GLOBAL));
+        let (similarity, importance) = (number(HIT_SIMILARITY), number(HIT_IMPORTANCE));
         let region = schema::u64s(self.batch, REGION).expect("looked at").values();
         let hit = |row: usize| {
             let chrom = self.chrom.is_valid(row).then(|| vocabulary.chroms.number(self.chrom.value(row)));
@@ -206,7 +206,12 @@ impl Cells {
                 find(END_UNTRIMMED)?,
                 find(PEAK_ID)?,
             ],
-            numbers: [find(COEFFICIENT)?, find(COEFFICIENT_GLOBAL)?, find(SIMILARITY)?, find(IMPORTANCE)?],
+            numbers: [
+                find(HIT_COEFFICIENT)?,
+                find(HIT_COEFFICIENT_GLOBAL)?,
+                find(HIT_SIMILARITY)?,
+                find(HIT_IMPORTANCE)?,
+            ],
         })
     }
 
