@@ -162,6 +162,8 @@ impl MotifSummary {
 /// A region that is shown base by base.
 #[derive(Clone, Debug)]
 pub struct Shown {
+    /// Ordinal of the region.
+    pub region: u64,
     /// Contig, if known.
     pub chrom: Option<String>,
     /// First base of the window, 0-based.
@@ -588,6 +590,7 @@ impl<'b> Columns<'b> {
             )));
         }
         Ok(Shown {
+            region: self.region.value(row),
             chrom: text(self.chrom),
             start: self.start.value(row),
             end: self.end.value(row),

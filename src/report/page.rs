@@ -310,6 +310,9 @@ fn one_region(region: &Shown, motifs: &[MotifSummary]) -> String {
     };
     let marks: Vec<Mark> = region.hits.iter().filter_map(mark).collect();
     let mut caption = track::caption(region.chrom.as_deref(), region.start, region.end);
+    if region.chrom.is_none() {
+        caption = format!("region {}, {caption}", region.region);
+    }
     if let Some(name) = &region.name {
         caption = format!("<b>{}</b> {caption}", escape(name));
     }

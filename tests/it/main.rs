@@ -8,5 +8,6 @@ mod layers;
 mod pipeline;
 mod pipes;
 mod real;
+mod report;
 mod score;
 mod support;
