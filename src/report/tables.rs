@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn numbers_are_those_of_numpy() {
-        assert_eq!(scientific(-5.45024871826171875e-4), "-5.450248718261718750e-04");
+        assert_eq!(scientific(-1.5 / 1024.0), "-1.464843750000000000e-03");
         assert_eq!(scientific(0.0), "0.000000000000000000e+00");
         assert_eq!(scientific(12.5), "1.250000000000000000e+01");
         assert_eq!(float(1.0), "1.0");
