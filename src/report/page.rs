@@ -161,7 +161,9 @@ fn seqlet_table(gathered: &Gathered, order: &[usize]) -> String {
 }
 
 fn heading(gathered: &Gathered) -> String {
-    let genome = gathered.genome.as_ref().map_or("no coordinates".into(), |genome| escape(&genome.name));
+    let placed = gathered.shown.iter().any(|region| region.chrom.is_some());
+    let unnamed = if placed { "" } else { "no coordinates" };
+    let genome = gathered.genome.as_ref().map_or(unnamed.into(), |genome| escape(&genome.name));
     let tile = |number: String, text: &str| format!("<div><b>{number}</b><span>{text}</span></div>");
     format!(
         "<header><h1>Motif hits</h1><p>{genome}</p></header>\n<section class=\"tiles\">{}{}{}{}</section>\n",
