@@ -46,6 +46,14 @@ pub fn decompress(mut reader: Box<dyn BufRead + Send>) -> Result<Box<dyn BufRead
     Ok(reader)
 }
 
+/// What a path holds, known by its bytes.
+pub enum Opened {
+    /// An Arrow stream, an Arrow file or a Parquet file.
+    Pipe(Pipe),
+    /// Anything else, decompressed.
+    Text(Box<dyn BufRead + Send>),
+}
+
 /// Opens a pipe from an Arrow stream, an Arrow file or a Parquet file; `-` is standard input.
 ///
 /// # Errors
@@ -53,11 +61,26 @@ pub fn decompress(mut reader: Box<dyn BufRead + Send>) -> Result<Box<dyn BufRead
 /// [`Error::Truncated`] for a stream without its schema; [`Error::Data`] for other bytes and for a stream
 /// of another contract version.
 pub fn open_pipe(path: &Path) -> Result<Pipe> {
+    match open_any(path)? {
+        Opened::Pipe(pipe) => Ok(pipe),
+        Opened::Text(_) => {
+            Err(Error::data("not an Arrow stream, Arrow file or Parquet file: begin with nyx-extract"))
+                .in_file(named(path))
+        }
+    }
+}
+
+/// Opens what can be a pipe or a text; `-` is standard input.
+///
+/// # Errors
+///
+/// As [`open_pipe`], but other bytes are text.
+pub fn open_any(path: &Path) -> Result<Opened> {
     if path == Path::new("-") && io::IsTerminal::is_terminal(&io::stdin()) {
         return Err(Error::usage("no input: pipe a stream in or name a file (nyx-extract makes streams)"));
     }
     let mut reader = open_raw(path)?;
-    let place = if path == Path::new("-") { Path::new("standard input") } else { path };
+    let place = named(path);
     let head = reader.fill_buf().in_file(place)?;
     let pipe = if head.starts_with(b"ARROW1") {
         let file = FileReader::try_new_buffered(File::open(path).in_file(place)?, None).in_file(place)?;
@@ -67,11 +90,15 @@ pub fn open_pipe(path: &Path) -> Result<Pipe> {
     } else if head.starts_with(&[0xFF; 4]) || head.is_empty() {
         ipc::read(reader).in_file(place)?
     } else {
-        return Err(Error::data("not an Arrow stream, Arrow file or Parquet file: begin with nyx-extract"))
-            .in_file(place);
+        return Ok(Opened::Text(decompress(reader).in_file(place)?));
     };
     provenance::check_version(pipe.schema()).in_file(place)?;
-    Ok(pipe)
+    Ok(Opened::Pipe(pipe))
+}
+
+/// Returns what to call `path` in a message.
+fn named(path: &Path) -> &Path {
+    if path == Path::new("-") { Path::new("standard input") } else { path }
 }
 
 fn open_parquet(path: &Path) -> Result<Pipe> {

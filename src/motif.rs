@@ -5,6 +5,7 @@
 
 mod cwm;
 pub mod filters;
+pub mod instance;
 pub mod lists;
 pub mod meme;
 pub mod modisco;

@@ -1,13 +1,22 @@
 //! Self-contained HTML pages and SVG pictures.
 //!
-//! [`gather`] goes through contributions and hits once and keeps what a page shows; [`page`] writes it. The
-//! pictures are pure functions from numbers to SVG: [`logo`], [`track`], [`histogram`]. Pages hold everything
-//! they need and open without a network. Base order is A C G T.
+//! [`hit_table`] reads hits and [`known`] the motifs they were called with; [`gather`] goes through
+//! contributions once and keeps what a report shows; [`recall`] compares hits with seqlets; [`page`] writes
+//! the page, [`tables`] and [`folder`] the files beside it. The pictures are pure functions from numbers to
+//! SVG: [`logo`], [`track`], [`histogram`], [`chart`]. Pages hold everything they need and open without a
+//! network. [`hit_rows`] writes rows of hits as they came, with columns added. Base order is A C G T.
 
+pub mod chart;
+pub mod folder;
 pub mod gather;
 pub mod histogram;
+pub mod hit_rows;
+pub mod hit_table;
+pub mod known;
 pub mod logo;
 pub mod page;
+pub mod recall;
+pub mod tables;
 pub mod track;
 
 /// Fill colours of A, C, G and T.

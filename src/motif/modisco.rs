@@ -43,6 +43,68 @@ pub fn read(path: &Path) -> Result<Vec<Pattern>> {
     Ok(patterns)
 }
 
+/// An instance that a pattern was made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seqlet {
+    /// Index of its pattern among those that [`read`] returns.
+    pub pattern: usize,
+    /// Ordinal of the example, the region, that it lies in.
+    pub region: u64,
+    /// First base in the window that TF-MoDISco looked at.
+    pub start: i64,
+    /// One past the last base.
+    pub end: i64,
+    /// Whether the pattern reads on the reverse strand.
+    pub reverse: bool,
+}
+
+/// Reads the seqlets of `patterns`, which [`read`] has returned for the same file, in the order of patterns; a
+/// pattern need not have any.
+///
+/// # Errors
+///
+/// When the columns of seqlets differ in length.
+pub fn read_seqlets(path: &Path, patterns: &[Pattern]) -> Result<Vec<Seqlet>> {
+    let file = input::open_hdf5(path)?;
+    let mut seqlets = Vec::new();
+    for (index, pattern) in patterns.iter().enumerate() {
+        let base = pattern.tag.replacen('.', "/", 1);
+        if !file
+            .root_group()
+            .group(&base)
+            .and_then(|group| group.group_names())
+            .map_err(hdf5)
+            .in_file(path)?
+            .iter()
+            .any(|name| name == "seqlets")
+        {
+            continue;
+        }
+        let base = format!("{base}/seqlets");
+        let column = |name: &str| read_integers(&file, &format!("{base}/{name}")).in_file(path);
+        let (starts, ends) = (column("start")?, column("end")?);
+        let (regions, reverse) = (column("example_idx")?, column("is_revcomp")?);
+        if [ends.len(), regions.len(), reverse.len()].iter().any(|&length| length != starts.len()) {
+            return Err(Error::data(format!("{base}: columns of different lengths"))).in_file(path);
+        }
+        seqlets.extend((0..starts.len()).map(|row| Seqlet {
+            pattern: index,
+            region: regions[row] as u64,
+            start: starts[row],
+            end: ends[row],
+            reverse: reverse[row] != 0,
+        }));
+    }
+    Ok(seqlets)
+}
+
+fn read_integers(file: &H5File, name: &str) -> Result<Vec<i64>> {
+    let dataset = file.dataset(name).map_err(hdf5).map_err(|error| error.at(name))?;
+    // NumPy's booleans are an enumeration over bytes, which is no number to the library.
+    let bytes = || Ok(dataset.read_raw::<u8>()?.into_iter().map(i64::from).collect());
+    dataset.read_numeric_as::<i64>().or_else(|_| bytes()).map_err(hdf5).map_err(|error| error.at(name))
+}
+
 fn read_pattern(file: &H5File, group: &str, name: &str) -> Result<Pattern> {
     let base = format!("{group}/{name}");
     let cwm = read_matrix(file, &format!("{base}/contrib_scores"))?;
@@ -96,6 +158,30 @@ mod tests {
         file.close().unwrap();
         let error = read(&path).unwrap_err().to_string();
         assert!(error.contains("old.h5") && error.contains("modisco convert"), "{error}");
+    }
+
+    /// Fi-NeMo's table of seqlets is the oracle; its windows were as wide as its regions, from 0.
+    #[test]
+    fn real_seqlets_are_where_finemo_finds_them() {
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/golden/finemo/real_CTCFL");
+        if !golden.exists() {
+            eprintln!("skipped: ../shared is not there");
+            return;
+        }
+        let path = golden.join("modisco.h5");
+        let patterns = read(&path).unwrap();
+        let line = |seqlet: &Seqlet| {
+            let strand = if seqlet.reverse { "-" } else { "+" };
+            let Seqlet { start, end, region, .. } = seqlet;
+            format!("{start} {end} {strand} {} {region}", patterns[seqlet.pattern].tag)
+        };
+        let mut ours: Vec<String> = read_seqlets(&path, &patterns).unwrap().iter().map(line).collect();
+        let table = std::fs::read_to_string(golden.join("report_pp/seqlets.tsv")).unwrap();
+        let mut theirs: Vec<String> =
+            table.lines().skip(1).map(|line| line.split('\t').collect::<Vec<_>>()[3..8].join(" ")).collect();
+        ours.sort_unstable();
+        theirs.sort_unstable();
+        assert_eq!(ours, theirs);
     }
 
     /// Fi-NeMo's table of the motifs it read is the oracle.

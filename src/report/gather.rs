@@ -1,69 +1,50 @@
-//! Goes through contributions and hits once, side by side, and keeps what a page shows.
+//! Goes through contributions once, with all hits at hand, and keeps what a report shows.
 
-use std::iter::Peekable;
+use std::collections::{BTreeMap, HashMap};
 
-use arrow_array::{Array, Float32Array, Int64Array, ListArray, RecordBatch, StringArray, UInt64Array};
+use arrow_array::{Array, Int64Array, ListArray, RecordBatch, StringArray, UInt64Array};
 use arrow_schema::DataType;
 
 use super::histogram::Histogram;
+use super::hit_table::{HitTable, Rows};
+use super::known::Known;
+use super::recall::{self, Counts, Unique};
 use crate::dna::{base_index, reverse_complement};
 use crate::error::{Error, Result};
-use crate::hits::table::{
-    END_UNTRIMMED, HIT_COEFFICIENT, HIT_COEFFICIENT_GLOBAL, HIT_SIMILARITY, MOTIF_NAME, START_UNTRIMMED,
-};
-use crate::pipe::{Batches, Pipe};
+use crate::motif::instance::{Instance, Place, Vocabulary};
+use crate::motif::modisco::Seqlet;
+use crate::pipe::Pipe;
 use crate::provenance::{self, Genome, KIND_KEY, Step};
+use crate::region::Strand;
 use crate::schema::{self, CHROM, CONTRIBUTIONS, END, HYPOTHETICAL, NAME, REGION, SEQUENCE, START, STRAND};
 
-/// What is known of one motif from its hits.
-#[derive(Clone, Debug)]
-pub struct MotifSummary {
-    /// The motif's name.
-    pub name: String,
-    /// Regions with at least one hit.
-    pub regions: u64,
-    /// Hits on the forward strand of the genome.
-    pub forward: u64,
-    /// `hit_coefficient` of all hits.
-    pub coefficients: Histogram,
-    /// `hit_similarity` of all hits.
-    pub similarities: Histogram,
-    /// Sum of contributions over hits, one column per position of the untrimmed motif, read on its strand.
+/// Sums over windows that read in the direction of the motif, one column per position.
+#[derive(Clone, Debug, Default)]
+pub struct Aligned {
     contributions: Vec<[f64; 4]>,
-    /// Counts of bases over the same hits.
     counts: Vec<[f64; 4]>,
-    /// Hits whose untrimmed motif lies inside the region.
-    inside: u64,
-    last_region: Option<u64>,
+    windows: u64,
 }
 
-impl MotifSummary {
-    fn new(name: &str) -> Self {
-        Self {
-            name: name.into(),
-            regions: 0,
-            forward: 0,
-            coefficients: Histogram::new(1.0),
-            similarities: Histogram::new(1.0),
-            contributions: Vec::new(),
-            counts: Vec::new(),
-            inside: 0,
-            last_region: None,
-        }
+impl Aligned {
+    /// Returns how many windows were added.
+    pub fn windows(&self) -> u64 {
+        self.windows
     }
 
-    /// Returns how many hits the motif has.
-    pub fn hits(&self) -> u64 {
-        self.coefficients.total()
-    }
-
-    /// Returns the mean contribution of each base over the hits, the hits' own CWM; empty without hits.
+    /// Returns the mean contribution of each base, a CWM; empty without windows.
     pub fn mean_contributions(&self) -> Vec<[f64; 4]> {
-        let count = self.inside.max(1) as f64;
+        let count = self.windows.max(1) as f64;
         self.contributions.iter().map(|column| column.map(|sum| sum / count)).collect()
     }
 
-    /// Returns the frequencies of bases over the hits; empty without hits.
+    /// Returns the mean one-hot sequence; empty without windows.
+    pub fn mean_sequence(&self) -> Vec<[f64; 4]> {
+        let count = self.windows.max(1) as f64;
+        self.counts.iter().map(|column| column.map(|sum| sum / count)).collect()
+    }
+
+    /// Returns the frequencies of bases, N left out; empty without windows.
     pub fn frequencies(&self) -> Vec<[f64; 4]> {
         let normal = |column: &[f64; 4]| {
             let sum: f64 = column.iter().sum();
@@ -72,23 +53,14 @@ impl MotifSummary {
         self.counts.iter().map(normal).collect()
     }
 
-    fn add(&mut self, hit: &Hit) {
-        self.coefficients.add(hit.coefficient.into());
-        self.similarities.add(hit.similarity.into());
-        self.forward += u64::from(hit.forward);
-        if self.last_region.replace(hit.region) != Some(hit.region) {
-            self.regions += 1;
+    fn add(&mut self, window: &Window) {
+        let length = window.sequence.len();
+        if self.counts.len() < length {
+            self.counts.resize(length, [0.0; 4]);
+            self.contributions.resize(length, [0.0; 4]);
         }
-    }
-
-    /// Adds the window of a hit, which reads in the direction of the motif.
-    fn align(&mut self, sequence: &[u8], contributions: &[f32]) {
-        if self.counts.len() < sequence.len() {
-            self.counts.resize(sequence.len(), [0.0; 4]);
-            self.contributions.resize(sequence.len(), [0.0; 4]);
-        }
-        self.inside += 1;
-        for (position, (&base, &value)) in sequence.iter().zip(contributions).enumerate() {
+        self.windows += 1;
+        for (position, (&base, &value)) in window.sequence.iter().zip(&window.contributions).enumerate() {
             if let Some(base) = base_index(base) {
                 self.counts[position][base] += 1.0;
                 self.contributions[position][base] += f64::from(value);
@@ -97,32 +69,101 @@ impl MotifSummary {
     }
 }
 
-/// A hit as a page needs it. Coordinates are those of the genome.
+/// Bases and contributions in the direction of a motif.
+struct Window {
+    sequence: Vec<u8>,
+    contributions: Vec<f32>,
+}
+
+/// What is known of one motif from its hits.
 #[derive(Clone, Debug)]
-pub struct Hit {
-    /// The region it lies in.
-    pub region: u64,
-    /// Index into [`Gathered::motifs`].
-    pub motif: usize,
-    /// Whether the motif reads on the forward strand.
-    pub forward: bool,
-    /// First base, trimmed.
-    pub start: i64,
-    /// One past the last base, trimmed.
-    pub end: i64,
-    start_untrimmed: i64,
-    end_untrimmed: i64,
-    /// Coefficient in the scaled region.
-    pub coefficient: f32,
-    /// Coefficient that can be compared between regions.
-    pub coefficient_global: f32,
-    /// Cosine of motif and contributions.
-    pub similarity: f32,
+pub struct MotifSummary {
+    /// The motif's name.
+    pub name: String,
+    /// The motif itself, where it was given.
+    pub known: Option<Known>,
+    /// Regions with at least one hit.
+    pub regions: u64,
+    /// Hits on the forward strand of the genome.
+    pub forward: u64,
+    /// `hit_coefficient` of all hits.
+    pub coefficients: Histogram,
+    /// `hit_coefficient_global` of all hits.
+    pub global_coefficients: Histogram,
+    /// `hit_similarity` of all hits.
+    pub similarities: Histogram,
+    /// `hit_importance` of all hits.
+    pub importances: Histogram,
+    /// How many regions have how many hits, where they have any.
+    pub per_region: BTreeMap<u64, u64>,
+    /// Distinct hits.
+    pub aligned: Aligned,
+    /// Seqlets that no hit is.
+    pub seqlets_only: Aligned,
+    /// Distinct hits, inside the windows that TF-MoDISco looked at, that are no seqlet.
+    pub hits_only: Aligned,
+    /// Comparison with seqlets; without them only the hits are counted.
+    pub counts: Counts,
+}
+
+impl MotifSummary {
+    fn new(name: &str, known: Option<&Known>) -> Self {
+        Self {
+            name: name.into(),
+            known: known.cloned(),
+            regions: 0,
+            forward: 0,
+            coefficients: Histogram::new(1.0),
+            global_coefficients: Histogram::new(1.0),
+            similarities: Histogram::new(1.0),
+            importances: Histogram::new(1.0),
+            per_region: BTreeMap::new(),
+            aligned: Aligned::default(),
+            seqlets_only: Aligned::default(),
+            hits_only: Aligned::default(),
+            counts: Counts::default(),
+        }
+    }
+
+    /// Returns how many hits the motif has.
+    pub fn hits(&self) -> u64 {
+        self.coefficients.total()
+    }
+
+    /// Returns the cosine between the motif's CWM and the mean contributions of its distinct hits, both
+    /// untrimmed; not a number without either.
+    pub fn cwm_similarity(&self) -> f64 {
+        let found = self.aligned.mean_contributions();
+        let Some(cwm) = self.known.as_ref().map(|known| &known.cwm) else { return f64::NAN };
+        if found.len() != cwm.width() {
+            return f64::NAN;
+        }
+        let mut sums = [0.0; 3];
+        for (position, column) in found.iter().enumerate() {
+            for (base, &a) in column.iter().enumerate() {
+                let b = cwm.at(base, position);
+                sums[0] += a * b;
+                sums[1] += a * a;
+                sums[2] += b * b;
+            }
+        }
+        sums[0] / (sums[1] * sums[2]).sqrt()
+    }
+
+    fn add(&mut self, hit: &Instance) {
+        self.coefficients.add(hit.coefficient.into());
+        self.global_coefficients.add(hit.coefficient_global.into());
+        self.similarities.add(hit.similarity.into());
+        self.importances.add(hit.importance.into());
+        self.forward += u64::from(hit.strand != Strand::Reverse);
+    }
 }
 
 /// A region that is shown base by base.
 #[derive(Clone, Debug)]
 pub struct Shown {
+    /// Ordinal of the region.
+    pub region: u64,
     /// Contig, if known.
     pub chrom: Option<String>,
     /// First base of the window, 0-based.
@@ -138,7 +179,7 @@ pub struct Shown {
     /// One contribution per base of `sequence`.
     pub contributions: Vec<f32>,
     /// Its hits.
-    pub hits: Vec<Hit>,
+    pub hits: Vec<Instance>,
     /// Sum of the hits' global coefficients, by which regions are ranked.
     pub weight: f64,
 }
@@ -151,15 +192,60 @@ impl Shown {
         } else {
             (start - self.start, end - self.start)
         };
-        (0 <= first && last as usize <= self.sequence.len() && first < last)
+        (0 <= first && last <= self.sequence.len() as i64 && first < last)
             .then_some((first as usize, last as usize))
+    }
+
+    /// Returns the untrimmed window of an instance if all of it lies inside.
+    fn window(&self, instance: &Instance) -> Option<Window> {
+        let (start, end) = self.local(instance.start_untrimmed, instance.end_untrimmed)?;
+        let mut sequence = self.sequence[start..end].to_vec();
+        let mut contributions = self.contributions[start..end].to_vec();
+        if (instance.strand == Strand::Reverse) != self.reversed {
+            reverse_complement(&mut sequence);
+            contributions.reverse();
+        }
+        Some(Window { sequence, contributions })
     }
 }
 
-/// All that a page shows.
+/// What to compare and to show.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Regions to keep for showing base by base.
+    pub top: usize,
+    /// Width of the windows that TF-MoDISco looked at, in the middle of regions; `None` is 400, or all of a
+    /// region that is narrower.
+    pub modisco_width: Option<usize>,
+    /// Compare hits with seqlets.
+    pub recall: bool,
+    /// Fi-NeMo's confusion of binned coordinates.
+    pub compat: bool,
+}
+
+/// Hits, and what they are compared with.
+pub struct Inputs<'a> {
+    /// The hits; their vocabulary begins with the names of `known`.
+    pub hits: &'a HitTable,
+    /// The motifs that hits were called with.
+    pub known: &'a [Known],
+    /// Instances that motifs were made of; patterns count as `known` does.
+    pub seqlets: Option<&'a [Seqlet]>,
+}
+
+/// A seqlet in its region.
+#[derive(Clone, Debug)]
+pub struct Placed {
+    /// Where it lies; it has no coefficients.
+    pub instance: Instance,
+    /// First base of its region.
+    pub region_start: i64,
+}
+
+/// All that a report shows.
 #[derive(Clone, Debug, Default)]
 pub struct Gathered {
-    /// Motifs in the order of their first hit.
+    /// Motifs: those that were given, then others in the order of their first hit.
     pub motifs: Vec<MotifSummary>,
     /// Regions with the strongest hits, strongest first.
     pub shown: Vec<Shown>,
@@ -169,57 +255,261 @@ pub struct Gathered {
     pub regions_with_hits: u64,
     /// Hits that were read.
     pub hits: u64,
+    /// Every region: its ordinal, and its motifs with their numbers of hits.
+    pub occurrences: Vec<(u64, Vec<(u32, u64)>)>,
+    /// Distinct seqlets, where there are any to compare with.
+    pub seqlets: Option<Vec<Placed>>,
+    /// Whether hits were compared with seqlets.
+    pub recall: bool,
+    /// Seqlets (first index) that hits of a motif (second) lie on; empty without seqlets.
+    pub confusion: Vec<Vec<u64>>,
+    /// Seqlets whose region was not among the rows.
+    pub lost_seqlets: u64,
     /// The stages that made the hits.
     pub chain: Vec<Step>,
     /// The reference genome.
     pub genome: Option<Genome>,
 }
 
-/// Reads both streams to their ends; memory is bounded by `top` regions and the number of motifs.
+/// Reads contributions to their end; memory holds the hits, the seqlets and `top` regions.
 ///
 /// # Errors
 ///
-/// When hits are not in the order of the regions they were called on, or belong to other regions.
-pub fn gather(rows: Pipe, hits: Pipe, top: usize) -> Result<Gathered> {
-    check(&rows, &hits)?;
-    let mut gathered = Gathered {
-        chain: provenance::chain(&hits.schema().metadata)?,
-        genome: Genome::of(hits.schema())?,
-        ..Gathered::default()
-    };
-    let mut hits = HitReader { batches: hits.into_parts().1, ready: Vec::new().into_iter().peekable() };
+/// When hits or seqlets belong to other regions.
+pub fn gather(
+    rows: Pipe,
+    inputs: &Inputs,
+    vocabulary: &mut Vocabulary,
+    options: Options,
+) -> Result<Gathered> {
+    check(&rows, &inputs.hits.rows)?;
+    let mut gatherer = Gatherer::new(&rows, inputs, vocabulary, options)?;
     for batch in rows.into_parts().1 {
         let batch = batch?;
         let columns = Columns::of(&batch)?;
         for row in 0..batch.num_rows() {
-            let here = hits.of_region(columns.region.value(row), &mut gathered.motifs)?;
-            gathered.regions += 1;
-            if !here.is_empty() {
-                gathered.add(columns.shown(row, here)?, top);
-            }
+            gatherer.region(columns.region.value(row), columns.shown(row)?)?;
         }
     }
-    if let Some(region) = hits.next_region(&mut gathered.motifs)? {
-        return Err(Error::data(format!(
-            "hits of region {region} have no contributions, or stand in another order: give the stream that the \
-             hits were called on"
-        )));
-    }
-    Ok(gathered)
+    gatherer.finish()
 }
 
-fn check(rows: &Pipe, hits: &Pipe) -> Result<()> {
-    let kind = |pipe: &Pipe| pipe.schema().metadata.get(KIND_KEY).cloned();
-    if kind(rows).as_deref() == Some("variants") {
+/// The state between regions.
+struct Gatherer<'a> {
+    gathered: Gathered,
+    inputs: &'a Inputs<'a>,
+    vocabulary: &'a mut Vocabulary,
+    options: Options,
+    /// Rows of the hits of a region; taken out when the region comes.
+    hits: HashMap<u64, Vec<usize>>,
+    seqlets_of: HashMap<u64, Vec<Seqlet>>,
+    /// Keys of all hits, known before the first region.
+    called: Unique,
+    unique: Unique,
+    restricted: Unique,
+    seqlets: Unique,
+    placed: Vec<Placed>,
+    /// Windows of restricted hits, which become hits only when all seqlets are placed.
+    pending: Vec<(Instance, Window)>,
+}
+
+impl<'a> Gatherer<'a> {
+    fn new(
+        rows: &Pipe,
+        inputs: &'a Inputs<'a>,
+        vocabulary: &'a mut Vocabulary,
+        options: Options,
+    ) -> Result<Self> {
+        let schema = match &inputs.hits.rows {
+            Rows::Batch(batch) => batch.schema(),
+            Rows::Lines(..) => rows.schema().clone(),
+        };
+        let known = |name: &str| inputs.known.iter().find(|known| known.name == name);
+        let names = vocabulary.motifs.values();
+        let gathered = Gathered {
+            motifs: names.iter().map(|name| MotifSummary::new(name, known(name))).collect(),
+            chain: provenance::chain(&schema.metadata)?,
+            genome: Genome::of(&schema)?,
+            recall: options.recall && inputs.seqlets.is_some(),
+            ..Gathered::default()
+        };
+        let (mut hits, mut called) = (HashMap::<u64, Vec<usize>>::new(), Unique::default());
+        for (row, hit) in inputs.hits.hits.iter().enumerate() {
+            hits.entry(hit.region).or_default().push(row);
+            called.add(hit);
+        }
+        let mut seqlets_of = HashMap::<u64, Vec<Seqlet>>::new();
+        for seqlet in inputs.seqlets.unwrap_or_default() {
+            seqlets_of.entry(seqlet.region).or_default().push(*seqlet);
+        }
+        Ok(Self {
+            gathered,
+            inputs,
+            vocabulary,
+            options,
+            hits,
+            seqlets_of,
+            called,
+            unique: Unique::default(),
+            restricted: Unique::default(),
+            seqlets: Unique::default(),
+            placed: Vec::new(),
+            pending: Vec::new(),
+        })
+    }
+
+    fn region(&mut self, ordinal: u64, mut region: Shown) -> Result<()> {
+        self.gathered.regions += 1;
+        let rows = self.hits.remove(&ordinal).unwrap_or_default();
+        region.hits = rows.iter().map(|&row| self.inputs.hits.hits[row]).collect();
+        for seqlet in self.seqlets_of.remove(&ordinal).unwrap_or_default() {
+            self.seqlet(&region, &seqlet)?;
+        }
+        for index in 0..region.hits.len() {
+            self.hit(&region, &region.hits[index]);
+        }
+        self.occurrences(ordinal, &region.hits);
+        if !region.hits.is_empty() {
+            self.gathered.show(region, self.options.top);
+        }
+        Ok(())
+    }
+
+    fn hit(&mut self, region: &Shown, hit: &Instance) {
+        let motif = &mut self.gathered.motifs[hit.motif as usize];
+        motif.add(hit);
+        let window = region.window(hit);
+        if self.unique.add(hit)
+            && let Some(window) = &window
+        {
+            motif.aligned.add(window);
+        }
+        // Inside [L/2 − w, L/2 + w], in halves of a base.
+        let (center, width) = (region.sequence.len() as i64, 2 * (self.modisco_width(region) / 2) as i64);
+        let inside = 2 * (hit.start_untrimmed - region.start) >= center - width
+            && 2 * (hit.end_untrimmed - region.start) <= center + width;
+        if inside && self.restricted.add(hit) && self.gathered.recall {
+            self.pending.extend(window.map(|window| (*hit, window)));
+        }
+    }
+
+    fn modisco_width(&self, region: &Shown) -> usize {
+        self.options.modisco_width.unwrap_or(DEFAULT_WIDTH.min(region.sequence.len()))
+    }
+
+    fn seqlet(&mut self, region: &Shown, seqlet: &Seqlet) -> Result<()> {
+        let (length, width) = (region.sequence.len(), self.modisco_width(region));
+        let offset = (length / 2) as i64 - (width / 2) as i64;
+        if offset < 0 {
+            return Err(Error::usage(format!(
+                "--modisco-region-width {width}: regions have {length} bases; give the -w of `modisco motifs`"
+            )));
+        }
+        let place = self.place(region, seqlet.region);
+        let instance = place_seqlet(region, seqlet, &self.inputs.known[seqlet.pattern], offset, place);
+        if !self.seqlets.add(&instance) {
+            return Ok(());
+        }
+        self.placed.push(Placed { instance, region_start: region.start });
+        if self.gathered.recall && !self.called.has(&instance) {
+            let motif = &mut self.gathered.motifs[seqlet.pattern];
+            region.window(&instance).iter().for_each(|window| motif.seqlets_only.add(window));
+        }
+        Ok(())
+    }
+
+    /// Returns the numbers of a region's place and contig.
+    fn place(&mut self, region: &Shown, ordinal: u64) -> (u32, Option<u32>) {
+        let chrom = region.chrom.as_deref().map(|chrom| self.vocabulary.chroms.number(chrom));
+        let place = chrom.map_or(Place::Region(ordinal), Place::Contig);
+        (self.vocabulary.places.number(&place), chrom)
+    }
+
+    fn occurrences(&mut self, ordinal: u64, hits: &[Instance]) {
+        let mut present: BTreeMap<u32, u64> = BTreeMap::new();
+        hits.iter().for_each(|hit| *present.entry(hit.motif).or_default() += 1);
+        for (&motif, &count) in &present {
+            let motif = &mut self.gathered.motifs[motif as usize];
+            motif.regions += 1;
+            *motif.per_region.entry(count).or_default() += 1;
+        }
+        self.gathered.occurrences.push((ordinal, present.into_iter().collect()));
+    }
+
+    fn finish(mut self) -> Result<Gathered> {
+        if let Some(region) = self.hits.keys().min() {
+            return Err(Error::data(format!(
+                "hits of region {region} have no contributions: give the regions that the hits were called on"
+            )));
+        }
+        for (hit, window) in &self.pending {
+            if !self.seqlets.has(hit) {
+                self.gathered.motifs[hit.motif as usize].hits_only.add(window);
+            }
+        }
+        let motifs = self.gathered.motifs.len();
+        let counts = recall::count(motifs, &self.unique, &self.restricted, &self.seqlets);
+        self.gathered.motifs.iter_mut().zip(counts).for_each(|(motif, counts)| motif.counts = counts);
+        self.gathered.lost_seqlets = self.seqlets_of.values().map(|seqlets| seqlets.len() as u64).sum();
+        if self.inputs.seqlets.is_some() {
+            let width = self.inputs.known.iter().map(|known| known.cwm.width()).max().unwrap_or(1);
+            self.gathered.confusion = if self.options.compat {
+                recall::finemo_confusion(motifs, width as i64, &self.unique, &self.seqlets)
+            } else {
+                recall::confusion(motifs, &self.unique, &self.seqlets)
+            };
+            self.gathered.seqlets = Some(self.placed);
+        }
+        Ok(self.gathered)
+    }
+}
+
+/// Width of the windows that TF-MoDISco looks at unless it is told otherwise.
+const DEFAULT_WIDTH: usize = 400;
+
+/// Gives a seqlet coordinates of the genome; `offset` is where TF-MoDISco's window begins in the region.
+fn place_seqlet(
+    region: &Shown,
+    seqlet: &Seqlet,
+    known: &Known,
+    offset: i64,
+    place: (u32, Option<u32>),
+) -> Instance {
+    let (first, last) = (offset + seqlet.start, offset + seqlet.end);
+    let (start, end) = match region.reversed {
+        false => (region.start + first, region.start + last),
+        true => (region.end - last, region.end - first),
+    };
+    let reverse = seqlet.reverse != region.reversed;
+    let trim = if reverse { known.reverse } else { known.forward };
+    Instance {
+        chrom: place.1,
+        place: place.0,
+        start: start + trim.0 as i64,
+        end: start + trim.1 as i64,
+        start_untrimmed: start,
+        end_untrimmed: end,
+        motif: seqlet.pattern as u32,
+        strand: if reverse { Strand::Reverse } else { Strand::Forward },
+        region: seqlet.region,
+        peak: None,
+        coefficient: 0.0,
+        coefficient_global: 0.0,
+        similarity: 0.0,
+        importance: 0.0,
+    }
+}
+
+fn check(rows: &Pipe, hits: &Rows) -> Result<()> {
+    if rows.schema().metadata.get(KIND_KEY).map(String::as_str) == Some("variants") {
         return Err(Error::data("the report is of regions; these are rows of alleles (nyx-view shows them)"));
     }
     schema::require(rows.schema(), SEQUENCE, &DataType::Utf8)?;
     if !schema::has(rows.schema(), HYPOTHETICAL) {
         schema::require(rows.schema(), CONTRIBUTIONS, &schema::list_of(DataType::Float32))?;
     }
-    schema::require(hits.schema(), MOTIF_NAME, &DataType::Utf8)
-        .map_err(|error| error.at("hits (nyx-hits makes them)"))?;
-    if let (Some(a), Some(b)) = (Genome::of(rows.schema())?, Genome::of(hits.schema())?)
+    let Rows::Batch(hits) = hits else { return Ok(()) };
+    if let (Some(a), Some(b)) = (Genome::of(rows.schema())?, Genome::of(hits.schema_ref())?)
         && a.digest != b.digest
     {
         return Err(Error::data(format!(
@@ -231,27 +521,27 @@ fn check(rows: &Pipe, hits: &Pipe) -> Result<()> {
 }
 
 impl Gathered {
-    fn add(&mut self, mut region: Shown, top: usize) {
+    fn show(&mut self, mut region: Shown, top: usize) {
         self.regions_with_hits += 1;
         self.hits += region.hits.len() as u64;
-        for hit in &region.hits {
-            let motif = &mut self.motifs[hit.motif];
-            motif.add(hit);
-            let Some((start, end)) = region.local(hit.start_untrimmed, hit.end_untrimmed) else { continue };
-            let mut sequence = region.sequence[start..end].to_vec();
-            let mut contributions = region.contributions[start..end].to_vec();
-            if hit.forward == region.reversed {
-                reverse_complement(&mut sequence);
-                contributions.reverse();
-            }
-            motif.align(&sequence, &contributions);
-        }
         region.weight = region.hits.iter().map(|hit| f64::from(hit.coefficient_global)).sum();
         let place = self.shown.partition_point(|other| other.weight >= region.weight);
         if place < top {
             self.shown.insert(place, region);
             self.shown.truncate(top);
         }
+    }
+
+    /// Returns how many regions have 0, 1, 2, … hits.
+    pub fn hits_per_region(&self) -> Vec<u64> {
+        let totals =
+            self.occurrences.iter().map(|(_, present)| present.iter().map(|(_, count)| *count).sum());
+        let mut regions = Vec::new();
+        for total in totals.map(|total: u64| total as usize) {
+            regions.resize(regions.len().max(total + 1), 0);
+            regions[total] += 1;
+        }
+        regions
     }
 }
 
@@ -284,7 +574,7 @@ impl<'b> Columns<'b> {
         })
     }
 
-    fn shown(&self, row: usize, hits: Vec<Hit>) -> Result<Shown> {
+    fn shown(&self, row: usize) -> Result<Shown> {
         let text = |array: &StringArray| array.is_valid(row).then(|| array.value(row).to_string());
         let sequence = text(self.sequence).unwrap_or_default().into_bytes();
         let mut contributions = schema::float_items(self.contributions, row)?.to_vec();
@@ -300,6 +590,7 @@ impl<'b> Columns<'b> {
             )));
         }
         Ok(Shown {
+            region: self.region.value(row),
             chrom: text(self.chrom),
             start: self.start.value(row),
             end: self.end.value(row),
@@ -307,7 +598,7 @@ impl<'b> Columns<'b> {
             reversed: self.strand.value(row) == "-",
             sequence,
             contributions,
-            hits,
+            hits: Vec::new(),
             weight: 0.0,
         })
     }
@@ -322,71 +613,17 @@ fn project(hypothetical: &[f32], sequence: &[u8]) -> Vec<f32> {
     sequence.iter().enumerate().map(value).collect()
 }
 
-/// Hits one after another, from a stream of batches.
-struct HitReader {
-    batches: Batches,
-    ready: Peekable<std::vec::IntoIter<Hit>>,
-}
-
-impl HitReader {
-    /// Returns the hits that come next and belong to `region`.
-    fn of_region(&mut self, region: u64, motifs: &mut Vec<MotifSummary>) -> Result<Vec<Hit>> {
-        let mut hits = Vec::new();
-        while self.next_region(motifs)? == Some(region) {
-            hits.extend(self.ready.next());
-        }
-        Ok(hits)
-    }
-
-    /// Returns the region of the next hit; `None` when there is none.
-    fn next_region(&mut self, motifs: &mut Vec<MotifSummary>) -> Result<Option<u64>> {
-        while self.ready.peek().is_none() {
-            match self.batches.next() {
-                None => return Ok(None),
-                Some(batch) => self.ready = read_hits(&batch?, motifs)?.into_iter().peekable(),
-            }
-        }
-        Ok(self.ready.peek().map(|hit| hit.region))
-    }
-}
-
-fn read_hits(batch: &RecordBatch, motifs: &mut Vec<MotifSummary>) -> Result<Vec<Hit>> {
-    let integers = |name| schema::i64s(batch, name);
-    let numbers = |name| -> Result<&Float32Array> { schema::f32s(batch, name) };
-    let (region, name) = (schema::u64s(batch, REGION)?, schema::strings(batch, MOTIF_NAME)?);
-    let strand = schema::strings(batch, STRAND)?;
-    let (start, end) = (integers(START)?, integers(END)?);
-    let (start_untrimmed, end_untrimmed) = (integers(START_UNTRIMMED)?, integers(END_UNTRIMMED)?);
-    let (coefficient, similarity) = (numbers(HIT_COEFFICIENT)?, numbers(HIT_SIMILARITY)?);
-    let coefficient_global = numbers(HIT_COEFFICIENT_GLOBAL)?;
-    let hit = |row| Hit {
-        region: region.value(row),
-        motif: index_of(motifs, name.value(row)),
-        forward: strand.value(row) != "-",
-        start: start.value(row),
-        end: end.value(row),
-        start_untrimmed: start_untrimmed.value(row),
-        end_untrimmed: end_untrimmed.value(row),
-        coefficient: coefficient.value(row),
-        coefficient_global: coefficient_global.value(row),
-        similarity: similarity.value(row),
-    };
-    Ok((0..batch.num_rows()).map(hit).collect())
-}
-
-fn index_of(motifs: &mut Vec<MotifSummary>, name: &str) -> usize {
-    motifs.iter().position(|motif| motif.name == name).unwrap_or_else(|| {
-        motifs.push(MotifSummary::new(name));
-        motifs.len() - 1
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use arrow_array::ArrayRef;
+    use arrow_array::{ArrayRef, Float32Array};
     use arrow_schema::{Field, Schema};
+
+    use crate::hits::table::{
+        END_UNTRIMMED, HIT_COEFFICIENT, HIT_COEFFICIENT_GLOBAL, HIT_IMPORTANCE, HIT_SIMILARITY, MOTIF_NAME,
+        START_UNTRIMMED,
+    };
 
     use super::*;
 
@@ -447,8 +684,17 @@ mod tests {
             (HIT_COEFFICIENT, floats(2.0)),
             (HIT_COEFFICIENT_GLOBAL, floats(3.0)),
             (HIT_SIMILARITY, floats(0.5)),
+            (HIT_IMPORTANCE, floats(0.5)),
             (STRAND, texts(strands)),
         ])
+    }
+
+    fn gather(rows: Pipe, hits: Pipe, top: usize) -> Result<Gathered> {
+        let mut vocabulary = Vocabulary::default();
+        let hits = HitTable::from_pipe(hits, &mut vocabulary)?;
+        let inputs = Inputs { hits: &hits, known: &[], seqlets: None };
+        let options = Options { top, modisco_width: None, recall: true, compat: false };
+        super::gather(rows, &inputs, &mut vocabulary, options)
     }
 
     #[test]
@@ -458,17 +704,28 @@ mod tests {
         let gathered = gather(rows(), hits(&[4, 7], &[102, 202], &["+", "+"]), 5).unwrap();
         let motif = &gathered.motifs[0];
         assert_eq!(motif.hits(), 2);
-        assert_eq!(motif.frequencies(), [[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]]);
-        let mean = motif.mean_contributions();
+        assert_eq!(
+            motif.aligned.frequencies(),
+            [[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]]
+        );
+        let mean = motif.aligned.mean_contributions();
         assert_eq!([mean[0][0], mean[1][1], mean[2][2]], [1.5, 2.5, 6.0]);
     }
 
     #[test]
     fn hits_of_other_regions_are_refused() {
-        for regions in [[4, 8], [7, 4]] {
-            let error = gather(rows(), hits(&regions, &[102, 202], &["+", "+"]), 5).unwrap_err().to_string();
-            assert!(error.contains("the stream that the hits were called on"), "{error}");
-        }
+        let error = gather(rows(), hits(&[4, 8], &[102, 202], &["+", "+"]), 5).unwrap_err().to_string();
+        assert!(error.contains("region 8") && error.contains("that the hits were called on"), "{error}");
+    }
+
+    #[test]
+    fn the_order_of_hits_does_not_matter() {
+        let there = gather(rows(), hits(&[4, 7], &[102, 202], &["+", "-"]), 5).unwrap();
+        let back = gather(rows(), hits(&[7, 4], &[202, 102], &["-", "+"]), 5).unwrap();
+        assert_eq!(there.occurrences, back.occurrences);
+        let means = |gathered: &Gathered| gathered.motifs[0].aligned.mean_contributions();
+        assert_eq!(means(&there), means(&back));
+        assert_eq!(there.hits_per_region(), [0, 2]);
     }
 
     #[test]
@@ -482,7 +739,7 @@ mod tests {
     fn a_page_refers_to_nothing_outside_and_escapes_the_data() {
         let gathered = gather(rows(), hits(&[4, 7], &[102, 202], &["+", "-"]), 5).unwrap();
         let step = Step { command: "nyx-report <x>".into(), ..Step::default() };
-        let html = crate::report::page::page(&gathered, &[], &step);
+        let html = crate::report::page::page(&gathered, &step, &[]);
         for outside in ["http:", "https:", "src=", "url(", "@import", "<script", "<link"] {
             assert!(!html.contains(outside), "{outside}");
         }

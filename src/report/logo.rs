@@ -4,6 +4,9 @@ use std::fmt::Write;
 
 use super::COLOURS;
 
+/// Pixels left of the letters, for the axis.
+const LEFT: f64 = 44.0;
+
 /// Letters as paths in a box of 100 × 100, in base order.
 const GLYPHS: [&str; 4] = [
     "M0 100L38 0H62L100 100H79L71 76H29L21 100ZM35 58H65L50 17Z",
@@ -16,13 +19,20 @@ const GLYPHS: [&str; 4] = [
 
 /// Returns the letters as SVG symbols; a page with logos or tracks needs them once.
 pub fn symbols() -> String {
-    let mut svg =
-        String::from("<svg width=\"0\" height=\"0\" style=\"position:absolute\" aria-hidden=\"true\"><defs>");
+    format!(
+        "<svg width=\"0\" height=\"0\" style=\"position:absolute\" aria-hidden=\"true\">{}</svg>",
+        definitions()
+    )
+}
+
+/// Returns the definitions of the letters, for a picture that stands alone.
+pub fn definitions() -> String {
+    let mut svg = String::from("<defs>");
     for ((letter, path), colour) in "ACGT".chars().zip(GLYPHS).zip(COLOURS) {
         let _ =
             write!(svg, "<path id=\"base-{letter}\" d=\"{path}\" fill=\"{colour}\" fill-rule=\"evenodd\"/>");
     }
-    svg + "</defs></svg>"
+    svg + "</defs>"
 }
 
 /// Returns the SVG of one letter in the box at (`x`, `y`) of `width` × `height` pixels.
@@ -85,7 +95,7 @@ pub fn draw(columns: &[[f64; 4]], width: f64, height: f64, unit: &str) -> String
     let top = placed.iter().map(|letter| letter.top).fold(0.0, f64::max);
     let bottom = placed.iter().map(|letter| letter.bottom).fold(0.0, f64::min);
     let range = if top > bottom { top - bottom } else { 1.0 };
-    let (left, margin) = (44.0, 8.0);
+    let (left, margin) = (LEFT, 8.0);
     let step = (width - left) / columns.len().max(1) as f64;
     let scale = (height - 2.0 * margin) / range;
     let y = |value: f64| margin + (top - value) * scale;
@@ -107,6 +117,32 @@ pub fn draw(columns: &[[f64; 4]], width: f64, height: f64, unit: &str) -> String
     );
     svg += &axis_labels(top, bottom, left, &y, unit);
     svg + "</svg>"
+}
+
+/// Draws a logo whose positions outside of `trim` (half-open) are shaded; see [`draw`].
+pub fn draw_trimmed(
+    columns: &[[f64; 4]],
+    trim: Option<(usize, usize)>,
+    width: f64,
+    height: f64,
+    unit: &str,
+) -> String {
+    let svg = draw(columns, width, height, unit);
+    let Some((start, end)) = trim.filter(|&(start, end)| start < end && end <= columns.len()) else {
+        return svg;
+    };
+    let step = (width - LEFT) / columns.len() as f64;
+    let mut shades = String::new();
+    for (from, to) in [(0, start), (end, columns.len())] {
+        let _ = write!(
+            shades,
+            "<rect class=\"outside\" x=\"{:.2}\" y=\"0\" width=\"{:.2}\" height=\"{height}\" fill=\"#eef0f1\"/>",
+            LEFT + from as f64 * step,
+            (to - from) as f64 * step,
+        );
+    }
+    let head = svg.find('>').map_or(svg.len(), |end| end + 1);
+    format!("{}{shades}{}", &svg[..head], &svg[head..])
 }
 
 /// Writes the values at the top and bottom of an axis that ends at `right`.

@@ -2,11 +2,15 @@
 
 use std::fmt::Write;
 
+use super::chart::{self, Point, percent};
+use super::folder::{per_region, reversed};
 use super::gather::{Gathered, MotifSummary, Shown};
 use super::track::{self, Mark};
-use super::{escape, histogram, logo, short};
-use crate::motif::Pattern;
+use super::{escape, histogram, logo, recall, short};
+use crate::motif::Matrix;
+use crate::motif::instance::Instance;
 use crate::provenance::Step;
+use crate::region::Strand;
 
 const STYLE: &str = include_str!("page.css");
 
@@ -14,13 +18,18 @@ const STYLE: &str = include_str!("page.css");
 const PALETTE: [&str; 8] =
     ["#2b5f8f", "#b4483b", "#3f7d4f", "#8a5a9e", "#b57f1f", "#2f8487", "#a34573", "#5f6b7a"];
 
+/// Style of pictures that stand alone.
+pub(super) const PICTURE_STYLE: &str = ".axis{stroke:#b4bac0}.grid{stroke:#eef0f1;fill:none}.equal{stroke:#b4bac0;\
+    stroke-dasharray:4 4}text{font-family:system-ui,sans-serif}.tick{font-size:10px;fill:#7a838c}.cell{font-size:11px}";
+
 /// Bases of a track; what is longer is cut to its busiest stretch.
 const TRACK_BASES: usize = 240;
 
-/// Returns the page. `patterns` are the motifs that hits were called with, `step` is the program that writes it.
+/// Returns the page. `step` is the program that writes it, `parameters` are those of the hit caller where no
+/// stream tells them.
 ///
 /// Everything is in the page; it refers to nothing outside itself. All text from the data is escaped.
-pub fn page(gathered: &Gathered, patterns: &[Pattern], step: &Step) -> String {
+pub fn page(gathered: &Gathered, step: &Step, parameters: &[(String, String)]) -> String {
     let mut order: Vec<usize> = (0..gathered.motifs.len()).collect();
     order.sort_by_key(|&motif| std::cmp::Reverse(gathered.motifs[motif].hits()));
     let mut html = format!(
@@ -30,84 +39,248 @@ pub fn page(gathered: &Gathered, patterns: &[Pattern], step: &Step) -> String {
     html += &logo::symbols();
     html += &heading(gathered);
     html += &motif_table(gathered, &order);
-    html += &motif_logos(gathered, &order, patterns);
+    html += &seqlet_table(gathered, &order);
+    html += &overview(gathered);
+    html += &motif_logos(gathered, &order);
     html += &regions(gathered);
-    html += &provenance(gathered, step);
+    html += &provenance(gathered, step, parameters);
     html + "</main></body></html>\n"
 }
 
+/// Returns the charts of the whole report by Fi-NeMo's names for them.
+pub fn charts(gathered: &Gathered) -> Vec<(&'static str, String)> {
+    let total = chart::bars(&gathered.hits_per_region(), 540.0, 200.0, PALETTE[0]);
+    let mut charts = vec![("total_hit_distribution", total), ("motif_cooccurrence", cooccurrence(gathered))];
+    if gathered.seqlets.is_some() {
+        charts.push(("hit_vs_seqlet_counts", hits_and_seqlets(gathered)));
+        charts.push(("seqlet_confusion", confusion(gathered)));
+    }
+    charts
+}
+
+fn names(gathered: &Gathered) -> Vec<&str> {
+    gathered.motifs.iter().map(|motif| motif.name.as_str()).collect()
+}
+
+fn cooccurrence(gathered: &Gathered) -> String {
+    let counts = recall::cooccurrence(gathered.motifs.len(), &gathered.occurrences);
+    let share = |a: usize, b: usize| counts[a][b] as f64 / ((counts[a][a] * counts[b][b]) as f64).sqrt();
+    let all = 0..counts.len();
+    let values: Vec<Vec<f64>> = all.clone().map(|a| all.clone().map(|b| share(a, b)).collect()).collect();
+    let names = names(gathered);
+    chart::heat_map(&names, &values, [0x1f, 0x6b, 0x3a], |a, b| {
+        format!("{} and {}: {} regions", names[a], names[b], counts[a][b])
+    })
+}
+
+fn confusion(gathered: &Gathered) -> String {
+    let motifs = &gathered.motifs;
+    let row = |(motif, counts): (usize, &Vec<u64>)| {
+        counts.iter().map(|&count| count as f64 / motifs[motif].counts.seqlets as f64).collect()
+    };
+    let values: Vec<Vec<f64>> = gathered.confusion.iter().enumerate().map(row).collect();
+    let names = names(gathered);
+    chart::heat_map(&names, &values, [0x1d, 0x4f, 0x8c], |a, b| {
+        let (count, all) = (gathered.confusion[a][b], motifs[a].counts.seqlets);
+        format!("{count} of {all} seqlets of {} have hits of {}", names[a], names[b])
+    })
+}
+
+fn hits_and_seqlets(gathered: &Gathered) -> String {
+    let point = |(index, motif): (usize, &'_ MotifSummary)| Point {
+        x: motif.counts.hits as f64,
+        y: motif.counts.seqlets as f64,
+        label: gathered.motifs[index].name.as_str(),
+        colour: colour(index),
+    };
+    let points: Vec<Point> = gathered.motifs.iter().enumerate().map(point).collect();
+    chart::scatter(&points, "hits", "seqlets", 380.0)
+}
+
+fn overview(gathered: &Gathered) -> String {
+    let note = |name: &str| match name {
+        "total_hit_distribution" => ("Hits in a region", "Regions by their number of hits; grey: none."),
+        "motif_cooccurrence" => (
+            "Motifs in the same region",
+            "Regions with both, over the geometric mean of the regions with each.",
+        ),
+        "hit_vs_seqlet_counts" => ("Hits and seqlets", "One point a motif; dashed: as many of both."),
+        _ => (
+            "Hits on seqlets",
+            "Share of the seqlets of a row on which hits of a column lie, on either strand.",
+        ),
+    };
+    let mut html = String::from("<section><h2>All motifs</h2>\n<div class=\"charts\">");
+    for (name, svg) in charts(gathered) {
+        let (title, note) = note(name);
+        let _ = writeln!(html, "<figure><figcaption><b>{title}</b>{note}</figcaption>{svg}</figure>");
+    }
+    html + "</div></section>\n"
+}
+
+fn seqlet_table(gathered: &Gathered, order: &[usize]) -> String {
+    if gathered.seqlets.is_none() {
+        return String::new();
+    }
+    let mut html = String::from(
+        "<section><h2>Seqlets</h2>\n<p class=\"note\">Seqlets are the instances that TF-MoDISco made the motifs of. \
+         One is found when a hit of its motif begins at the same base on the same strand. Distinct hits and \
+         seqlets count once where regions overlap; hits to compare with lie in the windows that TF-MoDISco looked \
+         at.</p>\n<table><thead><tr><th>motif</th><th class=\"n\">distinct hits</th><th class=\"n\">to compare</th>\
+         <th class=\"n\">seqlets</th><th class=\"n\">found</th><th class=\"n\">not found</th><th class=\"n\">hits \
+         only</th><th>recall</th></tr></thead><tbody>\n",
+    );
+    for &index in order {
+        let motif = &gathered.motifs[index];
+        let counts = &motif.counts;
+        let bar = match gathered.recall && counts.seqlets > 0 {
+            true => format!(
+                "<span class=\"bar\"><span style=\"width:{:.1}%;background:{}\"></span></span> {}",
+                100.0 * counts.recall(),
+                colour(index),
+                percent(counts.overlaps, counts.seqlets)
+            ),
+            false => "–".into(),
+        };
+        let shown = |count: u64| if gathered.recall { count.to_string() } else { "–".into() };
+        let _ = writeln!(
+            html,
+            "<tr><td><i style=\"background:{}\"></i>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
+             <td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td>{bar}</td></tr>",
+            colour(index),
+            escape(&motif.name),
+            counts.hits,
+            counts.restricted,
+            counts.seqlets,
+            shown(counts.overlaps),
+            shown(counts.seqlets_only),
+            shown(counts.restricted_only),
+        );
+    }
+    html + "</tbody></table></section>\n"
+}
+
 fn heading(gathered: &Gathered) -> String {
-    let genome = gathered.genome.as_ref().map_or("no coordinates".into(), |genome| escape(&genome.name));
+    let placed = gathered.shown.iter().any(|region| region.chrom.is_some());
+    let unnamed = if placed { "" } else { "no coordinates" };
+    let genome = gathered.genome.as_ref().map_or(unnamed.into(), |genome| escape(&genome.name));
     let tile = |number: String, text: &str| format!("<div><b>{number}</b><span>{text}</span></div>");
     format!(
         "<header><h1>Motif hits</h1><p>{genome}</p></header>\n<section class=\"tiles\">{}{}{}{}</section>\n",
         tile(gathered.regions.to_string(), "regions"),
         tile(gathered.hits.to_string(), "hits"),
         tile(gathered.regions_with_hits.to_string(), "regions with a hit"),
-        tile(gathered.motifs.len().to_string(), "motifs with a hit"),
+        tile(
+            gathered.motifs.iter().filter(|motif| motif.hits() > 0).count().to_string(),
+            "motifs with a hit"
+        ),
     )
 }
 
 fn motif_table(gathered: &Gathered, order: &[usize]) -> String {
     let mut html = String::from(
         "<section><h2>Motifs</h2>\n<table><thead><tr><th>motif</th><th class=\"n\">hits</th><th class=\"n\">regions</th>\
-         <th class=\"n\">share of regions</th><th class=\"n\">forward strand</th><th class=\"n\">mean coefficient</th>\
-         <th>coefficients</th><th class=\"n\">mean similarity</th><th>similarities</th></tr></thead><tbody>\n",
+         <th class=\"n\">forward strand</th><th class=\"n\">CWM similarity</th><th>coefficient</th><th>similarity</th>\
+         <th>importance</th><th>hits in a region</th></tr></thead><tbody>\n",
     );
     for &index in order {
-        let motif = &gathered.motifs[index];
-        let percent = |part: u64, whole: u64| format!("{:.1} %", 100.0 * part as f64 / whole.max(1) as f64);
+        let (motif, colour) = (&gathered.motifs[index], colour(index));
+        let values = |values: &histogram::Histogram| match values.total() {
+            0 => String::new(),
+            _ => format!(
+                "{}<small class=\"mean\">mean {}</small>",
+                histogram::draw(values, 140.0, 56.0, colour),
+                short(values.mean())
+            ),
+        };
+        let similarity = motif.cwm_similarity();
+        let similarity = if similarity.is_nan() { "–".into() } else { format!("{similarity:.3}") };
         let _ = writeln!(
             html,
-            "<tr><td><i style=\"background:{}\"></i>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
-             <td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td>{}</td><td class=\"n\">{}</td>\
-             <td>{}</td></tr>",
-            colour(index),
+            "<tr><td><i style=\"background:{colour}\"></i>{}</td><td class=\"n\">{}</td><td class=\"n\">{}<small>{}</small></td>\
+             <td class=\"n\">{}</td><td class=\"n\">{similarity}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
             escape(&motif.name),
             motif.hits(),
             motif.regions,
             percent(motif.regions, gathered.regions),
             percent(motif.forward, motif.hits()),
-            short(motif.coefficients.mean()),
-            histogram::draw(&motif.coefficients, 170.0, 56.0, colour(index)),
-            short(motif.similarities.mean()),
-            histogram::draw(&motif.similarities, 170.0, 56.0, colour(index)),
+            values(&motif.global_coefficients),
+            values(&motif.similarities),
+            values(&motif.importances),
+            chart::bars(&per_region(motif, gathered.regions), 180.0, 72.0, colour),
         );
     }
-    html + "</tbody></table></section>\n"
+    html + "</tbody></table>\n<p class=\"note\">CWM similarity: cosine of the motif and the mean contributions of its \
+            distinct hits. Coefficients and importances are those that can be compared between regions. Hits in a \
+            region: regions by their number of hits of the motif; grey: none.</p></section>\n"
 }
 
-fn motif_logos(gathered: &Gathered, order: &[usize], patterns: &[Pattern]) -> String {
+fn motif_logos(gathered: &Gathered, order: &[usize]) -> String {
     let mut html = String::from(
         "<section><h2>Logos</h2>\n<p class=\"note\">Given: the motif that hits were called with. Contributions: their \
          mean over all its hits, each read on the strand of its hit; negative ones below the line. Sequences: \
-         information content of the bases under the hits.</p>\n<table class=\"logos\"><thead><tr><th>motif</th>\
-         <th>given</th><th>contributions of its hits</th><th>sequences of its hits</th></tr></thead><tbody>\n",
+         information content of the bases under the hits. Grey: outside of the trim.</p>\n<table class=\"logos\"><thead>\
+         <tr><th>motif</th><th>given</th><th>contributions of its hits</th><th>sequences of its hits</th></tr></thead>\
+         <tbody>\n",
     );
     for &index in order {
         let motif = &gathered.motifs[index];
+        let found = motif.aligned.mean_contributions();
+        let bits = logo::information(&motif.aligned.frequencies(), [0.25; 4]);
         let _ = writeln!(
             html,
-            "<tr><td><i style=\"background:{}\"></i>{}<small>{} hits</small></td><td>{}</td><td>{}</td><td>{}</td></tr>",
+            "<tr><td><i style=\"background:{}\"></i>{}<small>{} distinct hits</small></td><td>{}</td><td>{}</td><td>{}</td></tr>",
             colour(index),
             escape(&motif.name),
-            motif.hits(),
-            given(motif, patterns),
-            logo::draw(&motif.mean_contributions(), 320.0, 96.0, ""),
-            logo::draw(&logo::information(&motif.frequencies(), [0.25; 4]), 320.0, 96.0, "bits"),
+            motif.aligned.windows(),
+            given(motif, false),
+            picture(motif, &found, false, ""),
+            picture(motif, &bits, false, "bits"),
+        );
+        let _ = writeln!(
+            html,
+            "<tr class=\"more\"><td colspan=\"4\"><details><summary>reverse complement{}</summary><table class=\"logos\">\
+             <tr><td>reverse complement</td><td>{}</td><td>{}</td><td>{}</td></tr>{}</table></details></td></tr>",
+            if gathered.recall { ", hits without seqlets, seqlets without hits" } else { "" },
+            given(motif, true),
+            picture(motif, &reversed(&found), true, ""),
+            picture(motif, &reversed(&bits), true, "bits"),
+            if gathered.recall { apart(motif) } else { String::new() },
         );
     }
     html + "</tbody></table></section>\n"
 }
 
-fn given(motif: &MotifSummary, patterns: &[Pattern]) -> String {
-    match patterns.iter().find(|pattern| pattern.tag == motif.name) {
-        Some(Pattern { cwm, .. }) => {
-            let column = |position| std::array::from_fn(|base| cwm.at(base, position));
-            logo::draw(&(0..cwm.width()).map(column).collect::<Vec<_>>(), 320.0, 96.0, "")
-        }
-        None => "<span class=\"none\">not given</span>".into(),
+/// Returns rows with what hits and seqlets do not share.
+fn apart(motif: &MotifSummary) -> String {
+    let row = |title: &str, aligned: &super::gather::Aligned| {
+        format!(
+            "<tr><td>{title}<small>{}</small></td><td></td><td>{}</td><td>{}</td></tr>",
+            aligned.windows(),
+            picture(motif, &aligned.mean_contributions(), false, ""),
+            picture(motif, &logo::information(&aligned.frequencies(), [0.25; 4]), false, "bits"),
+        )
+    };
+    row("hits only", &motif.hits_only) + &row("seqlets only", &motif.seqlets_only)
+}
+
+fn given(motif: &MotifSummary, reverse: bool) -> String {
+    let Some(known) = &motif.known else { return "<span class=\"none\">not given</span>".into() };
+    let columns = columns(&known.cwm);
+    picture(motif, &if reverse { reversed(&columns) } else { columns }, reverse, "")
+}
+
+/// Returns the columns of a matrix.
+pub(super) fn columns(matrix: &Matrix) -> Vec<[f64; 4]> {
+    (0..matrix.width()).map(|position| std::array::from_fn(|base| matrix.at(base, position))).collect()
+}
+
+fn picture(motif: &MotifSummary, columns: &[[f64; 4]], reverse: bool, unit: &str) -> String {
+    if columns.is_empty() {
+        return "<span class=\"none\">none</span>".into();
     }
+    let trim = motif.known.as_ref().map(|known| if reverse { known.reverse } else { known.forward });
+    logo::draw_trimmed(columns, trim, 300.0, 92.0, unit)
 }
 
 fn regions(gathered: &Gathered) -> String {
@@ -125,20 +298,23 @@ fn regions(gathered: &Gathered) -> String {
 
 fn one_region(region: &Shown, motifs: &[MotifSummary]) -> String {
     let (from, to) = track::busiest(&region.contributions, TRACK_BASES);
-    let mark = |hit: &super::gather::Hit| {
+    let mark = |hit: &Instance| {
         let (start, end) = region.local(hit.start, hit.end)?;
         let (start, end) = (start.max(from), end.min(to));
-        let strand = if hit.forward { '+' } else { '−' };
-        let label = format!("{} {strand}", motifs[hit.motif].name);
+        let strand = if hit.strand == Strand::Reverse { '−' } else { '+' };
+        let label = format!("{} {strand}", motifs[hit.motif as usize].name);
         (start < end).then(|| Mark {
             start: start - from,
             end: end - from,
             label,
-            colour: colour(hit.motif).into(),
+            colour: colour(hit.motif as usize).into(),
         })
     };
     let marks: Vec<Mark> = region.hits.iter().filter_map(mark).collect();
     let mut caption = track::caption(region.chrom.as_deref(), region.start, region.end);
+    if region.chrom.is_none() {
+        caption = format!("region {}, {caption}", region.region);
+    }
     if let Some(name) = &region.name {
         caption = format!("<b>{}</b> {caption}", escape(name));
     }
@@ -153,7 +329,7 @@ fn one_region(region: &Shown, motifs: &[MotifSummary]) -> String {
     format!("<figure><figcaption>{caption}</figcaption>{picture}</figure>\n")
 }
 
-fn provenance(gathered: &Gathered, step: &Step) -> String {
+fn provenance(gathered: &Gathered, step: &Step, parameters: &[(String, String)]) -> String {
     let mut html = String::from(
         "<section><h2>How this was made</h2>\n<table><thead><tr><th>stage</th><th>version</th><th>command</th>\
          <th>model</th></tr></thead><tbody>\n",
@@ -170,6 +346,18 @@ fn provenance(gathered: &Gathered, step: &Step) -> String {
         );
     }
     html += "</tbody></table>\n";
+    if !parameters.is_empty() {
+        html += "<details><summary>parameters of the hit caller</summary><table>";
+        for (name, value) in parameters {
+            let _ = writeln!(
+                html,
+                "<tr><td><code>{}</code></td><td><code>{}</code></td></tr>",
+                escape(name),
+                escape(value)
+            );
+        }
+        html += "</table></details>\n";
+    }
     if let Some(genome) = &gathered.genome {
         let bases: u64 = genome.contigs.iter().map(|(_, length)| length).sum();
         let _ = writeln!(

@@ -3,10 +3,12 @@
 mod door;
 mod foreign;
 mod hits;
+mod instances;
 mod layers;
 mod pipeline;
 mod pipes;
 mod readme;
 mod real;
+mod report;
 mod score;
 mod support;

@@ -116,7 +116,19 @@ fn bytes_that_are_no_stream_say_where_to_begin() {
 
 #[test]
 fn every_command_states_its_version_in_one_line() {
-    for name in ["extract", "tokenize", "score", "attrib", "hits", "view", "merge", "model", "report"] {
+    for name in [
+        "extract",
+        "tokenize",
+        "score",
+        "attrib",
+        "hits",
+        "collapse",
+        "intersect",
+        "view",
+        "merge",
+        "model",
+        "report",
+    ] {
         let text = String::from_utf8(stdout_of(nyx(name, &["--version"]), b"")).unwrap();
         assert_eq!(text, format!("nyx-{name} {}\n", env!("CARGO_PKG_VERSION")));
         let json = stdout_of(nyx(name, &["--version", "--json"]), b"");
