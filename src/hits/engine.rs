@@ -178,25 +178,6 @@ impl<'d> Engine<'d> {
         }
     }
 
-    /// Returns ⟨K_m, y⟩ at a place, without its scale.
-    pub fn dot_signal(&self, place: u32) -> f32 {
-        let (row, lane) = (place as usize / LANES, place as usize % LANES);
-        let group = &self.dictionary.groups()[row / self.length];
-        let position = row % self.length;
-        let span = self.dictionary.atoms()[group.atoms[lane]].span;
-        let mut sum = 0.0;
-        for offset in 0..span {
-            let at = position + offset;
-            let weight = |base: usize| f64::from(group.weights[(offset * ROWS + base) * LANES + lane]);
-            if self.planes == 1 {
-                sum += weight(self.bases[at] as usize) * f64::from(self.signal[at]);
-            } else {
-                sum += (0..4).map(|base| weight(base) * f64::from(self.signal[at * 4 + base])).sum::<f64>();
-            }
-        }
-        sum as f32
-    }
-
     /// Computes g at every place, and which exceed λ.
     pub fn correlate(&mut self) {
         self.above.clear();

@@ -358,23 +358,23 @@ fn the_files_are_laid_out_as_those_of_fi_nemo() {
     }
 }
 
-/// Without `--compat` a region stops at the true gap, so the hits differ where Fi-NeMo's formula stopped too
-/// early; nearly all of Fi-NeMo's are among them.
+/// Fi-NeMo's formula stops too early at its default tolerance; at 1e-6 its hits are nearly those of the optimum.
 #[test]
-fn by_the_true_gap_all_regions_converge_to_nearly_the_same_hits() {
+fn the_exact_hits_are_those_of_fi_nemo_at_a_tight_tolerance() {
     let Some(shared) = shared() else { return };
-    let case = Case::new("golden/finemo/real_CTCFL/hits_pp", Mode::Pp, 899)
-        .with(|case| case.options.settings.compat = false);
+    let case = Case::new("golden/finemo/real_CTCFL/hits_pp_c1e-6", Mode::Pp, 899)
+        .with(|case| case.options.settings.compat = false)
+        .with(|case| case.options.settings.tolerance = 1e-10);
     let (motifs, regions) = case.called(&shared, 300);
     for region in &regions {
-        assert!(region.status.converged() && region.dual_gap <= 0.0005, "{region:?}");
+        assert!(region.status.converged() && region.dual_gap <= 1e-10, "{region:?}");
         let similar = |hit: &super::call::Hit| (0.7..=1.0 + 1e-5).contains(&hit.similarity);
         assert!(region.hits.iter().all(|(_, hit)| similar(hit)), "a cosine of at least lambda");
     }
-    let ours: std::collections::BTreeSet<_> = regions
+    let ours: BTreeMap<_, _> = regions
         .iter()
         .flat_map(|region| region.hits.iter().map(move |(place, hit)| (region.region, place, hit)))
-        .map(|(region, place, hit)| (region, place.start, hit.filter))
+        .map(|(region, place, hit)| ((region, place.start, hit.filter), f64::from(hit.coefficient)))
         .collect();
     let theirs = read_table(&shared.join(case.run).join("hits.tsv"));
     let filter = |row: &BTreeMap<String, String>| {
@@ -383,12 +383,15 @@ fn by_the_true_gap_all_regions_converge_to_nearly_the_same_hits() {
         };
         motifs.filters.iter().position(named).unwrap()
     };
-    let found = theirs.iter().filter(|row| {
-        ours.contains(&(row["peak_id"].parse().unwrap(), row["start"].parse().unwrap(), filter(row)))
+    let pairs = theirs.iter().filter_map(|row| {
+        let key = (row["peak_id"].parse().unwrap(), row["start"].parse().unwrap(), filter(row));
+        Some((number(row, "hit_coefficient"), *ours.get(&key)?))
     });
-    let found = found.count();
-    eprintln!("{} hits, {found} of Fi-NeMo's {}", ours.len(), theirs.len());
-    assert!(found as f64 > 0.95 * theirs.len() as f64, "{found} of {}", theirs.len());
+    let pairs: Vec<(f64, f64)> = pairs.collect();
+    let close = pairs.iter().filter(|(a, b)| (a - b).abs() < 0.05 * b).count();
+    eprintln!("{} hits, {} of Fi-NeMo's {}, {close} close", ours.len(), pairs.len(), theirs.len());
+    assert!(pairs.len() as f64 > 0.98 * theirs.len().max(ours.len()) as f64);
+    assert!(close as f64 > 0.95 * pairs.len() as f64);
 }
 
 /// Returns the cells of a table without column `skipped`.
