@@ -224,7 +224,7 @@ impl<'d> ActiveSet<'d> {
         gram.clear();
         let members = &self.members[cluster.clone()];
         let mut first = 0;
-        for (row, member) in members.iter().enumerate() {
+        for member in members {
             while members[first].end <= member.site.position {
                 first += 1;
             }

@@ -31,10 +31,6 @@ impl Skyline {
         self.values.extend((first..=row).map(entry));
     }
 
-    fn size(&self) -> usize {
-        self.first.len()
-    }
-
     /// Returns an entry on or below the diagonal that is stored.
     fn at(&self, row: usize, column: usize) -> f64 {
         self.values[self.origin[row].wrapping_add(column)]
@@ -51,11 +47,9 @@ impl Skyline {
         for (target, entry) in target[first..].iter_mut().zip(self.row(index)) {
             *target -= factor * entry;
         }
-        for row in index + 1..self.size() {
-            if self.first[row] > index {
-                break;
-            }
-            target[row] -= factor * self.at(row, index);
+        let below = target.iter_mut().enumerate().skip(index + 1);
+        for (row, target) in below.take_while(|(row, _)| self.first[*row] <= index) {
+            *target -= factor * self.at(row, index);
         }
     }
 }
@@ -120,12 +114,12 @@ impl Minimizer {
 
     /// Minimizes along each coordinate in turn.
     fn sweep(&mut self, gram: &Skyline, x: &mut [f64]) {
-        for index in 0..x.len() {
+        for (index, value) in x.iter_mut().enumerate() {
             let diagonal = gram.at(index, index);
-            let next = if diagonal > 0.0 { (x[index] + self.slope[index] / diagonal).max(0.0) } else { 0.0 };
-            if next != x[index] {
-                gram.subtract_column(index, next - x[index], &mut self.slope);
-                x[index] = next;
+            let next = if diagonal > 0.0 { (*value + self.slope[index] / diagonal).max(0.0) } else { 0.0 };
+            if next != *value {
+                gram.subtract_column(index, next - *value, &mut self.slope);
+                *value = next;
             }
         }
     }
@@ -207,12 +201,12 @@ impl Minimizer {
             let start = built.values.len();
             built.first.push(first);
             built.origin.push(start.wrapping_sub(first));
-            for column in first..row {
+            for (column, &other) in free[..row].iter().enumerate().skip(first) {
                 let shared = built.first[column].max(first);
                 let left = &built.values[start + (shared - first)..start + (column - first)];
                 let right = &built.row(column)[shared - built.first[column]..];
                 let sum: f64 = left.iter().zip(right).map(|(a, b)| a * b).sum();
-                let entry = (gram.at(index, free[column]) - sum) / built.at(column, column);
+                let entry = (gram.at(index, other) - sum) / built.at(column, column);
                 built.values.push(entry);
             }
             let diagonal = gram.at(index, index);
