@@ -8,9 +8,11 @@
 //!
 //! with X the one-hot sequence for projected contributions and 1 for hypothetical ones, K_m the trimmed CWM,
 //! and `s[m,q] = 1/√(E+1)` for the energy E of y in the window. [`signal`] makes y, [`dictionary`] packs K,
-//! [`engine`] does the arithmetic, [`fit`] decides steps and stopping, [`call`] turns coefficients into hits,
-//! [`stage`] puts it all on a stream, [`files`] writes Fi-NeMo's files.
+//! [`fit`] finds c by one of two solvers (`active`, exact, on `scan` and `nnls`; `proxgrad`, Fi-NeMo's
+//! iteration, on [`engine`]), [`call`] turns coefficients into hits, [`stage`] puts it all on a stream,
+//! [`files`] writes Fi-NeMo's files.
 
+mod active;
 pub mod call;
 pub mod dictionary;
 pub mod engine;
@@ -18,9 +20,12 @@ pub mod files;
 pub mod fit;
 #[cfg(test)]
 mod golden;
+mod nnls;
+mod proxgrad;
 #[cfg(test)]
 mod reference;
 mod rows;
+mod scan;
 pub mod signal;
 pub mod stage;
 pub mod table;

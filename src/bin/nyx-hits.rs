@@ -82,7 +82,7 @@ struct Args {
     #[arg(short = 'j', long, value_name = "FACTOR", default_value_t = 0.7)]
     step_adjust: f64,
     /// Duality gap over region length at which a region is done
-    #[arg(short, long, value_name = "GAP", default_value_t = 0.0005)]
+    #[arg(short, long, value_name = "GAP", default_value_t = 0.0005, visible_alias = "tol")]
     convergence_tol: f64,
     /// Steps after which a region is given up
     #[arg(short = 'S', long, value_name = "N", default_value_t = 10_000)]
@@ -125,9 +125,11 @@ impl From<ModeArg> for Mode {
 
 #[derive(Clone, Copy, Default, ValueEnum)]
 enum SolverArg {
-    /// The one that suits
+    /// The active set, or with --compat the proximal gradient
     #[default]
     Auto,
+    /// Exact and fast: coefficients with a certified duality gap
+    ActiveSet,
     /// Accelerated proximal gradient, Fi-NeMo's iteration
     Proxgrad,
 }
@@ -195,6 +197,11 @@ impl Args {
         if let Some((flag, value)) = positive.iter().find(|(_, value)| !(*value > 0.0 && value.is_finite())) {
             return Err(Error::usage(format!("{flag} {value}: it must be above 0")));
         }
+        if self.compat && matches!(self.solver, SolverArg::ActiveSet) {
+            return Err(Error::usage(
+                "--compat is Fi-NeMo's iteration: leave out --solver active-set, or ask for --solver proxgrad",
+            ));
+        }
         if !(self.step_adjust > 0.0 && self.step_adjust < 1.0) {
             return Err(Error::usage(format!(
                 "--step-adjust {}: it must lie between 0 and 1",
@@ -252,6 +259,7 @@ impl Args {
             settings: Settings {
                 solver: match self.solver {
                     SolverArg::Auto => Solver::Auto,
+                    SolverArg::ActiveSet => Solver::ActiveSet,
                     SolverArg::Proxgrad => Solver::Proxgrad,
                 },
                 step_size_max: self.step_size_max as f32,

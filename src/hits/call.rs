@@ -1,9 +1,8 @@
 //! Coefficients → hits: where they lie, how alike and how important they are.
 
 use super::dictionary::Dictionary;
-use super::engine::Engine;
-use super::fit::Fit;
-use super::signal::Signal;
+use super::fit::{Coefficient, Fit};
+use super::signal::{NO_BASE, Signal};
 use crate::motif::filters::Filter;
 use crate::region::Strand;
 
@@ -37,35 +36,50 @@ pub struct Calling {
 }
 
 /// Returns the hits of a fit in the order of their coefficients.
-pub fn hits(
-    engine: &Engine,
-    dictionary: &Dictionary,
-    signal: &Signal,
-    fit: &Fit,
-    calling: Calling,
-) -> Vec<Hit> {
+pub fn hits(dictionary: &Dictionary, signal: &Signal, fit: &Fit, calling: Calling) -> Vec<Hit> {
     let gamma = signal.scale();
-    let hit = |&(place, coefficient): &(u32, f32)| {
-        let (filter, position) = engine.locate(place);
+    let hit = |&Coefficient { filter, position, value: coefficient }: &Coefficient| {
         let atom = &dictionary.atoms()[filter];
         let end = position + atom.span;
+        let energy = signal.energy(position, end) as f32;
         let (energy, norm) = if calling.compat {
-            (1.0 / (engine.scale(place) * engine.scale(place)) - 1.0, 1.0)
+            let scale = 1.0 / (energy + 1.0).sqrt();
+            (1.0 / (scale * scale) - 1.0, 1.0)
         } else {
-            (signal.energy(position, end) as f32, atom.norm)
+            (energy, atom.norm)
         };
         let hit = Hit {
             filter,
             position,
             coefficient,
             coefficient_global: coefficient * (gamma * gamma),
-            similarity: engine.dot_signal(place) / (norm * energy.sqrt()),
+            similarity: dot(dictionary.columns(filter), signal, position) / (norm * energy.sqrt()),
             importance: signal.magnitude(position, end) as f32 * gamma,
             importance_sq: energy * (gamma * gamma),
         };
         (calling.keep_dissimilar || hit.similarity >= atom.lambda).then_some(hit)
     };
     fit.coefficients.iter().filter_map(hit).collect()
+}
+
+/// Returns ⟨K, y⟩ of a filter's columns laid at `position`, without a scale.
+fn dot(columns: &[[f32; 4]], signal: &Signal, position: usize) -> f32 {
+    let values = &signal.values()[position * signal.planes()..];
+    let product = |weight: f32, value: f32| f64::from(weight) * f64::from(value);
+    let sum: f64 = match signal.bases() {
+        Some(bases) => columns
+            .iter()
+            .zip(bases[position..].iter().zip(values))
+            .filter(|(_, (base, _))| **base != NO_BASE)
+            .map(|(column, (&base, &value))| product(column[base as usize], value))
+            .sum(),
+        None => columns
+            .iter()
+            .zip(values.chunks_exact(4))
+            .map(|(column, values)| (0..4).map(|base| product(column[base], values[base])).sum::<f64>())
+            .sum(),
+    };
+    sum as f32
 }
 
 /// Where a hit lies, 0-based and half-open.

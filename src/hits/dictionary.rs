@@ -1,9 +1,9 @@
-//! The trimmed filters of all motifs, packed so that eight are correlated at once.
+//! The trimmed filters of all motifs, packed so that sixteen are correlated at once.
 
 use crate::motif::filters::Filter;
 
 /// Filters in a group: as many as fit into one vector register.
-pub const LANES: usize = 8;
+pub const LANES: usize = 16;
 /// Rows of weights per position: four bases, and zeros for a position without one.
 pub const ROWS: usize = 5;
 
@@ -13,6 +13,7 @@ pub const ROWS: usize = 5;
 pub struct Dictionary {
     groups: Vec<Group>,
     atoms: Vec<Atom>,
+    columns: Vec<Vec<[f32; 4]>>,
     reach: usize,
 }
 
@@ -21,6 +22,8 @@ pub struct Dictionary {
 pub struct Group {
     /// Largest trimmed width in the group.
     pub width: usize,
+    /// Smallest trimmed width in the group.
+    pub shortest: usize,
     /// Indices into [`Dictionary::atoms`], one per lane; short in the last group.
     pub atoms: Vec<usize>,
     /// Penalties by lane, infinite where there is no filter.
@@ -65,7 +68,7 @@ impl Dictionary {
         order.sort_by_key(|&index| atoms[index].span);
         let groups = order.chunks(LANES).map(|lanes| Group::new(lanes, &atoms, &trimmed)).collect();
         let reach = atoms.iter().map(|atom| atom.span).max().unwrap_or(0);
-        Self { groups, atoms, reach }
+        Self { groups, atoms, columns: trimmed, reach }
     }
 
     /// Returns the groups.
@@ -78,6 +81,11 @@ impl Dictionary {
         &self.atoms
     }
 
+    /// Returns the weights of a filter's trimmed span, bases A C G T, as they are laid over a region.
+    pub fn columns(&self, filter: usize) -> &[[f32; 4]] {
+        &self.columns[filter]
+    }
+
     /// Returns the largest trimmed width.
     pub fn reach(&self) -> usize {
         self.reach
@@ -86,7 +94,9 @@ impl Dictionary {
 
 impl Group {
     fn new(lanes: &[usize], atoms: &[Atom], trimmed: &[Vec<[f32; 4]>]) -> Self {
-        let width = lanes.iter().map(|&index| atoms[index].span).max().unwrap_or(0);
+        let spans = lanes.iter().map(|&index| atoms[index].span);
+        let width = spans.clone().max().unwrap_or(0);
+        let shortest = spans.min().unwrap_or(0);
         let mut weights = vec![0.0; width * ROWS * LANES];
         let mut lambda = [f32::INFINITY; LANES];
         for (lane, &index) in lanes.iter().enumerate() {
@@ -97,7 +107,7 @@ impl Group {
                 }
             }
         }
-        Self { width, atoms: lanes.to_vec(), lambda, weights }
+        Self { width, shortest, atoms: lanes.to_vec(), lambda, weights }
     }
 }
 

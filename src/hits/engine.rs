@@ -26,7 +26,11 @@ pub struct Engine<'d> {
     /// g by place.
     gradient: Vec<f32>,
     above: Vec<u32>,
-    largest: f32,
+    /// The places above λ when the residual is the signal, by group; empty before the first correlation.
+    above_signal: Vec<Vec<u32>>,
+    /// Half-open ranges of positions under coefficients, in order and disjoint: now, and at the last correlation.
+    covered: Vec<(usize, usize)>,
+    covered_before: Vec<(usize, usize)>,
 }
 
 /// Sums over the residual r of coefficients.
@@ -52,7 +56,9 @@ impl<'d> Engine<'d> {
             scales: Vec::new(),
             gradient: Vec::new(),
             above: Vec::new(),
-            largest: f32::NEG_INFINITY,
+            above_signal: Vec::new(),
+            covered: Vec::new(),
+            covered_before: Vec::new(),
         }
     }
 
@@ -82,16 +88,26 @@ impl<'d> Engine<'d> {
         self.scales.clear();
         self.scales.resize(places, 0.0);
         self.fill_scales(signal);
+        self.above_signal.clear();
+        self.covered.clear();
     }
 
     fn fill_scales(&mut self, signal: &Signal) {
+        let mut scales = Vec::new();
+        let mut span = 0;
         for (index, group) in self.dictionary.groups().iter().enumerate() {
             for (lane, &atom) in group.atoms.iter().enumerate() {
                 let atom = self.dictionary.atoms()[atom];
+                // Filters are in order of their spans, and many spans are the same.
+                if atom.span != span {
+                    span = atom.span;
+                    let prefix = signal.prefix_energy();
+                    let energies = prefix.iter().zip(prefix.get(span..).unwrap_or_default());
+                    scales.clear();
+                    scales.extend(energies.map(|(a, b)| 1.0 / ((b - a) as f32 + 1.0).sqrt()));
+                }
                 for position in atom.positions(self.length) {
-                    let energy = signal.energy(position, position + atom.span) as f32;
-                    self.scales[(index * self.length + position) * LANES + lane] =
-                        1.0 / (energy + 1.0).sqrt();
+                    self.scales[(index * self.length + position) * LANES + lane] = scales[position];
                 }
             }
         }
@@ -135,20 +151,24 @@ impl<'d> Engine<'d> {
         if !self.above.is_empty() {
             return self.above.iter().map(ratio).fold(f32::NEG_INFINITY, f32::max);
         }
-        if self.largest >= 0.0 {
+        let valid = (0..self.scales.len() as u32).filter(|&place| self.scale(place) > 0.0);
+        if valid.clone().any(|place| self.gradient(place) >= 0.0) {
             // Between 0 and 1, where its value does not matter.
             return 1.0;
         }
-        let valid = (0..self.scales.len() as u32).filter(|&place| self.scale(place) > 0.0);
         valid.map(|place| ratio(&place)).fold(f32::NEG_INFINITY, f32::max)
     }
 
     /// Computes the residual r = y − ŷ of `coefficients`, on their support only.
     pub fn subtract(&mut self, coefficients: &[Entry]) -> Sums {
         self.prediction.fill(0.0);
+        self.covered.clear();
         for &(place, coefficient) in coefficients {
             self.add(place, coefficient * self.scale(place));
+            let (filter, position) = self.locate(place);
+            self.covered.push((position, position + self.dictionary.atoms()[filter].span));
         }
+        unite(&mut self.covered);
         let mut sums = Sums { squares: 0.0, with_signal: 0.0 };
         let residual = self.residual.iter_mut().zip(self.signal.iter().zip(&self.prediction));
         for (residual, (&signal, &prediction)) in residual {
@@ -178,74 +198,99 @@ impl<'d> Engine<'d> {
         }
     }
 
-    /// Returns ⟨K_m, y⟩ at a place, without its scale.
-    pub fn dot_signal(&self, place: u32) -> f32 {
-        let (row, lane) = (place as usize / LANES, place as usize % LANES);
-        let group = &self.dictionary.groups()[row / self.length];
-        let position = row % self.length;
-        let span = self.dictionary.atoms()[group.atoms[lane]].span;
-        let mut sum = 0.0;
-        for offset in 0..span {
-            let at = position + offset;
-            let weight = |base: usize| f64::from(group.weights[(offset * ROWS + base) * LANES + lane]);
-            if self.planes == 1 {
-                sum += weight(self.bases[at] as usize) * f64::from(self.signal[at]);
-            } else {
-                sum += (0..4).map(|base| weight(base) * f64::from(self.signal[at * 4 + base])).sum::<f64>();
-            }
-        }
-        sum as f32
-    }
-
     /// Computes g at every place, and which exceed λ.
+    ///
+    /// Where no coefficient covers the window, now or at the last call, g is what it was; it is computed again
+    /// for all other places, by the same sums, so that nothing depends on what was computed when.
     pub fn correlate(&mut self) {
         self.above.clear();
-        self.largest = f32::NEG_INFINITY;
+        let first = self.above_signal.is_empty();
+        let mut ranges = std::mem::take(&mut self.covered_before);
+        if first {
+            ranges.clear();
+            ranges.push((0, self.length));
+        }
+        ranges.extend_from_slice(&self.covered);
+        unite(&mut ranges);
         for index in 0..self.dictionary.groups().len() {
             if self.planes == 1 {
-                self.correlate_group::<true>(index);
+                self.correlate_group::<true>(index, &ranges);
             } else {
-                self.correlate_group::<false>(index);
+                self.correlate_group::<false>(index, &ranges);
             }
         }
+        if first {
+            self.remember_above();
+        }
+        ranges.clear();
+        ranges.extend_from_slice(&self.covered);
+        self.covered_before = ranges;
     }
 
-    /// Runs [`Engine::correlate_group_body`] with the widest vectors of this machine. Products and sums are
-    /// rounded one by one on all of them, so the bits do not depend on it.
-    fn correlate_group<const PROJECTED: bool>(&mut self, index: usize) {
+    /// Keeps the places above λ of the signal itself, which was correlated first.
+    fn remember_above(&mut self) {
+        let stride = (self.length * LANES).max(1);
+        self.above_signal.resize(self.dictionary.groups().len().max(1), Vec::new());
+        for &place in &self.above {
+            self.above_signal[place as usize / stride].push(place);
+        }
+        debug_assert!(self.covered.is_empty(), "a fit begins with the signal");
+    }
+
+    /// Runs [`Engine::correlate_group_body`] with the vectors of this machine. Sums are the same chains of fused
+    /// multiply-adds on all of them, so the bits do not depend on it.
+    fn correlate_group<const PROJECTED: bool>(&mut self, index: usize, ranges: &[(usize, usize)]) {
         #[cfg(target_arch = "x86_64")]
-        if std::arch::is_x86_feature_detected!("avx2") {
-            // SAFETY: the processor has AVX2, which is all that the function asks for.
-            unsafe { self.correlate_group_avx2::<PROJECTED>(index) };
+        if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
+            // SAFETY: the processor has AVX2 and FMA, which is all that the function asks for.
+            unsafe { self.correlate_group_avx2::<PROJECTED>(index, ranges) };
             return;
         }
-        self.correlate_group_body::<PROJECTED>(index);
+        self.correlate_group_body::<PROJECTED>(index, ranges);
     }
 
     #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2")]
-    fn correlate_group_avx2<const PROJECTED: bool>(&mut self, index: usize) {
-        self.correlate_group_body::<PROJECTED>(index);
+    #[target_feature(enable = "avx2,fma")]
+    fn correlate_group_avx2<const PROJECTED: bool>(&mut self, index: usize, ranges: &[(usize, usize)]) {
+        self.correlate_group_body::<PROJECTED>(index, ranges);
     }
 
     #[inline(always)]
-    fn correlate_group_body<const PROJECTED: bool>(&mut self, index: usize) {
+    fn correlate_group_body<const PROJECTED: bool>(&mut self, index: usize, ranges: &[(usize, usize)]) {
         let dictionary = self.dictionary;
         let group = &dictionary.groups()[index];
-        let ranges = group.atoms.iter().map(|&atom| dictionary.atoms()[atom].positions(self.length));
-        let ranges: Vec<_> = ranges.filter(|range| !range.is_empty()).collect();
-        let first = ranges.iter().map(|range| range.start).min().unwrap_or(0);
-        let last = ranges.iter().map(|range| range.end).max().unwrap_or(0);
-        let mut position = first;
-        while position + BLOCK <= last {
-            let sums = block::<BLOCK, PROJECTED>(&group.weights, &self.bases, &self.residual, position);
-            self.settle(index, position, &sums);
-            position += BLOCK;
+        let windows = group.atoms.iter().map(|&atom| dictionary.atoms()[atom].positions(self.length));
+        let (mut first, mut last) = (usize::MAX, 0);
+        for window in windows.filter(|window| !window.is_empty()) {
+            (first, last) = (first.min(window.start), last.max(window.end));
         }
-        while position < last {
-            let sums = block::<1, PROJECTED>(&group.weights, &self.bases, &self.residual, position);
-            self.settle(index, position, &sums);
-            position += 1;
+        let above = self.above_signal.get_mut(index).map(std::mem::take).unwrap_or_default();
+        let mut known = above.as_slice();
+        for &(start, end) in ranges {
+            let mut position = first.max((start + 1).saturating_sub(group.width));
+            let end = last.min(end);
+            if position >= end {
+                continue;
+            }
+            let row = |position: usize| ((index * self.length + position) * LANES) as u32;
+            let kept = known.partition_point(|&place| place < row(position));
+            self.above.extend_from_slice(&known[..kept]);
+            known = &known[known.partition_point(|&place| place < row(end))..];
+            while position + BLOCK <= end {
+                let sums = block::<BLOCK, PROJECTED>(&group.weights, &self.bases, &self.residual, position);
+                self.settle(index, position, &sums);
+                position += BLOCK;
+            }
+            while position < end {
+                let sums = block::<1, PROJECTED>(&group.weights, &self.bases, &self.residual, position);
+                self.settle(index, position, &sums);
+                position += 1;
+            }
+            first = position;
+        }
+        self.above.extend_from_slice(known);
+        if let Some(place) = self.above_signal.get_mut(index) {
+            *place = above;
         }
     }
 
@@ -258,20 +303,29 @@ impl<'d> Engine<'d> {
         let scales = self.scales[first..].chunks_exact(LANES);
         for (row, (sums, (gradients, scales))) in sums.iter().zip(gradients.zip(scales)).enumerate() {
             let mut any = false;
-            let mut largest = f32::NEG_INFINITY;
             for lane in 0..LANES {
                 let gradient = sums[lane] * scales[lane];
                 gradients[lane] = gradient;
                 any |= gradient > lambda[lane];
-                largest = if scales[lane] > 0.0 && gradient > largest { gradient } else { largest };
             }
-            self.largest = self.largest.max(largest);
             if any {
                 let above = (0..LANES).filter(|&lane| gradients[lane] > lambda[lane] && scales[lane] > 0.0);
                 self.above.extend(above.map(|lane| (first + row * LANES + lane) as u32));
             }
         }
     }
+}
+
+/// Sorts ranges and unites those that overlap or touch.
+fn unite(ranges: &mut Vec<(usize, usize)>) {
+    ranges.sort_unstable();
+    ranges.dedup_by(|next, last| {
+        let meets = next.0 <= last.1;
+        if meets {
+            last.1 = last.1.max(next.1);
+        }
+        meets
+    });
 }
 
 /// Positions whose sums are kept in registers together.
@@ -306,6 +360,6 @@ fn block<const N: usize, const PROJECTED: bool>(
 #[inline(always)]
 fn accumulate(sums: &mut [f32; LANES], weights: &[f32], residual: f32) {
     for (sum, weight) in sums.iter_mut().zip(weights) {
-        *sum += weight * residual;
+        *sum = weight.mul_add(residual, *sum);
     }
 }

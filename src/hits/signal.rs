@@ -101,6 +101,11 @@ impl Signal {
         self.energy[end] - self.energy[start]
     }
 
+    /// Returns Σy² over all positions before each: L + 1 sums.
+    pub fn prefix_energy(&self) -> &[f64] {
+        &self.energy
+    }
+
     /// Returns Σ|y| over positions `start..end`.
     pub fn magnitude(&self, start: usize, end: usize) -> f64 {
         let planes = self.planes();

@@ -8,8 +8,7 @@ use rayon::prelude::*;
 
 use super::call::{self, Calling, Hit, Place};
 use super::dictionary::Dictionary;
-use super::engine::Engine;
-use super::fit::{self, Fit, Outcome, Settings};
+use super::fit::{Fit, Fitter, Outcome, Settings};
 use super::signal::{NO_BASE, Preparation, Signal};
 use super::table;
 use super::{Mode, rows::Columns};
@@ -188,8 +187,8 @@ fn call_batch(
     let called: Vec<Result<Called>> = (0..batch.num_rows())
         .into_par_iter()
         .map_init(
-            || Engine::new(dictionary),
-            |engine, row| call_row(&columns, row, engine, motifs, dictionary, options),
+            || Fitter::new(dictionary),
+            |fitter, row| call_row(&columns, row, fitter, motifs, dictionary, options),
         )
         .collect();
     called.into_iter().collect()
@@ -198,7 +197,7 @@ fn call_batch(
 fn call_row(
     columns: &Columns,
     row: usize,
-    engine: &mut Engine,
+    fitter: &mut Fitter,
     motifs: &MotifSet,
     dictionary: &Dictionary,
     options: &Options,
@@ -213,7 +212,7 @@ fn call_row(
     if dictionary.atoms().iter().all(|atom| atom.width > signal.length()) {
         return Ok(called);
     }
-    if !engine.fits(&signal) {
+    if !fitter.fits(&signal) {
         return Err(Error::data(format!(
             "region {}: {} bases are too many for {} filters at once: cut it into tiles",
             called.region,
@@ -221,8 +220,7 @@ fn call_row(
             motifs.filters.len()
         )));
     }
-    engine.load(&signal);
-    let fit = fit::fit(engine, &options.settings);
+    let fit = fitter.fit(&signal, &options.settings);
     called.status = status(&signal, &fit);
     called.nll = fit.nll as f32;
     called.dual_gap = fit.dual_gap as f32;
@@ -230,7 +228,7 @@ fn call_row(
     called.step_size = fit.step_size;
     let calling = Calling { keep_dissimilar: options.keep_dissimilar, compat: options.settings.compat };
     let (start, end, strand) = columns.window(row)?;
-    called.hits = call::hits(engine, dictionary, &signal, &fit, calling)
+    called.hits = call::hits(dictionary, &signal, &fit, calling)
         .into_iter()
         .map(|hit| (call::place(&hit, &motifs.filters[hit.filter], start, end, strand), hit))
         .collect();
@@ -264,6 +262,7 @@ mod tests {
 
     use super::*;
     use crate::dna::reverse_complement;
+    use crate::hits::fit::Solver;
     use crate::motif::filters::{Choice, build};
     use crate::motif::{Matrix, Pattern};
     use crate::schema;
@@ -393,6 +392,7 @@ mod tests {
         let rows: Vec<Row> =
             vec![("+", Some(sequence.clone()), Some(vec![0.0; 30])), ("+", Some(sequence), Some(values))];
         let mut options = Options { strict: true, ..Options::default() };
+        options.settings.solver = Solver::Proxgrad;
         options.settings.max_steps = 1;
         options.settings.tolerance = 1e-9;
         let error = run(pipe(rows.clone()), options).unwrap_err();

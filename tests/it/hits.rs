@@ -134,11 +134,12 @@ fn mistakes_end_with_their_status_and_name_what_is_wrong() {
         (vec!["-I", "list.txt"], 1, "`GATA9`, which is no motif"),
         (vec!["-l=-1"], 2, "--lambda"),
         (vec!["-l", "0", "--compat"], 2, "--compat with a lambda of 0"),
+        (vec!["--solver", "active-set", "--compat"], 2, "--solver proxgrad"),
         (vec!["-M", "hh"], 1, "hypothetical"),
         (vec!["-M", "xx"], 2, "xx"),
         (vec!["-C", "list.txt"], 2, "--outdir"),
         (
-            vec!["-S", "1", "-c", "1e-9", "--strict", "-o", "never.arrows"],
+            vec!["--solver", "proxgrad", "-S", "1", "--tol", "1e-9", "--strict", "-o", "never.arrows"],
             1,
             "region 0 (peak) has not converged",
         ),

@@ -1,0 +1,219 @@
+//! A small non-negative quadratic program, solved exactly: minimize ½ xᵀGx − hᵀx over x ≥ 0.
+//!
+//! The method is that of Lawson and Hanson: unknowns enter one by one where the gradient is most negative,
+//! those that are not zero are solved for exactly by a Cholesky factorization, and an unknown that would become
+//! negative on the way leaves. It ends at the exact optimum, up to rounding, after finitely many steps, also
+//! where columns are nearly alike and descent by coordinates would crawl.
+
+/// A symmetric matrix of which row i holds the columns `first[i]..=i`; what lies before is zero. `first` does
+/// not decrease.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Skyline {
+    first: Vec<usize>,
+    /// Where the row begins in `values`, less `first`, wrapping.
+    origin: Vec<usize>,
+    values: Vec<f64>,
+}
+
+impl Skyline {
+    /// Forgets all rows.
+    pub fn clear(&mut self) {
+        self.first.clear();
+        self.origin.clear();
+        self.values.clear();
+    }
+
+    /// Appends a row whose columns begin at `first`, up to and with the diagonal.
+    pub fn push(&mut self, first: usize, entry: impl FnMut(usize) -> f64) {
+        let row = self.first.len();
+        self.first.push(first);
+        self.origin.push(self.values.len().wrapping_sub(first));
+        self.values.extend((first..=row).map(entry));
+    }
+
+    /// Returns an entry on or below the diagonal that is stored.
+    fn at(&self, row: usize, column: usize) -> f64 {
+        self.values[self.origin[row].wrapping_add(column)]
+    }
+
+    fn row(&self, row: usize) -> &[f64] {
+        let start = self.origin[row].wrapping_add(self.first[row]);
+        &self.values[start..=self.origin[row].wrapping_add(row)]
+    }
+
+    /// Subtracts `factor` times column `index` from `target`.
+    fn subtract_column(&self, index: usize, factor: f64, target: &mut [f64]) {
+        let first = self.first[index];
+        for (target, entry) in target[first..].iter_mut().zip(self.row(index)) {
+            *target -= factor * entry;
+        }
+        let below = target.iter_mut().enumerate().skip(index + 1);
+        for (row, target) in below.take_while(|(row, _)| self.first[*row] <= index) {
+            *target -= factor * self.at(row, index);
+        }
+    }
+}
+
+/// A violation of the optimality conditions that counts as rounding; correlations are of the order of 1.
+pub(super) const ROUNDING: f64 = 1e-11;
+/// Part of each diagonal entry that is added to it, so that columns that depend on each other can be factorized.
+const RIDGE: f64 = 1e-13;
+/// From so many unknowns on, sweeps by coordinate first find most of those that are not zero.
+const MANY: usize = 64;
+/// Sweeps before the exact method takes over.
+const SWEEPS: usize = 40;
+/// Newton steps on one set of unknowns.
+const REFINEMENTS: usize = 8;
+
+/// The solver's buffers, used again for the next problem.
+#[derive(Debug, Default)]
+pub(super) struct Minimizer {
+    /// h − Gx.
+    slope: Vec<f64>,
+    /// Unknowns that are not held at zero, ascending.
+    free: Vec<usize>,
+    /// Unknowns that would leave as soon as they enter.
+    refused: Vec<bool>,
+    factor: Skyline,
+    step: Vec<f64>,
+}
+
+impl Minimizer {
+    /// Minimizes ½ xᵀGx − hᵀx over x ≥ 0 from a feasible x; x stays feasible throughout.
+    pub fn run(&mut self, gram: &Skyline, linear: &[f64], x: &mut [f64]) {
+        if x.len() >= MANY {
+            self.measure(gram, linear, x);
+            (0..SWEEPS).for_each(|_| self.sweep(gram, x));
+        }
+        self.measure(gram, linear, x);
+        self.free.clear();
+        self.free.extend((0..x.len()).filter(|&index| x[index] > 0.0));
+        self.refused.clear();
+        self.refused.resize(x.len(), false);
+        self.settle(gram, linear, x);
+        for _ in 0..50 + 10 * x.len() {
+            let Some(entering) = self.entering() else { return };
+            let at = self.free.partition_point(|&index| index < entering);
+            self.free.insert(at, entering);
+            self.settle(gram, linear, x);
+            if x[entering] > 0.0 {
+                self.refused.fill(false);
+            } else {
+                self.refused[entering] = true;
+            }
+        }
+    }
+
+    fn measure(&mut self, gram: &Skyline, linear: &[f64], x: &[f64]) {
+        self.slope.clear();
+        self.slope.extend_from_slice(linear);
+        for (index, &value) in x.iter().enumerate().filter(|(_, value)| **value != 0.0) {
+            gram.subtract_column(index, value, &mut self.slope);
+        }
+    }
+
+    /// Minimizes along each coordinate in turn.
+    fn sweep(&mut self, gram: &Skyline, x: &mut [f64]) {
+        for (index, value) in x.iter_mut().enumerate() {
+            let diagonal = gram.at(index, index);
+            let next = if diagonal > 0.0 { (*value + self.slope[index] / diagonal).max(0.0) } else { 0.0 };
+            if next != *value {
+                gram.subtract_column(index, next - *value, &mut self.slope);
+                *value = next;
+            }
+        }
+    }
+
+    /// Returns the unknown at zero that gains most by growing, the first of equals.
+    fn entering(&self) -> Option<usize> {
+        let mut best = None;
+        let mut largest = ROUNDING;
+        for (index, &slope) in self.slope.iter().enumerate() {
+            if slope > largest && !self.refused[index] && self.free.binary_search(&index).is_err() {
+                (best, largest) = (Some(index), slope);
+            }
+        }
+        best
+    }
+
+    /// Solves for the free unknowns; those that reach zero on the way leave.
+    fn settle(&mut self, gram: &Skyline, linear: &[f64], x: &mut [f64]) {
+        let mut refinements = 0;
+        while !self.free.is_empty() && refinements < REFINEMENTS {
+            self.newton(gram);
+            if !self.step.iter().all(|step| step.is_finite()) {
+                return;
+            }
+            let mut length = 1.0;
+            for (&index, &step) in self.free.iter().zip(&self.step) {
+                if x[index] + step < 0.0 {
+                    length = f64::min(length, x[index] / -step);
+                }
+            }
+            for (&index, &step) in self.free.iter().zip(&self.step) {
+                // The one that blocks ends at zero exactly.
+                let blocks = step < 0.0 && x[index] <= length * -step;
+                x[index] = if blocks { 0.0 } else { x[index] + length * step };
+            }
+            let before = self.free.len();
+            self.free.retain(|&index| x[index] > 0.0);
+            self.measure(gram, linear, x);
+            if self.free.len() == before {
+                if self.free.iter().all(|&index| self.slope[index].abs() <= 0.1 * ROUNDING) {
+                    return;
+                }
+                refinements += 1;
+            }
+        }
+    }
+
+    /// Solves G step = slope over the free unknowns.
+    fn newton(&mut self, gram: &Skyline) {
+        self.factorize(gram);
+        let count = self.free.len();
+        self.step.clear();
+        self.step.extend(self.free.iter().map(|&index| self.slope[index]));
+        for row in 0..count {
+            let (first, entries) = (self.factor.first[row], self.factor.row(row));
+            let (diagonal, entries) = entries.split_last().expect("a row has its diagonal");
+            let sum: f64 = entries.iter().zip(&self.step[first..]).map(|(a, b)| a * b).sum();
+            self.step[row] = (self.step[row] - sum) / diagonal;
+        }
+        for row in (0..count).rev() {
+            let (first, entries) = (self.factor.first[row], self.factor.row(row));
+            let (diagonal, entries) = entries.split_last().expect("a row has its diagonal");
+            let value = self.step[row] / diagonal;
+            self.step[row] = value;
+            for (target, entry) in self.step[first..].iter_mut().zip(entries) {
+                *target -= entry * value;
+            }
+        }
+    }
+
+    /// Factorizes G, with a slight ridge, over the free unknowns. Where columns depend on each other the ridge
+    /// makes the step follow the dependence until an unknown leaves; elsewhere refinements undo it.
+    fn factorize(&mut self, gram: &Skyline) {
+        let Self { factor, free, .. } = self;
+        factor.clear();
+        for (row, &index) in free.iter().enumerate() {
+            let first = free[..row].partition_point(|&other| other < gram.first[index]);
+            let mut built = std::mem::take(factor);
+            let start = built.values.len();
+            built.first.push(first);
+            built.origin.push(start.wrapping_sub(first));
+            for (column, &other) in free[..row].iter().enumerate().skip(first) {
+                let shared = built.first[column].max(first);
+                let left = &built.values[start + (shared - first)..start + (column - first)];
+                let right = &built.row(column)[shared - built.first[column]..];
+                let sum: f64 = left.iter().zip(right).map(|(a, b)| a * b).sum();
+                let entry = (gram.at(index, other) - sum) / built.at(column, column);
+                built.values.push(entry);
+            }
+            let diagonal = gram.at(index, index);
+            let pivot = diagonal * (1.0 + RIDGE)
+                - built.values[start..].iter().map(|entry| entry * entry).sum::<f64>();
+            built.values.push(pivot.max(RIDGE * diagonal).max(f64::MIN_POSITIVE).sqrt());
+            *factor = built;
+        }
+    }
+}

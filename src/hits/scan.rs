@@ -1,0 +1,216 @@
+//! Where filters correlate with the residual by more than their penalty: the one dense pass of the
+//! active-set solver.
+//!
+//! Each correlation is one chain of fused multiply-adds in 32 bits, taps in order, for sixteen filters side by
+//! side. All instruction sets compute the same chain, so they find the same places. Projected contributions
+//! leave one base per position: the row of weights is looked up by it, which takes a quarter of the work of
+//! four planes.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
+
+use super::dictionary::{Dictionary, Group, LANES, ROWS};
+use super::signal::Signal;
+
+/// Positions computed together; buffers are padded by as many.
+const TILE: usize = 8;
+/// How far below its penalty a correlation is still reported. Rounding of 32 bits is well below it, so what is
+/// not reported is certainly not above the penalty.
+const MARGIN: f32 = 1e-5;
+
+/// A filter laid at a position q of a region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Site {
+    /// First position of the trimmed span.
+    pub position: usize,
+    /// Index of the filter.
+    pub filter: usize,
+}
+
+/// An instruction set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Instructions {
+    /// 512-bit vectors.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    /// 256-bit vectors with fused multiply-add.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// Plain Rust.
+    Portable,
+}
+
+impl Instructions {
+    /// Returns the sets this processor has, the widest first.
+    pub fn available() -> Vec<Self> {
+        let mut all = Vec::new();
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx512f") {
+                all.push(Self::Avx512);
+            }
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                all.push(Self::Avx2);
+            }
+        }
+        all.push(Self::Portable);
+        all
+    }
+}
+
+/// The residual of one region in 32 bits, and what it takes to correlate it.
+pub(super) struct Scan<'d> {
+    dictionary: &'d Dictionary,
+    instructions: Instructions,
+    length: usize,
+    planes: usize,
+    /// Where the row of weights of a position's base begins, padded.
+    rows: Vec<u32>,
+    /// The residual, padded with zeros, planes fastest.
+    residual: Vec<f32>,
+    /// √(E+1) over the shortest span of each group, by group and position; infinite beyond the region.
+    roots: Vec<f32>,
+    /// Per group, the penalties less the margin, by lane.
+    bounds: Vec<[f32; LANES]>,
+}
+
+/// What one group needs to be correlated.
+struct Job<'a> {
+    /// Weights, taps × ROWS × LANES.
+    weights: &'a [f32],
+    rows: &'a [u32],
+    residual: &'a [f32],
+    roots: &'a [f32],
+    bounds: &'a [f32; LANES],
+}
+
+impl Job<'_> {
+    /// Panics unless all that positions `..end`, rounded up to tiles, touch exists; vector code reads without
+    /// further checks.
+    fn check(&self, end: usize, planes: usize) {
+        let reach = end + TILE + self.weights.len() / (ROWS * LANES);
+        assert!(self.weights.len().is_multiple_of(ROWS * LANES));
+        assert!(self.rows.len() >= reach && self.residual.len() >= reach * planes);
+        assert!(self.roots.len() >= end + TILE);
+    }
+}
+
+impl<'d> Scan<'d> {
+    /// Creates a scan without a region.
+    pub fn new(dictionary: &'d Dictionary, instructions: Instructions) -> Self {
+        let bounds = dictionary.groups().iter().map(|group| group.lambda.map(bound)).collect();
+        Self {
+            dictionary,
+            instructions,
+            length: 0,
+            planes: 1,
+            rows: Vec::new(),
+            residual: Vec::new(),
+            roots: Vec::new(),
+            bounds,
+        }
+    }
+
+    /// Takes up a region; its residual is the signal.
+    pub fn load(&mut self, signal: &Signal) {
+        self.length = signal.length();
+        self.planes = signal.planes();
+        let padded = self.length + self.dictionary.reach() + TILE;
+        self.rows.clear();
+        // A position without a base has no residual, so that any row does.
+        let row = |&base: &u8| u32::from(base.min(3)) * LANES as u32;
+        self.rows.extend(signal.bases().unwrap_or_default().iter().map(row));
+        self.rows.resize(padded, 0);
+        self.residual.clear();
+        self.residual.extend_from_slice(signal.values());
+        self.residual.resize(padded * self.planes, 0.0);
+        self.fill_roots(signal);
+    }
+
+    fn fill_roots(&mut self, signal: &Signal) {
+        let stride = self.length + TILE;
+        self.roots.clear();
+        self.roots.resize(self.dictionary.groups().len() * stride, f32::INFINITY);
+        let prefix = signal.prefix_energy();
+        for (group, roots) in self.dictionary.groups().iter().zip(self.roots.chunks_exact_mut(stride)) {
+            let ends = prefix.get(group.shortest..).unwrap_or_default();
+            for (root, (start, end)) in roots.iter_mut().zip(prefix.iter().zip(ends)) {
+                *root = ((end - start) as f32 + 1.0).sqrt();
+            }
+        }
+    }
+
+    /// Sets the residual of positions `start..`, planes fastest.
+    pub fn set_residual(&mut self, start: usize, residual: &[f64]) {
+        let target = &mut self.residual[start * self.planes..][..residual.len()];
+        target.iter_mut().zip(residual).for_each(|(target, &value)| *target = value as f32);
+    }
+
+    /// Appends to `found` all places whose correlation with the residual may exceed their penalty and whose
+    /// window meets one of `ranges`, which must be in order and disjoint.
+    pub fn run(&self, ranges: &[(usize, usize)], found: &mut Vec<Site>) {
+        for (index, group) in self.dictionary.groups().iter().enumerate() {
+            let mut done = 0;
+            for &(start, end) in ranges {
+                let from = done.max((start + 1).saturating_sub(group.width));
+                let to = end.min((self.length + 1).saturating_sub(group.shortest));
+                if from < to {
+                    self.run_group(index, from, to, found);
+                    done = to;
+                }
+            }
+        }
+    }
+
+    fn run_group(&self, index: usize, from: usize, to: usize, found: &mut Vec<Site>) {
+        let group = &self.dictionary.groups()[index];
+        let stride = self.length + TILE;
+        let job = Job {
+            weights: &group.weights,
+            rows: &self.rows,
+            residual: &self.residual,
+            roots: &self.roots[index * stride..][..stride],
+            bounds: &self.bounds[index],
+        };
+        job.check(to, self.planes);
+        let mut note = |position: usize, lanes: u16| {
+            if position < to {
+                self.note(group, position, lanes, found);
+            }
+        };
+        let positions = (from..to).step_by(TILE);
+        match (self.instructions, self.planes == 1) {
+            #[cfg(target_arch = "x86_64")]
+            (Instructions::Avx512, true) => avx512::run::<true>(&job, positions, &mut note),
+            #[cfg(target_arch = "x86_64")]
+            (Instructions::Avx512, false) => avx512::run::<false>(&job, positions, &mut note),
+            #[cfg(target_arch = "x86_64")]
+            (Instructions::Avx2, true) => avx2::run::<true>(&job, positions, &mut note),
+            #[cfg(target_arch = "x86_64")]
+            (Instructions::Avx2, false) => avx2::run::<false>(&job, positions, &mut note),
+            (Instructions::Portable, true) => portable::run::<true>(&job, positions, &mut note),
+            (Instructions::Portable, false) => portable::run::<false>(&job, positions, &mut note),
+        }
+    }
+
+    /// Keeps the lanes that hold a filter which may lie at `position`.
+    #[cold]
+    fn note(&self, group: &Group, position: usize, lanes: u16, found: &mut Vec<Site>) {
+        for (lane, &filter) in group.atoms.iter().enumerate() {
+            let inside = self.dictionary.atoms()[filter].positions(self.length).contains(&position);
+            if lanes >> lane & 1 == 1 && inside {
+                found.push(Site { position, filter });
+            }
+        }
+    }
+}
+
+/// Returns what a correlation must exceed to be reported: a little less than its penalty.
+fn bound(lambda: f32) -> f32 {
+    if lambda.is_finite() { lambda - MARGIN.min(lambda / 4.0) } else { lambda }
+}
+
+type Positions = std::iter::StepBy<std::ops::Range<usize>>;
