@@ -5,6 +5,7 @@
 //! producer | consumer, every part a process; the bytes are those of the Arrow buffers.
 
 use std::io::{BufReader, stdin, stdout};
+use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
@@ -43,19 +44,35 @@ fn batch() -> RecordBatch {
 
 const BATCHES: usize = 1000;
 
+/// The same rows, numbered on from batch to batch: a stream whose regions do not continue is refused.
+fn batches() -> impl Iterator<Item = RecordBatch> + Send {
+    let first = batch();
+    (0..BATCHES as u64).map(move |index| {
+        let rows = first.num_rows() as u64;
+        let mut columns = first.columns().to_vec();
+        columns[0] = Arc::new(UInt64Array::from_iter_values(index * rows..(index + 1) * rows));
+        RecordBatch::try_new(first.schema(), columns).expect("the columns have the schema")
+    })
+}
+
+/// Standard output without the line buffer of Rust's own, as a fair program would use it.
+fn unbuffered() -> std::io::BufWriter<std::fs::File> {
+    let file = stdout().as_fd().try_clone_to_owned().expect("standard output is open");
+    std::io::BufWriter::with_capacity(1 << 20, file.into())
+}
+
 fn part(name: &str) {
     match name {
         "produce" => {
-            let batch = batch();
-            let mut writer = StreamWriter::try_new(stdout(), &batch.schema()).unwrap();
-            for _ in 0..BATCHES {
+            let mut writer = StreamWriter::try_new(unbuffered(), &batch().schema()).unwrap();
+            for batch in batches() {
                 writer.write(&batch).unwrap();
             }
             writer.finish().unwrap();
         }
         "arrow" => {
             let reader = StreamReader::try_new(BufReader::new(stdin()), None).unwrap();
-            let mut writer = StreamWriter::try_new(stdout(), &reader.schema()).unwrap();
+            let mut writer = StreamWriter::try_new(unbuffered(), &reader.schema()).unwrap();
             for batch in reader {
                 writer.write(&batch.unwrap()).unwrap();
             }
@@ -66,9 +83,7 @@ fn part(name: &str) {
             assert_eq!(reader.map(|batch| batch.unwrap().num_rows()).sum::<usize>(), BATCHES * 250);
         }
         "nyx-produce" => {
-            let batch = batch();
-            let schema = batch.schema();
-            let pipe = Pipe::new(schema, std::iter::repeat_n(batch, BATCHES).map(Ok));
+            let pipe = Pipe::new(batch().schema(), batches().map(Ok));
             let output = nyx::output::Output::create("-".as_ref()).unwrap();
             ipc::write(pipe, output).unwrap();
         }
@@ -91,7 +106,7 @@ fn time(parts: &[&str]) -> f64 {
     for (index, part) in parts.iter().enumerate() {
         let mut command = if *part == "nyx-merge" {
             let mut command = Command::new(merge);
-            command.args(["-q", "--allow-gaps", "-"]);
+            command.args(["-q", "-"]);
             command
         } else {
             let mut command = Command::new(&own);
