@@ -149,7 +149,7 @@ def main():
     few = extract(folder, "few", onehot[: arguments.regions // 4], scores[: arguments.regions // 4])
     extract(folder, "small", onehot[: arguments.subset], scores[: arguments.subset])
     extract(folder, "start", onehot[:2], scores[:2])
-    nyx = lambda data, *flags: [BIN / "nyx-hits", "-q", "-@", "1", "-m", arguments.modisco, data, "-o", "/dev/null", *flags]
+    nyx = lambda data, *flags: [BIN / "nyx-hits", "-q", "-@", "1", "-m", arguments.modisco, data, "-o", "/dev/null", "--strict", *flags]
     count, quarter, subset = arguments.regions, arguments.regions // 4, arguments.subset
     cases = {
         "nyx": (nyx(many), count),

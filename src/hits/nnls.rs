@@ -144,16 +144,16 @@ impl Minimizer {
             if !self.step.iter().all(|step| step.is_finite()) {
                 return;
             }
-            let mut length = 1.0;
+            let (mut length, mut blocking) = (1.0, None);
             for (&index, &step) in self.free.iter().zip(&self.step) {
-                if x[index] + step < 0.0 {
-                    length = f64::min(length, x[index] / -step);
+                if x[index] + step < 0.0 && x[index] < length * -step {
+                    (length, blocking) = (x[index] / -step, Some(index));
                 }
             }
             for (&index, &step) in self.free.iter().zip(&self.step) {
-                // The one that blocks ends at zero exactly.
-                let blocks = step < 0.0 && x[index] <= length * -step;
-                x[index] = if blocks { 0.0 } else { x[index] + length * step };
+                // The one that blocks leaves whatever rounding says, so that each round makes progress.
+                let leaves = blocking == Some(index);
+                x[index] = if leaves { 0.0 } else { (x[index] + length * step).max(0.0) };
             }
             let before = self.free.len();
             self.free.retain(|&index| x[index] > 0.0);
@@ -214,6 +214,32 @@ impl Minimizer {
                 - built.values[start..].iter().map(|entry| entry * entry).sum::<f64>();
             built.values.push(pivot.max(RIDGE * diagonal).max(f64::MIN_POSITIVE).sqrt());
             *factor = built;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Unknowns that were almost zero once did not leave, and the others then stayed where they were.
+    #[test]
+    fn an_unknown_that_is_all_but_zero_leaves() {
+        let entries = [[0.0164, 0.0, 0.0], [0.0121, 0.0142, 0.0], [0.0142, 0.0134, 0.0335]];
+        let mut gram = Skyline::default();
+        for (row, entries) in entries.iter().enumerate() {
+            gram.push(0, |column| if column <= row { entries[column] } else { 0.0 });
+        }
+        let linear = [0.17, 0.20, 0.10];
+        for tiny in [f64::MIN_POSITIVE, 5e-324, 3e-323, 1e-300, 1e-20] {
+            let mut x = [3.0, 1.0, tiny];
+            let mut minimizer = Minimizer::default();
+            minimizer.run(&gram, &linear, &mut x);
+            minimizer.measure(&gram, &linear, &x);
+            for (x, slope) in x.iter().zip(&minimizer.slope) {
+                assert!(*slope <= ROUNDING && (*x == 0.0 || slope.abs() <= ROUNDING), "{tiny}: {x} {slope}");
+            }
+            assert_eq!(x[2], 0.0);
         }
     }
 }
