@@ -90,6 +90,14 @@ impl Genome {
         self.ordinals.get(name).map(|&ordinal| self.record.contigs[ordinal].1)
     }
 
+    /// Returns whether reading bases means decoding them (BGZF, 2bit), which threads can share.
+    pub fn is_compressed(&self) -> bool {
+        match &self.bases {
+            Bases::Fasta(fasta) => fasta.is_compressed(),
+            Bases::TwoBit(_) => true,
+        }
+    }
+
     /// Replaces `bases` by those of `[start, end)` of a contig as upper-case `ACGTN`, with `N` where the
     /// window passes an end of the contig.
     ///

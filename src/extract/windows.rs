@@ -145,7 +145,9 @@ pub fn rows(
 ) -> Pipe {
     let schema = RowKind::Regions.schema(Some(genome.record()));
     let builder = RowBuilder::new(RowKind::Regions, schema.clone());
-    let readers = vec![genome; rayon::current_num_threads().max(1)];
+    // Copying from memory takes less than sharing the work out.
+    let threads = if genome.is_compressed() { rayon::current_num_threads().max(1) } else { 1 };
+    let readers = vec![genome; threads];
     let batches = Batches { readers, windows, options, dropped, builder, sequences: Vec::new(), done: false };
     Pipe::new(schema, batches)
 }
@@ -183,13 +185,17 @@ impl<I: Iterator<Item = Result<Window>>> Batches<I> {
         self.sequences.resize(windows.len().max(self.sequences.len()), Vec::new());
         let share = windows.len().div_ceil(self.readers.len()).max(1);
         let options = self.options;
+        let read = |genome: &mut Genome, windows: &[Window], sequences: &mut [Vec<u8>]| {
+            let pairs = windows.iter().zip(sequences);
+            pairs.map(|(window, bases)| read_window(genome, window, options, bases)).collect()
+        };
+        if let [genome] = &mut self.readers[..] {
+            return read(genome, windows, &mut self.sequences);
+        }
         let parts = self.readers.par_iter_mut().zip(windows.par_chunks(share));
         let parts: Vec<Result<Vec<Status>>> = parts
             .zip(self.sequences.par_chunks_mut(share))
-            .map(|((genome, windows), sequences)| {
-                let pairs = windows.iter().zip(sequences);
-                pairs.map(|(window, bases)| read_window(genome, window, options, bases)).collect()
-            })
+            .map(|((genome, windows), sequences)| read(genome, windows, sequences))
             .collect();
         let mut statuses = Vec::with_capacity(windows.len());
         for part in parts {

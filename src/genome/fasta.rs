@@ -43,6 +43,11 @@ impl Fasta {
         self.contigs.iter().map(|contig| (contig.name.clone(), contig.length)).collect()
     }
 
+    /// Returns whether the file is BGZF.
+    pub(super) fn is_compressed(&self) -> bool {
+        matches!(self.bytes, Bytes::Bgzf(_))
+    }
+
     /// Appends the bases of `[start, end)`, which lies inside the contig and is not empty, as they are written.
     pub(super) fn append(&mut self, ordinal: usize, start: u64, end: u64, bases: &mut Vec<u8>) -> Result<()> {
         let contig = &self.contigs[ordinal];
