@@ -45,9 +45,10 @@ pub const VARIANT: &str = "variant";
 pub const VARIANT_ID: &str = "variant_id";
 /// 1-based position of the record.
 pub const POS: &str = "pos";
-/// Reference allele as written in the record.
+/// Reference allele as written in the record; exchanged with the alternate where the status is `swapped`.
 pub const REF: &str = "ref";
 /// Alternate allele of this row as written in the record; on the reference row all of them, by comma.
+/// Exchanged with the reference where the status is `swapped`.
 pub const ALT: &str = "alt";
 /// 0 for the reference, k for the k-th alternate allele.
 pub const ALLELE: &str = "allele";
