@@ -1,7 +1,7 @@
 //! Fi-NeMo's own output as the oracle of `--compat`.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray, UInt64Array};
@@ -19,15 +19,6 @@ use crate::motif::filters::{Choice, MotifSet, build};
 use crate::npy::{Array, Npz, read_npy};
 use crate::pipe::Pipe;
 use crate::schema::{self, list_of};
-
-/// Returns the folder of reference data, or says that it is not there.
-fn shared() -> Option<PathBuf> {
-    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
-    if !shared.exists() {
-        eprintln!("skipped: ../shared is not there");
-    }
-    shared.exists().then_some(shared)
-}
 
 /// A run of Fi-NeMo: its folder, its inputs, its flags, and how many of its regions to repeat.
 struct Case {
@@ -253,7 +244,7 @@ fn steps(rows: &[BTreeMap<String, String>]) -> BTreeMap<String, String> {
 }
 
 fn check_all(cases: Vec<Case>) {
-    let Some(shared) = shared() else { return };
+    let Some(shared) = crate::testing::shared("") else { return };
     for case in cases {
         Agreement::of(&shared, &case).check(case.run);
     }
@@ -316,7 +307,7 @@ fn edge_cases_and_overlapping_regions_have_the_hits_of_fi_nemo() {
 
 #[test]
 fn the_files_are_laid_out_as_those_of_fi_nemo() {
-    let Some(shared) = shared() else { return };
+    let Some(shared) = crate::testing::shared("") else { return };
     let directory = tempfile::tempdir().unwrap();
     for (case, order) in [
         (Case::new("golden/finemo/overlap600/hits_pp", Mode::Pp, 90), 22),
@@ -364,7 +355,7 @@ fn the_files_are_laid_out_as_those_of_fi_nemo() {
 /// Fi-NeMo's formula stops too early at its default tolerance; at 1e-6 its hits are nearly those of the optimum.
 #[test]
 fn the_exact_hits_are_those_of_fi_nemo_at_a_tight_tolerance() {
-    let Some(shared) = shared() else { return };
+    let Some(shared) = crate::testing::shared("") else { return };
     let case = Case::new("golden/finemo/real_CTCFL/hits_pp_c1e-6", Mode::Pp, 899)
         .with(|case| case.options.settings.compat = false)
         .with(|case| case.options.settings.tolerance = 1e-10);
@@ -410,7 +401,7 @@ fn cells(root: &Path, name: &str, skipped: usize) -> Vec<Vec<String>> {
 
 #[test]
 fn results_do_not_depend_on_batches_or_threads() {
-    let Some(shared) = shared() else { return };
+    let Some(shared) = crate::testing::shared("") else { return };
     let compat = Case::new("golden/finemo/real_CTCFL/hits_pp", Mode::Pp, 120);
     let exact = Case::new("golden/finemo/synth1000_sub100/hits_hh", Mode::Hh, 60)
         .with(|case| case.options.settings.compat = false);
@@ -438,7 +429,7 @@ fn check_independence(shared: &Path, case: &Case) {
 /// The conditions of optimality, checked in 64 bits from arrays and formulas alone.
 #[test]
 fn the_exact_coefficients_of_real_regions_are_optimal_in_all_modes() {
-    let Some(shared) = shared() else { return };
+    let Some(shared) = crate::testing::shared("") else { return };
     for run in ["golden/finemo/synth1000_sub100", "golden/finemo/real_USF1"] {
         for mode in [Mode::Pp, Mode::Ph, Mode::Hp, Mode::Hh] {
             let case = Case::new(run, mode, 0).with(|case| case.options.settings.compat = false);

@@ -270,11 +270,7 @@ MOTIF m2\nletter-probability matrix: alength=4 w=1\n0.3 0.2 0.2 0.3\n";
 
     #[test]
     fn real_collections_are_read() {
-        let motifs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/motifs");
-        if !motifs.exists() {
-            eprintln!("skipped: ../shared is not there");
-            return;
-        }
+        let Some(motifs) = crate::testing::shared("data/motifs") else { return };
         for (file, least) in [
             ("HOCOMOCOv9.meme.gz", 400),
             ("JASPAR_CORE_2016_vertebrates.meme.gz", 500),

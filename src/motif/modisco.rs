@@ -163,11 +163,7 @@ mod tests {
     /// Fi-NeMo's table of seqlets is the oracle; its windows were as wide as its regions, from 0.
     #[test]
     fn real_seqlets_are_where_finemo_finds_them() {
-        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/golden/finemo/real_CTCFL");
-        if !golden.exists() {
-            eprintln!("skipped: ../shared is not there");
-            return;
-        }
+        let Some(golden) = crate::testing::shared("golden/finemo/real_CTCFL") else { return };
         let path = golden.join("modisco.h5");
         let patterns = read(&path).unwrap();
         let line = |seqlet: &Seqlet| {
@@ -187,11 +183,7 @@ mod tests {
     /// Fi-NeMo's table of the motifs it read is the oracle.
     #[test]
     fn real_files_give_their_patterns_in_order() {
-        let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
-        if !shared.exists() {
-            eprintln!("skipped: ../shared is not there");
-            return;
-        }
+        let Some(shared) = crate::testing::shared("") else { return };
         let cases = [
             ("golden/finemo/real_CTCFL/modisco.h5", "golden/finemo/real_CTCFL/hits_hh", 30),
             ("golden/finemo/synth1000_sub100/modisco_like.h5", "golden/finemo/synth1000_sub100/hits_hh", 30),
