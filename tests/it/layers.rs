@@ -49,14 +49,13 @@ fn sources(directory: &Path) -> Vec<PathBuf> {
 fn test_files(files: &[PathBuf]) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for path in files {
+        let own = path.with_extension("");
+        let folder = if path.ends_with("lib.rs") { path.parent().unwrap() } else { own.as_path() };
         let text = fs::read_to_string(path).unwrap();
-        let lines = text.lines().skip_while(|line| *line != "#[cfg(test)]");
-        for line in lines {
-            let name = line
-                .trim_start_matches("pub(crate) ")
-                .strip_prefix("mod ")
-                .and_then(|rest| rest.strip_suffix(';'));
-            found.extend(name.map(|name| path.with_extension("").join(format!("{name}.rs"))));
+        for (mark, line) in text.lines().zip(text.lines().skip(1)) {
+            let name = line.trim_start_matches("pub(crate) ").strip_prefix("mod ");
+            let name = name.and_then(|rest| rest.strip_suffix(';')).filter(|_| mark == "#[cfg(test)]");
+            found.extend(name.map(|name| folder.join(format!("{name}.rs"))));
         }
     }
     found
