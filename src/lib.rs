@@ -47,7 +47,7 @@
 //!
 //! * **Complete or an error, never short.** A stream ends at its end mark or the reader exits with status 3.
 //!   A file appears under its name only when it is whole.
-//! * **The same numbers** whatever the batch size, the threads and the order: each row is computed by a chain
+//! * **The same numbers** whatever the batch size and the threads: each row is computed by a chain
 //!   of operations that does not depend on its neighbours.
 //! * **Bounded memory**: batch size × read-ahead, never the length of the input. The only threads besides
 //!   those that compute are those of [`pipe::Pipe::ahead`].
