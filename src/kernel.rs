@@ -5,6 +5,7 @@
 //! number of threads, nor on the instructions the processor has.
 
 pub mod conv;
+pub mod instructions;
 pub mod pointwise;
 pub mod pool;
 pub mod recurrent;
@@ -15,3 +16,4 @@ mod tile;
 pub(crate) mod testing;
 
 pub use conv::{Conv, Padding};
+pub use instructions::Instructions;

@@ -9,8 +9,9 @@
 use super::dictionary::Dictionary;
 use super::fit::{Coefficient, Fit, Outcome, Settings};
 use super::nnls::{Minimizer, ROUNDING, Skyline};
-use super::scan::{Instructions, Scan, Site};
+use super::scan::{Scan, Site};
 use super::signal::{NO_BASE, Signal};
+use crate::kernel::Instructions;
 
 /// New members of the working set that are always taken at once.
 const BATCH: usize = 256;

@@ -6,6 +6,8 @@
 
 use super::dictionary::{Dictionary, LANES, ROWS};
 use super::signal::{NO_BASE, Signal};
+#[cfg(target_arch = "x86_64")]
+use crate::kernel;
 
 /// A coefficient that is not zero: its place and its value.
 pub type Entry = (u32, f32);
@@ -241,8 +243,8 @@ impl<'d> Engine<'d> {
     /// multiply-adds on all of them, so the bits do not depend on it.
     fn correlate_group<const PROJECTED: bool>(&mut self, index: usize, ranges: &[(usize, usize)]) {
         #[cfg(target_arch = "x86_64")]
-        if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
-            // SAFETY: the processor has AVX2 and FMA, which is all that the function asks for.
+        if kernel::Instructions::detect() != kernel::Instructions::Portable {
+            // SAFETY: every other set includes AVX2 and FMA, which is all that the function asks for.
             unsafe { self.correlate_group_avx2::<PROJECTED>(index, ranges) };
             return;
         }

@@ -4,8 +4,8 @@ use super::active::ActiveSet;
 use super::dictionary::Dictionary;
 use super::engine::Engine;
 use super::proxgrad;
-use super::scan::Instructions;
 use super::signal::Signal;
+use crate::kernel::Instructions;
 
 /// How coefficients are found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -101,7 +101,7 @@ pub struct Fitter<'d> {
 impl<'d> Fitter<'d> {
     /// Creates a fitter for the filters of `dictionary`.
     pub fn new(dictionary: &'d Dictionary) -> Self {
-        Self::with(dictionary, Instructions::available()[0])
+        Self::with(dictionary, Instructions::detect())
     }
 
     /// Creates a fitter that uses some of the processor's instructions; results do not depend on it.

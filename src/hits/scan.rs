@@ -14,6 +14,7 @@ mod portable;
 
 use super::dictionary::{Dictionary, Group, LANES, ROWS};
 use super::signal::Signal;
+use crate::kernel::Instructions;
 
 /// Positions computed together; buffers are padded by as many.
 const TILE: usize = 8;
@@ -28,37 +29,6 @@ pub(super) struct Site {
     pub position: usize,
     /// Index of the filter.
     pub filter: usize,
-}
-
-/// An instruction set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Instructions {
-    /// 512-bit vectors.
-    #[cfg(target_arch = "x86_64")]
-    Avx512,
-    /// 256-bit vectors with fused multiply-add.
-    #[cfg(target_arch = "x86_64")]
-    Avx2,
-    /// Plain Rust.
-    Portable,
-}
-
-impl Instructions {
-    /// Returns the sets this processor has, the widest first.
-    pub fn available() -> Vec<Self> {
-        let mut all = Vec::new();
-        #[cfg(target_arch = "x86_64")]
-        {
-            if is_x86_feature_detected!("avx512f") {
-                all.push(Self::Avx512);
-            }
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                all.push(Self::Avx2);
-            }
-        }
-        all.push(Self::Portable);
-        all
-    }
 }
 
 /// The residual of one region in 32 bits, and what it takes to correlate it.

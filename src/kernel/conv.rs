@@ -4,12 +4,13 @@
 //! product on overlapping rows of the input itself. Weights are packed once, at load.
 
 use std::fmt;
-use std::sync::{Arc, LazyLock, OnceLock};
+use std::sync::{Arc, OnceLock};
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::tile::{Instructions, Job, LANES, Run};
+use super::Instructions;
+use super::tile::{Job, LANES, Run};
 use crate::error::{Error, Result};
 
 /// Positions that one thread computes at a time: a multiple of every tile's height.
@@ -286,7 +287,7 @@ impl Image<'_> {
         let (weights, bias, relu) = (&filters.packed, &filters.bias, *relu);
         let step = stride[1] * channels;
         let job = Job { input, step, runs: &runs, weights, bias, channels: filters.outputs, relu };
-        INSTRUCTIONS.run(&job, count, output);
+        Instructions::detect().run(&job, count, output);
     }
 
     /// Copies the rows that a segment needs, zeros where the image has none.
@@ -318,9 +319,6 @@ impl Image<'_> {
         (0..height).flat_map(|y| (0..pieces).map(move |x| (y, x))).map(place).collect()
     }
 }
-
-/// The instructions of this processor.
-static INSTRUCTIONS: LazyLock<Instructions> = LazyLock::new(Instructions::detect);
 
 impl Conv {
     fn output_size(&self, size: [usize; 2]) -> candle_core::Result<[usize; 2]> {
