@@ -12,9 +12,27 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use nyx::kernel::{Conv, Padding};
-use nyx::model::{self, Ensemble, Member};
+use nyx::model::{self, Ensemble, Member, Scores};
 
-type Subject = Box<dyn Fn() -> nyx::Result<Vec<f32>>>;
+/// What is timed: returns the numbers, or what can be made into them.
+type Subject = Box<dyn Fn() -> nyx::Result<Output>>;
+
+enum Output {
+    Tensor(Tensor),
+    Scores(Vec<Scores>),
+}
+
+impl Output {
+    fn values(self) -> nyx::Result<Vec<f32>> {
+        Ok(match self {
+            Self::Tensor(tensor) => tensor.flatten_all()?.to_vec1()?,
+            Self::Scores(rows) => {
+                let row = |row: Scores| [row.logits, row.profile.unwrap_or_default()];
+                rows.into_iter().flat_map(row).flatten().collect()
+            }
+        })
+    }
+}
 
 fn floats(path: &Path) -> Vec<f32> {
     let bytes = std::fs::read(path).expect("the driver has written it");
@@ -31,8 +49,9 @@ fn layer(directory: &Path, shape: [usize; 6]) -> Subject {
         .with_dilation([1, dilation])
         .with_padding(padding);
     let input = floats(&directory.join("input"));
-    let input = Tensor::from_vec(input, (batch, length, inputs), &Device::Cpu).expect("the input has the shape");
-    Box::new(move || Ok(conv.forward_1d(&input)?.flatten_all()?.to_vec1()?))
+    let input =
+        Tensor::from_vec(input, (batch, length, inputs), &Device::Cpu).expect("the input has the shape");
+    Box::new(move || Ok(Output::Tensor(conv.forward_1d(&input)?)))
 }
 
 /// What `nyx-score` computes: sequences in, logits (and the profile, where there is one) out.
@@ -43,13 +62,12 @@ fn network(directory: &Path, sequences: &Path) -> Subject {
     let sequences: Vec<String> = text.lines().map(str::to_string).collect();
     Box::new(move || {
         let rows: Vec<&[u8]> = sequences.iter().map(|sequence| sequence.as_bytes()).collect();
-        let scores = models.predict(&rows)?;
-        Ok(scores.into_iter().flat_map(|row| [row.logits, row.profile.unwrap_or_default()]).flatten().collect())
+        Ok(Output::Scores(models.predict(&rows)?))
     })
 }
 
 fn main() {
-    let mut subject: Subject = Box::new(|| Ok(Vec::new()));
+    let mut subject: Subject = Box::new(|| Ok(Output::Scores(Vec::new())));
     for line in std::io::stdin().lock().lines() {
         let line = line.expect("standard input is text");
         let words: Vec<&str> = line.split(' ').collect();
@@ -58,12 +76,14 @@ fn main() {
                 let numbers: Vec<usize> = shape.iter().map(|n| n.parse().expect("a number")).collect();
                 subject = layer(Path::new(directory), numbers.try_into().expect("six numbers"));
             }
-            ["network", directory, sequences] => subject = network(Path::new(directory), Path::new(sequences)),
+            ["network", directory, sequences] => {
+                subject = network(Path::new(directory), Path::new(sequences))
+            }
             ["run", count] => (0..count.parse().expect("a number")).for_each(|_| {
                 std::hint::black_box(subject().expect("the subject computes"));
             }),
             ["write", file] => {
-                let values = subject().expect("the subject computes");
+                let values = subject().and_then(Output::values).expect("the subject computes");
                 let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
                 std::fs::write(file, bytes).expect("a file that can be written");
             }
