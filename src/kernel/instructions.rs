@@ -83,6 +83,40 @@ pub(super) fn has_vnni() -> bool {
     is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vnni")
 }
 
+/// Defines a function whose plain loops are compiled for each set of instructions: `body` must be marked
+/// `#[inline(always)]`. Nothing in it may depend on the set, and Rust keeps the order of its operations, so the
+/// bits are the same.
+macro_rules! vectorize {
+    ($(#[$attribute:meta])* $visibility:vis fn $name:ident $(<$generic:ident: $bound:path>)? ($($argument:ident: $type:ty),* $(,)?) = $body:path) => {
+        $(#[$attribute])*
+        #[allow(unsafe_code)]
+        $visibility fn $name $(<$generic: $bound>)? (
+            instructions: $crate::kernel::Instructions, $($argument: $type),*
+        ) {
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx2,fma")]
+            fn avx512 $(<$generic: $bound>)? ($($argument: $type),*) {
+                $body($($argument),*)
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            fn avx2 $(<$generic: $bound>)? ($($argument: $type),*) {
+                $body($($argument),*)
+            }
+            match instructions {
+                // SAFETY: `Instructions::Avx512` exists only where the processor has all three.
+                #[cfg(target_arch = "x86_64")]
+                $crate::kernel::Instructions::Avx512 => unsafe { avx512($($argument),*) },
+                // SAFETY: `Instructions::Avx2` exists only where the processor has both.
+                #[cfg(target_arch = "x86_64")]
+                $crate::kernel::Instructions::Avx2 => unsafe { avx2($($argument),*) },
+                $crate::kernel::Instructions::Portable => $body($($argument),*),
+            }
+        }
+    };
+}
+pub(super) use vectorize;
+
 #[cfg(test)]
 mod tests {
     use super::*;
