@@ -10,6 +10,7 @@ use candle_core::{Device, Tensor};
 use crate::error::{Error, InFile, Result};
 use crate::kernel::pointwise;
 
+pub mod adapter;
 pub mod config;
 pub mod convert;
 pub mod encoding;
