@@ -7,7 +7,7 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 
-use crate::error::{Error, InFile, Result};
+use crate::error::{Error, Result};
 use crate::kernel::pointwise;
 
 pub mod adapter;
@@ -24,9 +24,12 @@ pub mod deep_bind;
 pub mod deep_bind_published;
 pub mod deep_snr;
 mod ensemble;
+pub mod layout;
+mod opened;
 pub mod sequential_cnn;
 
 pub use ensemble::{Ensemble, Gradient, Member, Outputs, PASS_BASES, Scores};
+pub use opened::Opened;
 
 use config::Config;
 use weights::Weights;
@@ -89,22 +92,14 @@ pub fn architectures() -> Vec<&'static str> {
     FAMILIES.iter().map(|(name, _)| *name).collect()
 }
 
-/// Loads the model directory `path` (`config.json`, `model.safetensors`) onto `device`.
+/// Loads the model directory `path` (`config.json` and weights) onto `device`.
 ///
 /// # Errors
 ///
 /// When a file is missing, the architecture is unknown, or a tensor is missing or has another shape: the
 /// message names it.
 pub fn load(path: &Path, device: &Device) -> Result<Loaded> {
-    if path.is_file() {
-        let message = "a weights file is not a model directory: `nyx-model convert` makes one from it, as in \
-                       `nyx-model convert FILE -o DIR`";
-        return Err(Error::data(message)).in_file(path);
-    }
-    let config = Config::read(path)?;
-    let weights = Weights::open(path)?;
-    let model = build(&config, &weights, device).in_file(path)?;
-    Ok(Loaded { model, digest: weights.digest().into(), architecture: config.architecture().into() })
+    Opened::read(path)?.build(device)
 }
 
 /// Builds the network that `config` names.

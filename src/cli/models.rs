@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use candle_core::Device;
 use clap::ValueEnum;
 
 use super::{Common, DeviceArg};
 use crate::attrib::{Center, Columns, Method, Options};
 use crate::error::{Error, Result};
-use crate::model;
-use crate::model::{Ensemble, Member};
+use crate::input::hub::{self, Located};
+use crate::model::{Ensemble, Member, Opened};
 use crate::provenance::Step;
 
 /// Rows of a batch whose contributions are wanted, unless the user says otherwise.
@@ -30,9 +31,13 @@ pub enum Dtype {
 /// Flags that choose models and how they run.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ModelArgs {
-    /// Model directory; several make an ensemble (the mean of their logits, and of their probabilities)
+    /// Model directory, or hf://ORG/NAME@REVISION from the Hugging Face cache; several make an ensemble (the
+    /// mean of their logits, and of their probabilities)
     #[arg(long, value_name = "DIR", required = true)]
     pub model: Vec<PathBuf>,
+    /// LoRA adapter (a PEFT directory) to merge into the model: one for each --model in their order, or one for all
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Vec<PathBuf>,
     /// Average every answer over the sequence and its reverse complement
     #[arg(long)]
     pub rc_average: bool,
@@ -58,10 +63,19 @@ impl ModelArgs {
             return Err(Error::data("--dtype: this release computes in f32 only; leave the flag out"));
         }
         let device = self.device.device.open()?;
-        let load = |path: &PathBuf| -> Result<Member> {
-            Ok(Member { name: name_of(path), loaded: model::load(path, &device)? })
+        let adapters = match self.adapter.len() {
+            0 => vec![None; self.model.len()],
+            1 => vec![self.adapter.first(); self.model.len()],
+            count if count == self.model.len() => self.adapter.iter().map(Some).collect(),
+            count => {
+                let models = self.model.len();
+                let message =
+                    format!("{count} --adapter for {models} --model: give one for each, or one for all");
+                return Err(Error::usage(message));
+            }
         };
-        let members = self.model.iter().map(load).collect::<Result<_>>()?;
+        let members = self.model.iter().zip(adapters);
+        let members = members.map(|(model, adapter)| load(model, adapter, &device)).collect::<Result<_>>()?;
         Ok(Arc::new(Ensemble::new(members, self.rc_average)?))
     }
 
@@ -76,10 +90,19 @@ impl ModelArgs {
     }
 }
 
-/// Returns the last part of a path that is a name.
-fn name_of(path: &Path) -> String {
-    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+/// Loads one model with its adapter. Its name tells both, and what may be wrong with them.
+fn load(model: &Path, adapter: Option<&PathBuf>, device: &Device) -> Result<Member> {
+    let Located { path, mut name } = hub::locate(model)?;
+    let mut opened = Opened::read(&path)?;
+    if let Some(adapter) = adapter {
+        let adapter = hub::locate(adapter)?;
+        opened = opened.adapt(&adapter.path, name.split('@').next().unwrap_or_default())?;
+        name = format!("{name} with adapter {}", adapter.name);
+        for doubt in &opened.doubts {
+            name = format!("{name} ({doubt})");
+        }
+    }
+    Ok(Member { name, loaded: opened.build(device)? })
 }
 
 /// What mutagenesis compares a mutated logit with.
