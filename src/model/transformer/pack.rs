@@ -3,14 +3,13 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// Tokens of a pack: enough that reading the weights costs little beside using them.
-const TOKENS: usize = 512;
+use crate::kernel::linear::TOKENS_PER_PACK;
 
 /// Divides sequences of these lengths into packs of about equal work, as many as make all threads finish
 /// together. `hidden` tells how much of the work grows with the square of a length.
 pub fn packs(lengths: &[usize], hidden: usize, threads: usize) -> Vec<Vec<usize>> {
     let tokens: usize = lengths.iter().sum();
-    let count = tokens.div_ceil(TOKENS).next_multiple_of(threads.max(1)).min(lengths.len());
+    let count = tokens.div_ceil(TOKENS_PER_PACK).next_multiple_of(threads.max(1)).min(lengths.len());
     let mut longest: Vec<usize> = (0..lengths.len()).collect();
     longest.sort_by_key(|&sequence| Reverse(lengths[sequence]));
     let mut packs = vec![Vec::new(); count];
@@ -39,7 +38,7 @@ mod tests {
             assert_eq!(all, (0..500).collect::<Vec<_>>());
             assert!(packs.len().is_multiple_of(threads));
             let loads: Vec<usize> = packs.iter().map(|pack| pack.iter().map(|&s| lengths[s]).sum()).collect();
-            assert!(loads.iter().all(|&load| load <= TOKENS + 305), "{loads:?}");
+            assert!(loads.iter().all(|&load| load <= TOKENS_PER_PACK + 305), "{loads:?}");
         }
         assert_eq!(packs(&[9, 9], 64, 16).len(), 2);
         assert!(packs(&[], 64, 16).is_empty());
