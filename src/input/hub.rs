@@ -30,6 +30,13 @@ pub struct Located {
     pub name: String,
 }
 
+impl Located {
+    /// Returns the name without a commit, as configs name the base of an adapter.
+    pub fn base_name(&self) -> &str {
+        self.name.split('@').next().unwrap_or_default()
+    }
+}
+
 /// Finds what `path` names: a path as it is, or a repository of the hub in the cache.
 ///
 /// # Errors

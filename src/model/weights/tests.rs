@@ -416,3 +416,13 @@ fn a_safetensors_header_of_any_length_is_no_pickle() {
         assert_eq!(Weights::read(&path).unwrap().get(&name, &[1]).unwrap(), [2.0]);
     }
 }
+
+/// The authors save the state dict among their arguments and the module itself.
+#[test]
+fn the_checkpoint_of_sigtfb_holds_its_state_dict_among_other_things() {
+    let Some(folder) = crate::testing::shared("golden/models/sigtfb") else { return };
+    let (checkpoint, _) = Weights::read_module(&folder.join("stage1_like_author.pth.tar")).unwrap();
+    let expected = Weights::read(&folder.join("stage1.safetensors")).unwrap();
+    use super::super::testing::arrays;
+    assert_eq!(arrays(&checkpoint), arrays(&expected));
+}
