@@ -9,9 +9,11 @@ pub mod pointwise;
 pub mod pool;
 pub mod recurrent;
 pub mod resize;
+pub mod stack;
 mod tile;
 
 #[cfg(test)]
 pub(crate) mod testing;
 
 pub use conv::{Conv, Padding};
+pub use stack::{Layer, Stack};

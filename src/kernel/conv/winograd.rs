@@ -21,7 +21,7 @@ const STEP: usize = 4;
 const MOST: usize = 7;
 
 /// Floats of evaluated inputs and products that a block may have: they stay in the second-level cache.
-const BLOCK: usize = 96 << 10;
+const BLOCK: usize = 64 << 10;
 
 /// Tiles of a block come in this number, which every tile height divides.
 const BLOCK_UNIT: usize = 12;
