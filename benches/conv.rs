@@ -12,7 +12,7 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use nyx::kernel::{Conv, Padding};
-use nyx::model::{self, Ensemble, Member, Scores};
+use nyx::model::{self, Ensemble, Input, Member, Misfit, Scores, Wanted};
 
 /// What is timed: returns the numbers, or what can be made into them.
 type Subject = Box<dyn Fn() -> nyx::Result<Output>>;
@@ -57,12 +57,14 @@ fn layer(directory: &Path, shape: [usize; 6]) -> Subject {
 /// What `nyx-score` computes: sequences in, logits (and the profile, where there is one) out.
 fn network(directory: &Path, sequences: &Path) -> Subject {
     let loaded = model::load(directory, &Device::Cpu).expect("a model directory");
-    let models = Ensemble::new(vec![Member { name: "bench".into(), loaded }], false).expect("a model");
+    let models = Ensemble::new(vec![Member { name: "bench".into(), loaded }], false, Wanted::default())
+        .expect("a model");
     let text = std::fs::read_to_string(sequences).expect("a file of sequences");
     let sequences: Vec<String> = text.lines().map(str::to_string).collect();
     Box::new(move || {
-        let rows: Vec<&[u8]> = sequences.iter().map(|sequence| sequence.as_bytes()).collect();
-        Ok(Output::Scores(models.predict(&rows)?))
+        let rows: Vec<Input> = sequences.iter().map(|sequence| Input::of(sequence.as_bytes())).collect();
+        let answers: Result<Vec<Scores>, Misfit> = models.predict(&rows)?.into_iter().collect();
+        Ok(Output::Scores(answers.expect("sequences of the model's length")))
     })
 }
 

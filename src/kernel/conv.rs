@@ -11,12 +11,13 @@ mod winograd;
 
 use std::cell::RefCell;
 use std::fmt;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::tile::{Instructions, NOT_ONE_HOT, OneHot, Run};
+use super::Instructions;
+use super::tile::{NOT_ONE_HOT, OneHot, Run};
 use crate::error::{Error, Result};
 use filters::Filters;
 use winograd::Winograd;
@@ -266,7 +267,7 @@ impl Image<'_> {
         let Conv { filters, stride, relu, .. } = self.conv;
         let runs = self.runs(pitch);
         let job = filters.packed().job(input, stride[1] * filters.inputs, &runs, *relu);
-        INSTRUCTIONS.run(&job, output.len() / filters.outputs, output);
+        Instructions::detect().run(&job, output.len() / filters.outputs, output);
     }
 
     /// Computes outputs from columns of four numbers, of which those with a code are looked up.
@@ -281,7 +282,7 @@ impl Image<'_> {
             if clean || !codes.contains(&NOT_ONE_HOT) {
                 let (weights, bias, channels) = (filters.columns(), filters.packed().bias(), filters.outputs);
                 let job = OneHot { codes, step, dilation, taps, weights, bias, channels, relu: *relu };
-                INSTRUCTIONS.look_up(&job, count, output);
+                Instructions::detect().look_up(&job, count, output);
             } else {
                 self.multiply(&input[first * 4..], 0, output);
             }
@@ -299,7 +300,13 @@ impl Image<'_> {
     ) {
         if let Some(filters) = self.conv.winograd() {
             let row = self.winograd_row(&image[y * self.size[1] * filters.inputs()..], residual);
-            return filters.run(*INSTRUCTIONS, &row, 0..row.steps(), (output, 0), &mut scratch.winograd);
+            return filters.run(
+                Instructions::detect(),
+                &row,
+                0..row.steps(),
+                (output, 0),
+                &mut scratch.winograd,
+            );
         }
         let outputs = self.conv.filters.outputs;
         for (segment, output) in output.chunks_mut(SEGMENT * outputs).enumerate() {
@@ -353,9 +360,6 @@ impl Image<'_> {
         (0..height).flat_map(|y| (0..pieces).map(move |x| (y, x))).map(place).collect()
     }
 }
-
-/// The instructions of this processor.
-static INSTRUCTIONS: LazyLock<Instructions> = LazyLock::new(Instructions::detect);
 
 impl Conv {
     fn output_size(&self, size: [usize; 2]) -> candle_core::Result<[usize; 2]> {
@@ -437,7 +441,7 @@ impl Conv {
                 Some((filters, block, row)) => {
                     let steps = index * block..((index + 1) * block).min(row.steps());
                     let origin = index * Winograd::positions(*block);
-                    filters.run(*INSTRUCTIONS, row, steps, (output, origin), &mut scratch.winograd);
+                    filters.run(Instructions::detect(), row, steps, (output, origin), &mut scratch.winograd);
                 }
                 None => image.segment(input, [0, index * PIECE], output, scratch),
             });

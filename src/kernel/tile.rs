@@ -10,6 +10,8 @@ mod avx2;
 mod avx512;
 mod portable;
 
+use super::Instructions;
+
 /// Output channels of one panel of packed weights.
 pub(super) const LANES: usize = 16;
 
@@ -115,43 +117,9 @@ struct Corner {
     panel: usize,
 }
 
-/// An instruction set with fused multiply-add.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Instructions {
-    /// 512-bit vectors.
-    #[cfg(target_arch = "x86_64")]
-    Avx512,
-    /// 256-bit vectors.
-    #[cfg(target_arch = "x86_64")]
-    Avx2,
-    /// Plain Rust.
-    Portable,
-}
-
 impl Instructions {
-    /// Returns the widest set this processor has.
-    pub fn detect() -> Self {
-        Self::available()[0]
-    }
-
-    /// Returns the sets this processor has, the widest first.
-    pub fn available() -> Vec<Self> {
-        let mut all = Vec::new();
-        #[cfg(target_arch = "x86_64")]
-        {
-            if is_x86_feature_detected!("avx512f") {
-                all.push(Self::Avx512);
-            }
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                all.push(Self::Avx2);
-            }
-        }
-        all.push(Self::Portable);
-        all
-    }
-
     /// Computes a job: `output` is `[positions, channels]`.
-    pub fn run(self, job: &Job, positions: usize, output: &mut [f32]) {
+    pub(super) fn run(self, job: &Job, positions: usize, output: &mut [f32]) {
         job.check(positions, output);
         match self {
             #[cfg(target_arch = "x86_64")]
@@ -163,7 +131,7 @@ impl Instructions {
     }
 
     /// Computes a job on one-hot columns: `output` is `[positions, channels]`.
-    pub fn look_up(self, job: &OneHot, positions: usize, output: &mut [f32]) {
+    pub(super) fn look_up(self, job: &OneHot, positions: usize, output: &mut [f32]) {
         job.check(positions, output);
         match self {
             #[cfg(target_arch = "x86_64")]
@@ -175,7 +143,7 @@ impl Instructions {
     }
 
     /// Runs plain code compiled for these instructions.
-    pub fn compiled<W: Work>(self, work: W) {
+    pub(super) fn compiled<W: Work>(self, work: W) {
         match self {
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => avx512::compiled(work),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::config::Config;
 use super::encoding::{self, Unknown};
 use super::weights::Weights;
-use super::{Model, Prediction};
+use super::{Network, Prediction};
 use crate::error::{Error, Result};
 use crate::kernel::{Conv, Layer, Padding, Stack, pool};
 
@@ -35,7 +35,7 @@ struct BpNet {
 }
 
 /// Builds the network.
-pub(super) fn load(config: &Config, weights: &Weights, device: &Device) -> Result<Box<dyn Model>> {
+pub(super) fn load(config: &Config, weights: &Weights, device: &Device) -> Result<Box<dyn Network>> {
     let (stem, filters) = same(weights, "iconv", 4, 1)?;
     let mut layers = vec![Layer::Conv(stem.with_relu())];
     while weights.tensors().contains_key(&format!("rconvs.{}.weight", layers.len() - 1)) {
@@ -74,7 +74,7 @@ fn same(weights: &Weights, name: &str, inputs: usize, dilation: usize) -> Result
     Ok((conv.with_dilation([1, dilation]).with_padding(Padding::width(dilation * (width / 2))), outputs))
 }
 
-impl Model for BpNet {
+impl Network for BpNet {
     fn window(&self) -> Option<usize> {
         Some(self.window)
     }

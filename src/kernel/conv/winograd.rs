@@ -12,7 +12,8 @@
 use std::ops::{Add, Mul, Range, Sub};
 
 use super::filters::Packed;
-use crate::kernel::tile::{Instructions, LANES, Run, Work};
+use crate::kernel::Instructions;
+use crate::kernel::tile::{LANES, Run, Work};
 
 /// Outputs that are computed together.
 const STEP: usize = 4;
