@@ -42,7 +42,7 @@ struct Args {
     #[arg(short, long, value_name = "NPZ")]
     regions: Option<PathBuf>,
     /// The peaks of --regions, narrowPeak: their coordinates instead of those in the file
-    #[arg(short, long, value_name = "FILE", requires = "regions")]
+    #[arg(short, long, value_name = "FILE")]
     peaks: Option<PathBuf>,
     /// Motifs: HDF5 of tfmodisco-lite, MEME text, or an .npy array of CWMs (M, 4, W)
     ///
@@ -252,6 +252,9 @@ impl Args {
         ];
         if let Some((flag, value)) = positive.iter().find(|(_, value)| !(*value > 0.0 && value.is_finite())) {
             return Err(Error::usage(format!("{flag} {value}: it must be above 0")));
+        }
+        if self.peaks.is_some() && self.regions.is_none() {
+            return Err(Error::usage("--peaks belongs to --regions: rows of INPUT have their coordinates"));
         }
         if self.compat && matches!(self.solver, SolverArg::ActiveSet) {
             return Err(Error::usage(
