@@ -21,6 +21,8 @@ pub mod fit;
 #[cfg(test)]
 mod golden;
 mod nnls;
+#[cfg(test)]
+mod optimality;
 mod proxgrad;
 #[cfg(test)]
 mod reference;
