@@ -16,6 +16,23 @@ pub(super) struct Finish {
     pub outputs: usize,
 }
 
+impl Finish {
+    /// Fetches the places where a strip's sums will be written, while they are added up.
+    #[allow(unsafe_code)]
+    pub fn prefetch(self, strip: usize, output: &[f32]) {
+        #[cfg(target_arch = "x86_64")]
+        for row in output.chunks_exact(self.outputs) {
+            use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+            let first = row.as_ptr().wrapping_add(strip * if self.gated { WIDTH / 2 } else { WIDTH });
+            // SAFETY: fetching ahead has no effect on what a program computes, whatever the address.
+            unsafe {
+                _mm_prefetch::<_MM_HINT_ET0>(first.cast());
+                _mm_prefetch::<_MM_HINT_ET0>(first.wrapping_add(16).cast());
+            }
+        }
+    }
+}
+
 vectorize!(
     /// Writes the sums of a strip to its columns of the rows of `output`.
     pub(super) fn finish(finish: Finish, strip: usize, sums: &mut Sums<f32>, output: &mut [f32]) = body
