@@ -34,13 +34,21 @@ impl Activation {
     /// Applies the function; for use inside of loops that are compiled for a set of instructions.
     #[inline(always)]
     pub(super) fn map(self, values: &mut [f32]) {
+        // Loops, not closures, which might be compiled without the instructions of the caller.
+        macro_rules! each {
+            ($function:ident) => {
+                for x in values {
+                    *x = $function(*x);
+                }
+            };
+        }
         match self {
             Self::None => {}
-            Self::Relu => values.iter_mut().for_each(|x| *x = relu(*x)),
-            Self::Gelu => values.iter_mut().for_each(|x| *x = gelu(*x)),
-            Self::GeluTanh => values.iter_mut().for_each(|x| *x = gelu_tanh(*x)),
-            Self::Silu => values.iter_mut().for_each(|x| *x = silu(*x)),
-            Self::Tanh => values.iter_mut().for_each(|x| *x = tanh(*x)),
+            Self::Relu => each!(relu),
+            Self::Gelu => each!(gelu),
+            Self::GeluTanh => each!(gelu_tanh),
+            Self::Silu => each!(silu),
+            Self::Tanh => each!(tanh),
         }
     }
 }

@@ -220,7 +220,16 @@ impl Call<'_> {
             } else {
                 input
             };
-            self.tiles(strips, Rows { values, stride }, output, |strip| self.bias[strip], |_, _, sums| *sums);
+            let rows = Rows { values, stride };
+            self.tiles(
+                strips,
+                rows,
+                output,
+                |strip| &self.bias[strip],
+                |strip, _, sums, output| {
+                    self.finish(strip, sums, output);
+                },
+            );
         }
     }
 
@@ -232,7 +241,15 @@ impl Call<'_> {
                 product::round_pairs(self.instructions, input, row);
             }
             let rows = Rows { values: &*scratch, stride };
-            self.tiles(strips, rows, output, |strip| self.bias[strip], |_, _, sums| *sums);
+            self.tiles(
+                strips,
+                rows,
+                output,
+                |strip| &self.bias[strip],
+                |strip, _, sums, output| {
+                    self.finish(strip, sums, output);
+                },
+            );
         }
     }
 
@@ -253,13 +270,18 @@ impl Call<'_> {
                 steps.push(quantize::row(self.instructions, input, row));
             }
             let rows = Rows { values: &*fours, stride };
-            let scale = |strip: usize, first: usize, sums: &Sums<i32>| {
-                let mut scaled = Sums([[0.0; WIDTH]; HEIGHT]);
-                let (scales, bias) = (&scales[strip], &self.bias[strip]);
-                quantize::scale(self.instructions, sums, &steps[first..], scales, bias, &mut scaled);
-                scaled
-            };
-            self.tiles(strips, rows, output, |_| [0; WIDTH], scale);
+            self.tiles(
+                strips,
+                rows,
+                output,
+                |_| &[0; WIDTH],
+                |strip, first, sums, output| {
+                    let mut scaled = Sums([[0.0; WIDTH]; HEIGHT]);
+                    let (scales, bias) = (&scales[strip], &self.bias[strip]);
+                    quantize::scale(self.instructions, sums, &steps[first..], scales, bias, &mut scaled);
+                    self.finish(strip, &mut scaled, output);
+                },
+            );
         }
     }
 
@@ -274,28 +296,33 @@ impl Call<'_> {
         input.chunks(tokens * self.inputs).zip(output.chunks_mut(tokens * self.finish.outputs))
     }
 
-    /// Multiplies a block of rows by all strips: `begin` gives what a strip's sums begin with, `scale` makes
-    /// numbers of the sums of a strip and the rows from a first one on.
-    fn tiles<T: Unit>(
+    /// Multiplies a block of rows by all strips: `begin` gives what a strip's sums begin with; `finish` takes the
+    /// strip, the first row, the sums, and the rows of the output.
+    fn tiles<'b, T: Unit>(
         &self,
         strips: &Strips<T>,
         rows: Rows<T>,
         output: &mut [f32],
-        begin: impl Fn(usize) -> [T::Sum; WIDTH],
-        scale: impl Fn(usize, usize, &Sums<T::Sum>) -> Sums<f32>,
+        begin: impl Fn(usize) -> &'b [T::Sum; WIDTH],
+        finish: impl Fn(usize, usize, &mut Sums<T::Sum>, &mut [f32]),
     ) {
         let outputs = self.finish.outputs;
+        let mut sums = Sums([[T::Sum::default(); WIDTH]; HEIGHT]);
         for (index, strip) in strips.iter().enumerate() {
-            let begin = begin(index);
             for (tile, output) in output.chunks_mut(HEIGHT * outputs).enumerate() {
-                let (first, count) = (tile * HEIGHT, output.len() / outputs);
-                let mut sums = Sums([begin; HEIGHT]);
-                let job = Job { rows: &rows.values[first * rows.stride..], stride: rows.stride, strip };
-                product::multiply(self.instructions, job, count, &mut sums);
-                let mut sums = scale(index, first, &sums);
-                finish::finish(self.instructions, self.finish, index, &mut sums, output);
+                let first = tile * HEIGHT;
+                self.finish.prefetch(index, output);
+                let rows_left = &rows.values[first * rows.stride..];
+                let job = Job { begin: begin(index), rows: rows_left, stride: rows.stride, strip };
+                product::multiply(self.instructions, job, output.len() / outputs, &mut sums);
+                finish(index, first, &mut sums, output);
             }
         }
+    }
+
+    /// Finishes sums that are numbers already.
+    fn finish(&self, strip: usize, sums: &mut Sums<f32>, output: &mut [f32]) {
+        finish::finish(self.instructions, self.finish, strip, sums, output);
     }
 }
 
