@@ -5,6 +5,7 @@ mod foreign;
 mod hits;
 mod instances;
 mod layers;
+mod models;
 mod pipeline;
 mod pipes;
 mod readme;
