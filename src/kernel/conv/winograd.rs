@@ -51,7 +51,7 @@ macro_rules! lane_by_lane {
             fn $name(mut self, other: Self) -> Self {
                 let mut lane = 0;
                 while lane < LANES {
-                    self.0[lane] = self.0[lane] $operator other.0[lane];
+                    self.0[lane] $operator other.0[lane];
                     lane += 1;
                 }
                 self
@@ -59,8 +59,8 @@ macro_rules! lane_by_lane {
         }
     };
 }
-lane_by_lane!(Add, add, +);
-lane_by_lane!(Sub, sub, -);
+lane_by_lane!(Add, add, +=);
+lane_by_lane!(Sub, sub, -=);
 
 impl Mul<Vector> for f32 {
     type Output = Vector;
