@@ -5,7 +5,6 @@
 //! thread and counts the time that this thread has been on a core, so a busy machine disturbs it little; the
 //! best of several rounds stands.
 
-use nyx::kernel::linear::TOKENS_PER_PACK;
 use nyx::kernel::{Activation, Attention, Linear, Norm, Precision, Scratch};
 
 /// Nanoseconds that this thread has been on a core.
@@ -105,7 +104,7 @@ mod peak {
 const PRECISIONS: [Precision; 3] = [Precision::F32, Precision::Bf16, Precision::Int8];
 
 fn linear() {
-    let tokens = TOKENS_PER_PACK;
+    let tokens = 512;
     for precision in PRECISIONS {
         for (inputs, outputs) in [(768, 768), (768, 2304), (768, 3072), (3072, 768), (1024, 4096)] {
             let name = format!("linear {precision:?} {inputs} to {outputs}");
@@ -145,7 +144,7 @@ fn attention() {
 }
 
 fn pointwise() {
-    let (tokens, width) = (TOKENS_PER_PACK, 768);
+    let (tokens, width) = (512, 768);
     let norm = Norm::layer(&noise(width), Some(&noise(width)), 1e-12);
     let mut values = noise(tokens * width);
     time("layer norm (numbers)", values.len() as f64, || norm.apply(&mut values));
@@ -165,7 +164,7 @@ fn layer() {
         if !asked(&name) {
             continue;
         }
-        let (hidden, inner, length, sequences) = (768, 3072, 128, TOKENS_PER_PACK / 128);
+        let (hidden, inner, length, sequences) = (768, 3072, 128, 4);
         let tokens = length * sequences;
         let linear = |inputs: usize, outputs: usize| {
             let weights: Vec<f32> = noise(inputs * outputs).iter().map(|x| x * 0.05).collect();
@@ -196,6 +195,33 @@ fn layer() {
     }
 }
 
+/// The linear layers of six feed-forward blocks, more weights than caches hold, by the tokens of a pack.
+fn packs() {
+    for precision in PRECISIONS {
+        let name = |tokens: usize| format!("six blocks {precision:?}, packs of {tokens} tokens");
+        let sizes = [16, 32, 64, 128, 256, 512, 1024];
+        if !sizes.iter().any(|&tokens| asked(&name(tokens))) {
+            continue;
+        }
+        let linear = |inputs, outputs| {
+            let weights: Vec<f32> = noise(inputs * outputs).iter().map(|x| x * 0.05).collect();
+            Linear::new(&weights, [outputs, inputs], None, precision)
+        };
+        let blocks: Vec<[Linear; 2]> = (0..6).map(|_| [linear(768, 3072), linear(3072, 768)]).collect();
+        for tokens in sizes {
+            let input = noise(tokens * 768);
+            let (mut x, mut between) = (input.clone(), vec![0.0; tokens * 3072]);
+            time(&name(tokens), (24 * tokens * 768 * 3072) as f64, || {
+                x.copy_from_slice(&input);
+                for [up, down] in &blocks {
+                    up.apply(&x, &mut between);
+                    down.apply(&between, &mut x);
+                }
+            });
+        }
+    }
+}
+
 fn main() {
     #[cfg(target_arch = "x86_64")]
     peak::print();
@@ -203,4 +229,5 @@ fn main() {
     attention();
     pointwise();
     layer();
+    packs();
 }

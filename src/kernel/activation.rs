@@ -109,7 +109,7 @@ pub(super) fn gelu(x: f32) -> f32 {
         0.103_284_31,
         0.050_051_127,
         0.163_210_97,
-        -0.154_193_11,
+        -0.154_193_1,
         0.254_306_5,
         -0.154_183_92,
         0.030_782_5,
@@ -145,7 +145,7 @@ fn sigmoid_times(x: f32, gate: f32) -> f32 {
 #[inline(always)]
 pub(super) fn gelu_tanh(x: f32) -> f32 {
     // ½·(1 + tanh z) = 1/(1 + e^(-2z)).
-    const LINEAR: f32 = 1.595_769_1;
+    const LINEAR: f32 = 1.595_769_2;
     const CUBIC: f32 = 0.071_354_814;
     sigmoid_times(x, x * (x * x).mul_add(CUBIC, LINEAR))
 }

@@ -18,9 +18,10 @@ use finish::Finish;
 use pack::{Columns, Strips};
 use quantize::{Scales, Steps};
 
-/// Tokens that a caller should lay end to end for one thread: weights are read from memory once for all of
-/// them, which then takes less than a twentieth of the time. More gain nothing.
-pub const TOKENS_PER_PACK: usize = 512;
+/// Tokens that a caller should lay end to end for one thread. Weights are read from memory once for all of them:
+/// from 64 tokens on that costs nothing that can be measured, with 16 about a tenth. More take more memory and
+/// leave the last threads without work.
+pub const TOKENS_PER_PACK: usize = 256;
 
 /// In what numbers a layer multiplies. Activations in memory and sums are 32-bit floats in all of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,10 +29,12 @@ pub enum Precision {
     /// 32-bit floats: products and sums in one fused multiply-add each.
     #[default]
     F32,
-    /// Weights and activations rounded to bfloat16 (8 significant bits): relative error about 2⁻⁹ a factor.
+    /// Weights and activations rounded to bfloat16 (8 significant bits), to nearest, once a layer: for normally
+    /// distributed numbers the outputs are off by 0.24 % of their norm.
     Bf16,
-    /// Weights in 255 steps an output, activations in 256 steps a token: an option whose loss of accuracy
-    /// depends on the model.
+    /// Weights in 255 steps an output, activations in 256 steps a token: for normally distributed numbers the
+    /// outputs are off by 1 % of their norm, by more where a token has a few activations that are far larger
+    /// than the others. An option; how much it costs depends on the model.
     Int8,
 }
 
