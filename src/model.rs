@@ -25,6 +25,7 @@ mod ensemble;
 mod network;
 mod scores;
 pub mod sequential_cnn;
+pub mod sig_tfb;
 
 pub use ensemble::{Ensemble, Gradient, Member};
 pub use network::{Network, NetworkModel, PASS_BASES, Prediction};
@@ -82,12 +83,16 @@ type Builder = fn(&Config, &Weights, &Device) -> Result<Box<dyn Network>>;
 /// The families, by the name that `architectures` in `config.json` gives them.
 const FAMILIES: &[(&str, Builder)] = &[
     ("BPNet", bpnet::load),
+    ("CNN_Multilabel", sig_tfb::load_stage_1),
     ("DAEDNet", d_aednet::load),
     ("DanQ", danq::load),
     ("DeepBind", deep_bind::load),
     ("DeepBindPublished", deep_bind_published::load),
     ("DeepSNR", deep_snr::load),
+    ("Net_Stage2", sig_tfb::load_stage_2),
     ("SequentialCnn", sequential_cnn::load),
+    ("motif_CNN_Multilabel", sig_tfb::load_motif_stage_1),
+    ("motif_Net_Stage2", sig_tfb::load_motif_stage_2),
 ];
 
 /// Returns the names of the architectures that can be loaded.

@@ -7,8 +7,12 @@ use std::process::ExitCode;
 use candle_core::Device;
 use clap::{Parser, Subcommand};
 use nyx::cli::{self, Common};
+use nyx::error::InFile;
+use nyx::model::config::Config;
 use nyx::model::convert::{self, Hints};
+use nyx::model::sig_tfb::influence::FilterMeans;
 use nyx::model::weights::Weights;
+use nyx::schema::Rows;
 use nyx::{Error, Result, model};
 
 /// Make model directories from weights files, and show what they hold.
@@ -27,6 +31,7 @@ struct Args {
 enum Command {
     Convert(ConvertArgs),
     Info(InfoArgs),
+    Influence(InfluenceArgs),
 }
 
 /// Convert PyTorch, Keras or safetensors weights to a model directory (`-o DIR`)
@@ -60,6 +65,23 @@ struct InfoArgs {
     json: bool,
 }
 
+/// Make of a SigTFB model the one that leaves out one filter after another (`-o DIR`)
+///
+/// What stands for a filter that is left out is the mean of its map over reference sequences: the rows of a
+/// stream, such as the training set. The new model has a logit for each filter and class, so that the
+/// influence of a filter is the model's logit minus the one without it.
+///
+/// Example: nyx-extract sequences train.csv | nyx-model influence ctcf/ -o ctcf-filters/
+#[derive(clap::Args)]
+struct InfluenceArgs {
+    /// The model directory: CNN_Multilabel or Net_Stage2
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+    /// The reference sequences: rows; those that the model cannot read are left out
+    #[arg(value_name = "INPUT", default_value = "-")]
+    input: PathBuf,
+}
+
 impl AsRef<Common> for Args {
     fn as_ref(&self) -> &Common {
         &self.common
@@ -70,13 +92,20 @@ fn main() -> ExitCode {
     cli::main(|Args { common, command }| match command {
         Command::Convert(args) => run_convert(&args, &common),
         Command::Info(args) => run_info(&args, &common),
+        Command::Influence(args) => run_influence(&args, &common),
     })
 }
 
-fn run_convert(args: &ConvertArgs, common: &Common) -> Result<()> {
-    if common.output == Path::new("-") {
-        return Err(Error::usage("a model is a directory: say where with -o DIR"));
+/// Refuses to write a directory to standard output.
+fn require_directory(common: &Common) -> Result<()> {
+    match common.output == Path::new("-") {
+        true => Err(Error::usage("a model is a directory: say where with -o DIR")),
+        false => Ok(()),
     }
+}
+
+fn run_convert(args: &ConvertArgs, common: &Common) -> Result<()> {
+    require_directory(common)?;
     let hints = Hints {
         architecture: args.architecture.as_deref(),
         keras_json: args.keras_json.as_deref(),
@@ -86,6 +115,19 @@ fn run_convert(args: &ConvertArgs, common: &Common) -> Result<()> {
     convert::write(&converted, &common.output)?;
     common.say(&format!("{}: {}", common.output.display(), converted.config.architecture()));
     Ok(())
+}
+
+fn run_influence(args: &InfluenceArgs, common: &Common) -> Result<()> {
+    require_directory(common)?;
+    let config = Config::read(&args.directory)?;
+    let weights = Weights::read(&args.directory.join("model.safetensors"))?;
+    let mut means = FilterMeans::new(&config, &weights).in_file(&args.directory)?;
+    for batch in common.open(&args.input)?.into_parts().1 {
+        means.add(&Rows::select(&batch?, Some(means.window()))?.sequences())?;
+    }
+    common.say(&format!("means over {} sequences", means.sequences()));
+    let model = means.into_model(config, weights).in_file(&args.input)?;
+    convert::write(&model, &common.output)
 }
 
 fn run_info(args: &InfoArgs, common: &Common) -> Result<()> {

@@ -53,6 +53,12 @@ impl Weights {
         Self { path: path.into(), tensors, digest: String::new() }
     }
 
+    /// Returns these weights and one more tensor, in the place of one of the same name.
+    pub fn with_tensor(mut self, name: &str, array: Array) -> Self {
+        self.tensors.insert(name.into(), array);
+        self
+    }
+
     /// Returns the SHA-256 of the file.
     pub fn digest(&self) -> &str {
         &self.digest
