@@ -1,4 +1,7 @@
-//! Where the arithmetic runs. `cuda` fails where there is none; only `auto` chooses.
+//! Where the arithmetic runs. `cuda` fails where there is none; only `auto` chooses, and today it chooses the
+//! processor: the kernels have not run on a GPU yet (see `kernels/README.md`).
+
+pub mod cuda;
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,6 +9,7 @@ use std::str::FromStr;
 use candle_core::Device;
 
 use crate::error::{Error, Result};
+use cuda::Cuda;
 
 /// A device as named on the command line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,17 +50,38 @@ impl fmt::Display for DeviceChoice {
     }
 }
 
+/// A device that is open, for commands that have kernels for it.
+#[derive(Clone)]
+pub enum Opened {
+    /// The processor.
+    Cpu,
+    /// An NVIDIA GPU.
+    Cuda(Cuda),
+}
+
 impl DeviceChoice {
-    /// Opens the device.
+    /// Opens the device for a command that has kernels for GPUs.
     ///
     /// # Errors
     ///
-    /// When a GPU is asked for: this release computes on the processor only.
-    pub fn open(self) -> Result<Device> {
+    /// When a GPU is asked for and cannot be used; there is no fallback.
+    pub fn open(self) -> Result<Opened> {
+        match self {
+            Self::Auto | Self::Cpu => Ok(Opened::Cpu),
+            Self::Cuda(number) => Cuda::open(number).map(Opened::Cuda),
+        }
+    }
+
+    /// Returns candle's device, which in this build is always the processor.
+    ///
+    /// # Errors
+    ///
+    /// When a GPU is asked for: the models have no kernels for it.
+    pub fn candle(self) -> Result<Device> {
         match self {
             Self::Auto | Self::Cpu => Ok(Device::Cpu),
             Self::Cuda(_) => Err(Error::data(
-                "--device cuda: this release has no GPU kernels yet and never falls back silently; use --device cpu",
+                "--device cuda: models have no GPU path in this release, and nothing falls back silently; use --device cpu",
             )),
         }
     }
@@ -70,7 +95,10 @@ mod tests {
     fn a_device_is_never_replaced_silently() {
         assert_eq!("cuda:1".parse(), Ok(DeviceChoice::Cuda(1)));
         assert!("gpu".parse::<DeviceChoice>().is_err());
-        assert!(DeviceChoice::Cuda(0).open().unwrap_err().to_string().contains("--device cpu"));
-        assert!(DeviceChoice::Auto.open().is_ok());
+        assert!(DeviceChoice::Cuda(0).candle().unwrap_err().to_string().contains("--device cpu"));
+        assert!(matches!(DeviceChoice::Auto.open(), Ok(Opened::Cpu)));
+        assert!(DeviceChoice::Auto.candle().is_ok());
+        let error = DeviceChoice::Cuda(usize::MAX >> 33).open().err().expect("no machine has so many GPUs");
+        assert!(error.to_string().contains("--device cpu"), "{error}");
     }
 }

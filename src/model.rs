@@ -71,7 +71,7 @@ pub trait Model: Send + Sync {
 pub struct Loaded {
     /// The network.
     pub model: Box<dyn Model>,
-    /// SHA-256 of the weights file, in hexadecimal.
+    /// SHA-256 of the bytes of all weights files, in hexadecimal.
     pub digest: String,
     /// The architecture, as `config.json` names it.
     pub architecture: String,
@@ -113,7 +113,7 @@ pub fn load(path: &Path, device: &Device) -> Result<Loaded> {
         return Err(Error::data(message)).in_file(path);
     }
     let config = Config::read(path)?;
-    let weights = Weights::read(&path.join("model.safetensors"))?;
+    let weights = Weights::open(path)?;
     let model = NetworkModel::new(build(&config, &weights, device).in_file(path)?).in_file(path)?;
     Ok(Loaded {
         model: Box::new(model),

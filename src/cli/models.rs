@@ -57,7 +57,7 @@ impl ModelArgs {
         if self.dtype != Dtype::F32 {
             return Err(Error::data("--dtype: this release computes in f32 only; leave the flag out"));
         }
-        let device = self.device.device.open()?;
+        let device = self.device.device.candle()?;
         let load = |path: &PathBuf| -> Result<Member> {
             Ok(Member { name: name_of(path), loaded: model::load(path, &device)? })
         };

@@ -159,3 +159,12 @@ pub fn chromosome_20() -> Vec<u8> {
     crate::dna::normalize(&mut bases);
     bases
 }
+
+/// Returns the values of all tensors.
+pub fn arrays(weights: &Weights) -> std::collections::BTreeMap<String, Array> {
+    let array = |tensor: &super::weights::Stored| Array {
+        shape: tensor.shape.clone(),
+        values: tensor.read().into_owned(),
+    };
+    weights.tensors().iter().map(|(name, tensor)| (name.clone(), array(tensor))).collect()
+}

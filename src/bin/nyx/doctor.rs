@@ -1,10 +1,10 @@
 //! `nyx doctor`.
 
 use std::io::Write;
-use std::path::Path;
 use std::process::Command;
 
-use nyx::device::DeviceChoice;
+use nyx::device::{DeviceChoice, Opened};
+use nyx::kernel::instructions::{self, Instructions};
 use nyx::{Error, Result};
 use serde_json::{Value, json};
 
@@ -54,41 +54,15 @@ fn version() -> Finding {
 
 fn processor() -> Finding {
     let features: Vec<&str> =
-        features().into_iter().filter(|(_, here)| *here).map(|(name, _)| name).collect();
+        instructions::extensions().into_iter().filter(|(_, here)| *here).map(|(name, _)| name).collect();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let path = code_path(&features);
+    let path = Instructions::detect().name();
     let text = format!("{cores} cores, {}: {path} code runs", features.join(" "));
     Finding {
         subject: "processor",
         fine: true,
         text,
         value: json!({ "cores": cores, "features": features, "code": path }),
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-fn features() -> [(&'static str, bool); 4] {
-    [
-        ("avx2", is_x86_feature_detected!("avx2")),
-        ("fma", is_x86_feature_detected!("fma")),
-        ("avx512f", is_x86_feature_detected!("avx512f")),
-        ("avx512bf16", is_x86_feature_detected!("avx512bf16")),
-    ]
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn features() -> [(&'static str, bool); 0] {
-    []
-}
-
-/// Names the instructions that the kernels choose here; see `nyx::kernel`.
-fn code_path(features: &[&str]) -> &'static str {
-    if features.contains(&"avx512f") {
-        "AVX-512"
-    } else if features.contains(&"avx2") && features.contains(&"fma") {
-        "AVX2"
-    } else {
-        "portable"
     }
 }
 
@@ -110,43 +84,35 @@ fn memory() -> Finding {
     }
 }
 
+/// Opens the first GPU as `--device cuda` does, so that this line cannot differ from what the commands do.
 fn gpu() -> Finding {
-    let driver = std::fs::read_to_string("/proc/driver/nvidia/version").ok();
-    let driver = driver.as_deref().and_then(|text| text.lines().next());
-    let library = cuda_library();
-    let text = match (driver, &library) {
-        (Some(driver), _) => driver.to_string(),
-        (None, Some(library)) => format!("{library} is here, but no NVIDIA driver is loaded"),
-        (None, None) => "no NVIDIA driver".into(),
+    let found = DeviceChoice::Cuda(0).open().and_then(|opened| match opened {
+        Opened::Cuda(cuda) => cuda.describe(),
+        Opened::Cpu => unreachable!("a GPU was asked for"),
+    });
+    let (text, value) = match found {
+        Ok(gpu) => (
+            gpu.to_string(),
+            json!({
+                "name": gpu.name,
+                "capability": [gpu.capability.0, gpu.capability.1],
+                "memory": gpu.memory,
+                "multiprocessors": gpu.multiprocessors,
+                "driver": gpu.driver,
+            }),
+        ),
+        Err(error) => {
+            let why = error.to_string();
+            let why = why.trim_start_matches("--device cuda: ").to_string();
+            (why.clone(), json!({ "error": why }))
+        }
     };
-    Finding { subject: "gpu", fine: true, text, value: json!({ "driver": driver, "library": library }) }
+    Finding { subject: "gpu", fine: true, text, value }
 }
 
-/// Looks for `libcuda.so.1` where a loader would.
-fn cuda_library() -> Option<String> {
-    let named = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
-    let usual = [
-        "/usr/lib/x86_64-linux-gnu",
-        "/usr/lib/aarch64-linux-gnu",
-        "/usr/lib64",
-        "/usr/lib",
-        "/usr/lib/wsl/lib",
-    ];
-    std::env::split_paths(&named)
-        .chain(usual.iter().map(|directory| Path::new(directory).to_owned()))
-        .map(|directory| directory.join("libcuda.so.1"))
-        .find(|library| library.exists())
-        .map(|library| library.display().to_string())
-}
-
-/// Asks the device module itself, so that this line cannot differ from what the commands do.
 fn device() -> Finding {
-    let cuda = DeviceChoice::Cuda(0).open().map(|_| "`--device auto` takes cuda:0".to_string());
-    let (name, text) = match cuda {
-        Ok(text) => ("cuda:0", text),
-        Err(error) => ("cpu", format!("`--device auto` takes the processor ({error})")),
-    };
-    Finding { subject: "device", fine: true, text: text.clone(), value: json!({ "auto": name, "why": text }) }
+    let text = "`--device auto` takes the processor; `--device cuda` is nyx-hits' alone and has not run on a GPU yet";
+    Finding { subject: "device", fine: true, text: text.into(), value: json!({ "auto": "cpu", "why": text }) }
 }
 
 fn scratch() -> Finding {
