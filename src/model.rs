@@ -22,7 +22,9 @@ pub mod deep_bind;
 pub mod deep_bind_published;
 pub mod deep_snr;
 mod ensemble;
+pub mod long;
 mod network;
+pub mod residual_fcnn;
 mod scores;
 pub mod sequential_cnn;
 pub mod sig_tfb;
@@ -61,6 +63,11 @@ pub trait Model: Send + Sync {
         None
     }
 
+    /// Returns the most tokens of a row, specials included, where a language model has such a limit.
+    fn token_limit(&self) -> Option<usize> {
+        None
+    }
+
     /// Returns the network over encoded bases, where there is one to be differentiated.
     fn network(&self) -> Option<&dyn Network> {
         None
@@ -77,22 +84,42 @@ pub struct Loaded {
     pub architecture: String,
 }
 
-/// Builds a network from its config and weights.
-type Builder = fn(&Config, &Weights, &Device) -> Result<Box<dyn Network>>;
+/// What a model is built from.
+pub struct Source<'a> {
+    /// Its directory.
+    pub directory: &'a Path,
+    /// Its `config.json`.
+    pub config: &'a Config,
+    /// Its tensors.
+    pub weights: &'a Weights,
+    /// Where it computes.
+    pub device: &'a Device,
+}
+
+/// What builds the models of a family.
+enum Builder {
+    /// Of a network, its config and weights are enough.
+    Network(fn(&Config, &Weights, &Device) -> Result<Box<dyn Network>>),
+    /// Any model.
+    Model(fn(&Source) -> Result<Box<dyn Model>>),
+}
+
+use Builder::{Model as Whole, Network as Net};
 
 /// The families, by the name that `architectures` in `config.json` gives them.
 const FAMILIES: &[(&str, Builder)] = &[
-    ("BPNet", bpnet::load),
-    ("CNN_Multilabel", sig_tfb::load_stage_1),
-    ("DAEDNet", d_aednet::load),
-    ("DanQ", danq::load),
-    ("DeepBind", deep_bind::load),
-    ("DeepBindPublished", deep_bind_published::load),
-    ("DeepSNR", deep_snr::load),
-    ("Net_Stage2", sig_tfb::load_stage_2),
-    ("SequentialCnn", sequential_cnn::load),
-    ("motif_CNN_Multilabel", sig_tfb::load_motif_stage_1),
-    ("motif_Net_Stage2", sig_tfb::load_motif_stage_2),
+    ("BPNet", Net(bpnet::load)),
+    ("CNN_Multilabel", Net(sig_tfb::load_stage_1)),
+    ("DAEDNet", Net(d_aednet::load)),
+    ("DanQ", Net(danq::load)),
+    ("DeepBind", Net(deep_bind::load)),
+    ("DeepBindPublished", Net(deep_bind_published::load)),
+    ("DeepSNR", Net(deep_snr::load)),
+    ("Net_Stage2", Net(sig_tfb::load_stage_2)),
+    (residual_fcnn::NAME, Whole(residual_fcnn::load)),
+    ("SequentialCnn", Net(sequential_cnn::load)),
+    ("motif_CNN_Multilabel", Net(sig_tfb::load_motif_stage_1)),
+    ("motif_Net_Stage2", Net(sig_tfb::load_motif_stage_2)),
 ];
 
 /// Returns the names of the architectures that can be loaded.
@@ -114,19 +141,32 @@ pub fn load(path: &Path, device: &Device) -> Result<Loaded> {
     }
     let config = Config::read(path)?;
     let weights = Weights::open(path)?;
-    let model = NetworkModel::new(build(&config, &weights, device).in_file(path)?).in_file(path)?;
-    Ok(Loaded {
-        model: Box::new(model),
-        digest: weights.digest().into(),
-        architecture: config.architecture().into(),
-    })
+    let source = Source { directory: path, config: &config, weights: &weights, device };
+    let model: Box<dyn Model> = match builder(&config).in_file(path)? {
+        Builder::Network(_) => {
+            Box::new(NetworkModel::new(build(&config, &weights, device).in_file(path)?).in_file(path)?)
+        }
+        Builder::Model(build) => build(&source).in_file(path)?,
+    };
+    Ok(Loaded { model, digest: weights.digest().into(), architecture: config.architecture().into() })
 }
 
 /// Builds the network that `config` names.
 fn build(config: &Config, weights: &Weights, device: &Device) -> Result<Box<dyn Network>> {
+    match builder(config)? {
+        Builder::Network(build) => build(config, weights, device),
+        Builder::Model(_) => Err(Error::data(format!(
+            "a {} is a whole directory, no network in one file: it needs no conversion",
+            config.architecture()
+        ))),
+    }
+}
+
+/// Returns what builds the architecture that `config` names.
+fn builder(config: &Config) -> Result<&'static Builder> {
     let wanted = config.architecture();
     match FAMILIES.iter().find(|(name, _)| *name == wanted) {
-        Some((_, builder)) => builder(config, weights, device),
+        Some((_, builder)) => Ok(builder),
         None => Err(Error::data(format!(
             "config.json names the architecture `{wanted}`; known are {}",
             architectures().join(", ")

@@ -10,6 +10,7 @@ use nyx::cli::{self, Common};
 use nyx::error::InFile;
 use nyx::model::config::Config;
 use nyx::model::convert::{self, Hints};
+use nyx::model::residual_fcnn::Range;
 use nyx::model::sig_tfb::influence::FilterMeans;
 use nyx::model::weights::Weights;
 use nyx::schema::Rows;
@@ -52,6 +53,12 @@ struct ConvertArgs {
     /// Names of the classes
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     labels: Option<Vec<String>>,
+    /// Of a network on pairs: the model whose embeddings it reads, as seen from the new directory
+    #[arg(long, value_name = "DIR")]
+    encoder: Option<String>,
+    /// Of a network on pairs: the smallest and the largest number of all embeddings at training
+    #[arg(long, value_name = "MIN,MAX", value_delimiter = ',', allow_hyphen_values = true)]
+    embedding_range: Option<Vec<f32>>,
 }
 
 /// Show architecture, window, classes, parameters and digest of a model directory
@@ -110,6 +117,12 @@ fn run_convert(args: &ConvertArgs, common: &Common) -> Result<()> {
         architecture: args.architecture.as_deref(),
         keras_json: args.keras_json.as_deref(),
         labels: args.labels.clone(),
+        encoder: args.encoder.as_deref(),
+        range: match args.embedding_range.as_deref() {
+            Some(&[minimum, maximum]) => Some(Range { minimum, maximum }),
+            Some(_) => return Err(Error::usage("--embedding-range takes two numbers: MIN,MAX")),
+            None => None,
+        },
     };
     let converted = convert::read(&args.source, &hints)?;
     convert::write(&converted, &common.output)?;
