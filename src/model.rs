@@ -7,8 +7,12 @@ use std::path::Path;
 
 use candle_core::Device;
 
-use crate::error::{Error, InFile, Result};
+use crate::error::{Error, Result};
 
+pub mod adapter;
+pub mod bert;
+pub mod bert_snr;
+pub mod bert_tfbs;
 pub mod config;
 pub mod convert;
 pub mod encoding;
@@ -22,21 +26,28 @@ pub mod deep_bind;
 pub mod deep_bind_published;
 pub mod deep_snr;
 mod ensemble;
+pub mod esm;
+pub mod layout;
 pub mod long;
+mod mosaic_bert;
 mod network;
+mod opened;
 pub mod residual_fcnn;
 mod scores;
 pub mod sequential_cnn;
 pub mod sig_tfb;
+pub mod transformer;
 
 pub use ensemble::{Ensemble, Gradient, Member};
 pub use network::{Network, NetworkModel, PASS_BASES, Prediction};
+pub use opened::Opened;
 pub use scores::{Answer, Attentions, Input, Likelihood, Misfit, Outputs, Pooling, Scores, Wanted};
 
 use config::Config;
 use network::Head;
 use weights::Weights;
 
+use crate::kernel::Precision;
 use crate::tokenizer::Tokenizer;
 
 /// A model that reads DNA. Its numbers do not depend on which rows share a batch.
@@ -92,8 +103,8 @@ pub struct Source<'a> {
     pub config: &'a Config,
     /// Its tensors.
     pub weights: &'a Weights,
-    /// Where it computes.
-    pub device: &'a Device,
+    /// The numbers it multiplies in.
+    pub precision: Precision,
 }
 
 /// What builds the models of a family.
@@ -109,46 +120,54 @@ use Builder::{Model as Whole, Network as Net};
 /// The families, by the name that `architectures` in `config.json` gives them.
 const FAMILIES: &[(&str, Builder)] = &[
     ("BPNet", Net(bpnet::load)),
+    (bert_snr::NAME, Whole(bert_snr::load)),
+    (bert_tfbs::NAME, Whole(bert_tfbs::load)),
+    ("BertForLongSequenceClassification", Whole(bert)),
+    ("BertForLongSequenceClassificationCat", Whole(bert)),
+    ("BertForMaskedLM", Whole(bert)),
+    ("BertForSequenceClassification", Whole(bert)),
+    ("BertModel", Whole(bert)),
     ("CNN_Multilabel", Net(sig_tfb::load_stage_1)),
     ("DAEDNet", Net(d_aednet::load)),
+    ("DNABertForSequenceClassification", Whole(bert)),
     ("DanQ", Net(danq::load)),
     ("DeepBind", Net(deep_bind::load)),
     ("DeepBindPublished", Net(deep_bind_published::load)),
     ("DeepSNR", Net(deep_snr::load)),
+    ("EsmForMaskedLM", Whole(esm)),
+    ("EsmForSequenceClassification", Whole(esm)),
+    ("EsmModel", Whole(esm)),
     ("Net_Stage2", Net(sig_tfb::load_stage_2)),
     (residual_fcnn::NAME, Whole(residual_fcnn::load)),
     ("SequentialCnn", Net(sequential_cnn::load)),
+    // The `model_type` of configs that name no architecture.
+    ("bert", Whole(bert)),
+    ("esm", Whole(esm)),
     ("motif_CNN_Multilabel", Net(sig_tfb::load_motif_stage_1)),
     ("motif_Net_Stage2", Net(sig_tfb::load_motif_stage_2)),
 ];
+
+fn bert(source: &Source) -> Result<Box<dyn Model>> {
+    Ok(Box::new(bert::load(source)?))
+}
+
+fn esm(source: &Source) -> Result<Box<dyn Model>> {
+    Ok(Box::new(esm::load(source)?))
+}
 
 /// Returns the names of the architectures that can be loaded.
 pub fn architectures() -> Vec<&'static str> {
     FAMILIES.iter().map(|(name, _)| *name).collect()
 }
 
-/// Loads the model directory `path` (`config.json`, `model.safetensors`) onto `device`.
+/// Loads the model directory `path` (`config.json` and weights) onto `device`.
 ///
 /// # Errors
 ///
 /// When a file is missing, the architecture is unknown, or a tensor is missing or has another shape: the
 /// message names it.
 pub fn load(path: &Path, device: &Device) -> Result<Loaded> {
-    if path.is_file() {
-        let message = "a weights file is not a model directory: `nyx-model convert` makes one from it, as in \
-                       `nyx-model convert FILE -o DIR`";
-        return Err(Error::data(message)).in_file(path);
-    }
-    let config = Config::read(path)?;
-    let weights = Weights::open(path)?;
-    let source = Source { directory: path, config: &config, weights: &weights, device };
-    let model: Box<dyn Model> = match builder(&config).in_file(path)? {
-        Builder::Network(_) => {
-            Box::new(NetworkModel::new(build(&config, &weights, device).in_file(path)?).in_file(path)?)
-        }
-        Builder::Model(build) => build(&source).in_file(path)?,
-    };
-    Ok(Loaded { model, digest: weights.digest().into(), architecture: config.architecture().into() })
+    Opened::read(path)?.build(device, Precision::F32)
 }
 
 /// Builds the network that `config` names.

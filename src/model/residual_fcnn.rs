@@ -1,7 +1,7 @@
 //! Pairs of sequences by their embeddings: a residual network on what another model makes of each of the two.
 //! `models.md` B.12 and C.7.
 //!
-//! `config.json` names the `encoder` (a model directory, relative to this one), its `pooling` (`mean` unless it
+//! `config.json` names the `encoder` (a model directory, relative to this one, or `hf://org/name`), its `pooling` (`mean` unless it
 //! says `cls`, `bases` or `own`), and `minimum` and `maximum`, the ends of all embeddings at training: they
 //! become −1 and 1, and what lies beyond them is not cut.
 
@@ -13,8 +13,9 @@ use serde::Deserialize;
 use super::config::Config;
 use super::network::Head;
 use super::weights::Weights;
-use super::{Answer, Input, Model, Outputs, Pooling, Scores, Source, Wanted, load as load_model};
+use super::{Answer, Input, Model, Opened, Outputs, Pooling, Scores, Source, Wanted};
 use crate::error::{Error, InFile, Result};
+use crate::input::hub;
 
 mod graph;
 
@@ -85,12 +86,18 @@ struct ResidualFcnn {
 pub(super) fn load(source: &Source) -> Result<Box<dyn Model>> {
     let Embeddings { encoder, pooling, range } = source.config.part()?;
     let pooling = pooling_of(pooling.as_deref())?;
-    let encoder = load_encoder(&source.directory.join(encoder), source.device)?;
+    let encoder = load_encoder(source, &encoder)?;
     Ok(Box::new(ResidualFcnn::new(encoder, pooling, range, source.config, source.weights)?))
 }
 
-fn load_encoder(path: &Path, device: &Device) -> Result<Box<dyn Model>> {
-    Ok(load_model(path, device).map_err(|error| error.at("the encoder that config.json names"))?.model)
+/// Loads the encoder: a directory as seen from the network's, or a model of the hub.
+fn load_encoder(source: &Source, encoder: &Path) -> Result<Box<dyn Model>> {
+    let path = match encoder.to_str().is_some_and(|name| name.starts_with(hub::SCHEME)) {
+        true => hub::locate(encoder)?.path,
+        false => source.directory.join(encoder),
+    };
+    let opened = Opened::read(&path).and_then(|opened| opened.build(&Device::Cpu, source.precision));
+    Ok(opened.map_err(|error| error.at("the encoder that config.json names"))?.model)
 }
 
 fn pooling_of(name: Option<&str>) -> Result<Pooling> {

@@ -5,6 +5,7 @@ use super::{Tokens, kmers, number};
 const UNKNOWN: u32 = 1;
 const CLASS: u32 = 2;
 const SEPARATOR: u32 = 3;
+pub(super) const MASK: u32 = 4;
 const SPECIALS: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
 
 /// K-mers that fit between the specials of one piece of 512 tokens.
@@ -25,6 +26,11 @@ impl Kmer {
     /// Creates the tokenizer of k-mers of `width` bases; `None` unless that is 3 to 6.
     pub fn new(width: usize) -> Option<Self> {
         (3..=6).contains(&width).then_some(Self { width, drop_last: false })
+    }
+
+    /// Returns the bases of a k-mer.
+    pub fn width(&self) -> usize {
+        self.width
     }
 
     /// Leaves out the last k-mer, as DNABERT's own data scripts do.

@@ -33,11 +33,15 @@ pub fn has_vectors(schema: &Schema) -> bool {
 /// When a column has another type, or the file cannot be written.
 pub fn write(pipe: Pipe, path: &Path) -> Result<()> {
     let schema = pipe.schema().clone();
-    let spool = |size| Ok(Spool { size, file: BufWriter::new(tempfile::tempfile_in(directory(path))?) });
+    let spool = |size| -> Result<Spool> {
+        Ok(Spool { size, file: BufWriter::new(tempfile::tempfile_in(directory(path))?) })
+    };
     let mut regions = spool(1).in_file(path)?;
     let mut columns: Vec<(&str, Spool)> = Vec::new();
     for name in COLUMNS {
-        if let Ok(DataType::FixedSizeList(_, size)) = schema.field_with_name(name).map(|field| field.data_type()) {
+        if let Ok(DataType::FixedSizeList(_, size)) =
+            schema.field_with_name(name).map(|field| field.data_type())
+        {
             schema::require(&schema, name, &schema::floats(*size as usize))?;
             columns.push((name, spool(*size as u64).in_file(path)?));
         }
@@ -50,12 +54,17 @@ pub fn write(pipe: Pipe, path: &Path) -> Result<()> {
     }
     let temporary = temporary_beside(path)?;
     let mut npz = NpzWriter::new(BufWriter::new(temporary.as_file().try_clone().in_file(path)?));
-    copy::<u64, 8, _>(&mut npz, schema::REGION, &[rows], &mut regions.file, u64::from_le_bytes).in_file(path)?;
+    copy::<u64, 8, _>(&mut npz, schema::REGION, &[rows], &mut regions.file, u64::from_le_bytes)
+        .in_file(path)?;
     for (name, spool) in &mut columns {
         copy::<f32, 4, _>(&mut npz, name, &[rows, spool.size], &mut spool.file, f32::from_le_bytes)
             .in_file(path)?;
     }
-    npz.zip_writer().finish().map_err(|error| crate::Error::data(error.to_string()))?.flush().in_file(path)?;
+    npz.zip_writer()
+        .finish()
+        .map_err(|error| crate::Error::data(error.to_string()))?
+        .flush()
+        .in_file(path)?;
     temporary.as_file().sync_all().in_file(path)?;
     temporary.persist(path).map_err(|error| error.error).in_file(path)?;
     Ok(())
@@ -78,7 +87,10 @@ fn add(batch: &RecordBatch, regions: &mut Spool, columns: &mut [(&str, Spool)]) 
             let values = vectors.is_valid(row).then(|| vectors.value(row));
             match values.as_ref().map(|values| values.as_primitive::<Float32Type>()) {
                 Some(values) => {
-                    values.values().iter().try_for_each(|value| spool.file.write_all(&value.to_le_bytes()))?;
+                    values
+                        .values()
+                        .iter()
+                        .try_for_each(|value| spool.file.write_all(&value.to_le_bytes()))?;
                 }
                 None => {
                     (0..spool.size).try_for_each(|_| spool.file.write_all(&f32::NAN.to_le_bytes()))?;
@@ -100,7 +112,8 @@ mod tests {
     /// Returns the sample's rows with embeddings in the place of their contributions.
     fn embedded(vectors: [Option<Vec<f32>>; 3]) -> Pipe {
         let drop = [schema::CONTRIBUTIONS, schema::HYPOTHETICAL].map(String::from);
-        let (source, batches) = crate::convert::select(sample::pipe(), &[], &drop).unwrap().into_parts();
+        let (source, batches) =
+            crate::convert::select::select(sample::pipe(), &[], &drop).unwrap().into_parts();
         let target = schema::with_field(&source, Field::new(schema::EMBEDDING, schema::floats(2), true));
         let mut vectors = vectors.to_vec();
         let batches: Vec<_> = batches
