@@ -13,6 +13,8 @@ use crate::error::{Error, InFile, Result};
 use crate::model::config::Config;
 use crate::model::weights::{Array, Weights};
 
+mod residual;
+
 /// Reads the HDF5 file at `path`; `json` is the architecture where the file has none.
 ///
 /// # Errors
@@ -30,9 +32,14 @@ pub fn read(path: &Path, json: Option<&Path>) -> Result<Converted> {
     let place = json.unwrap_or(path);
     let model: Value = serde_json::from_str(&text).in_file(place)?;
     let source = Source { file };
-    let (config, tensors) =
-        if is_deep_bind(&model) { deep_bind(&model, &source) } else { sequential(&model, &source) }
-            .in_file(path)?;
+    let (config, tensors) = if is_deep_bind(&model) {
+        deep_bind(&model, &source)
+    } else if residual::is_residual(&model) {
+        residual::read(&model, &source)
+    } else {
+        sequential(&model, &source)
+    }
+    .in_file(path)?;
     Ok(Converted { config, weights: Weights::collect(path, tensors) })
 }
 
@@ -129,7 +136,7 @@ fn sequential(model: &Value, source: &Source) -> Result<(Config, Tensors)> {
     let class = model["class_name"].as_str().or_else(|| model["name"].as_str()).unwrap_or_default();
     if class != "Sequential" {
         return Err(Error::data(format!(
-            "a Keras network of class `{class}`: nyx converts Sequential ones and DeepBind"
+            "a Keras network of class `{class}`: nyx converts Sequential ones, DeepBind, and residual ones of Dense layers"
         )));
     }
     let mut translation = Translation::default();
