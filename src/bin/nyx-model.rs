@@ -7,12 +7,18 @@ use std::process::ExitCode;
 use candle_core::Device;
 use clap::{Parser, Subcommand};
 use nyx::cli::{self, Common};
+use nyx::error::InFile;
 use nyx::input::fetch::Hub;
 use nyx::input::hub::{self, Located, Repository};
 use nyx::kernel::Precision;
 use nyx::model::Opened;
+use nyx::model::config::Config;
 use nyx::model::convert::{self, Hints};
+use nyx::model::residual_fcnn::Range;
+use nyx::model::sig_tfb::influence::FilterMeans;
+use nyx::model::weights::Weights;
 use nyx::output::Output;
+use nyx::schema::Rows;
 use nyx::tokenizer::Tokenizer;
 use nyx::{Error, Result, model};
 use serde_json::{Value, json};
@@ -34,6 +40,7 @@ enum Command {
     Convert(ConvertArgs),
     Info(InfoArgs),
     Fetch(FetchArgs),
+    Influence(InfluenceArgs),
 }
 
 /// Convert PyTorch, Keras or safetensors weights to a model directory (`-o DIR`)
@@ -58,6 +65,12 @@ struct ConvertArgs {
     /// LoRA adapter (a PEFT directory) to merge into a model directory
     #[arg(long, value_name = "DIR")]
     adapter: Option<PathBuf>,
+    /// Of a network on pairs: the model whose embeddings it reads, as seen from the new directory
+    #[arg(long, value_name = "DIR")]
+    encoder: Option<String>,
+    /// Of a network on pairs: the smallest and the largest number of all embeddings at training
+    #[arg(long, value_name = "MIN,MAX", value_delimiter = ',', allow_hyphen_values = true)]
+    embedding_range: Option<Vec<f32>>,
 }
 
 /// Show architecture, window, classes, parameters, number format, digest and tokenizer of a model directory
@@ -89,6 +102,23 @@ struct FetchArgs {
     names: Vec<String>,
 }
 
+/// Make of a SigTFB model the one that leaves out one filter after another (`-o DIR`)
+///
+/// What stands for a filter that is left out is the mean of its map over reference sequences: the rows of a
+/// stream, such as the training set. The new model has a logit for each filter and class, so that the
+/// influence of a filter is the model's logit minus the one without it.
+///
+/// Example: nyx-extract sequences train.csv | nyx-model influence ctcf/ -o ctcf-filters/
+#[derive(clap::Args)]
+struct InfluenceArgs {
+    /// The model directory: CNN_Multilabel or Net_Stage2
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+    /// The reference sequences: rows; those that the model cannot read are left out
+    #[arg(value_name = "INPUT", default_value = "-")]
+    input: PathBuf,
+}
+
 impl AsRef<Common> for Args {
     fn as_ref(&self) -> &Common {
         &self.common
@@ -100,13 +130,20 @@ fn main() -> ExitCode {
         Command::Convert(args) => run_convert(&args, &common),
         Command::Info(args) => run_info(&args, &common),
         Command::Fetch(args) => run_fetch(&args, &common),
+        Command::Influence(args) => run_influence(&args, &common),
     })
 }
 
-fn run_convert(args: &ConvertArgs, common: &Common) -> Result<()> {
-    if common.output == Path::new("-") {
-        return Err(Error::usage("a model is a directory: say where with -o DIR"));
+/// Refuses to write a directory to standard output.
+fn require_directory(common: &Common) -> Result<()> {
+    match common.output == Path::new("-") {
+        true => Err(Error::usage("a model is a directory: say where with -o DIR")),
+        false => Ok(()),
     }
+}
+
+fn run_convert(args: &ConvertArgs, common: &Common) -> Result<()> {
+    require_directory(common)?;
     let source = hub::locate(&args.source)?;
     let architecture = if source.path.is_dir() {
         convert_directory(args, &source, common)?
@@ -137,6 +174,12 @@ fn convert_file(args: &ConvertArgs, common: &Common) -> Result<String> {
         architecture: args.architecture.as_deref(),
         keras_json: args.keras_json.as_deref(),
         labels: args.labels.clone(),
+        encoder: args.encoder.as_deref(),
+        range: match args.embedding_range.as_deref() {
+            Some(&[minimum, maximum]) => Some(Range { minimum, maximum }),
+            Some(_) => return Err(Error::usage("--embedding-range takes two numbers: MIN,MAX")),
+            None => None,
+        },
     };
     let converted = convert::read(&args.source, &hints)?;
     convert::write(&converted, &common.output)?;
@@ -151,6 +194,19 @@ fn open(model: &Located, adapter: Option<&Path>, common: &Common) -> Result<Open
     }
     opened.doubts.iter().for_each(|doubt| common.say(doubt));
     Ok(opened)
+}
+
+fn run_influence(args: &InfluenceArgs, common: &Common) -> Result<()> {
+    require_directory(common)?;
+    let config = Config::read(&args.directory)?;
+    let weights = Weights::read(&args.directory.join("model.safetensors"))?;
+    let mut means = FilterMeans::new(&config, &weights).in_file(&args.directory)?;
+    for batch in common.open(&args.input)?.into_parts().1 {
+        means.add(&Rows::select(&batch?, Some(means.window()))?.sequences())?;
+    }
+    common.say(&format!("means over {} sequences", means.sequences()));
+    let model = means.into_model(config, weights).in_file(&args.input)?;
+    convert::write(&model, &common.output)
 }
 
 fn run_info(args: &InfoArgs, common: &Common) -> Result<()> {

@@ -31,7 +31,8 @@ pub(super) fn max_of_row(input: &[f32], channels: usize, size: usize, stride: us
         output.copy_from_slice(&rows[..channels]);
         for row in rows.chunks_exact(channels).skip(1) {
             for (output, &value) in output.iter_mut().zip(row) {
-                *output = if value > *output { value } else { *output };
+                // What is no number stays, as in PyTorch.
+                *output = if value > *output || value.is_nan() { value } else { *output };
             }
         }
     }

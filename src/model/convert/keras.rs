@@ -13,6 +13,8 @@ use crate::error::{Error, InFile, Result};
 use crate::model::config::Config;
 use crate::model::weights::{Array, Weights};
 
+mod residual;
+
 /// Reads the HDF5 file at `path`; `json` is the architecture where the file has none.
 ///
 /// # Errors
@@ -34,6 +36,8 @@ pub fn read(path: &Path, json: Option<&Path>) -> Result<Converted> {
         deep_bind(&model, &source)
     } else if chrombpnet::is_chrombpnet(&model) {
         chrombpnet::convert(&model, &source)
+    } else if residual::is_residual(&model) {
+        residual::read(&model, &source)
     } else {
         sequential(&model, &source)
     };
@@ -134,7 +138,8 @@ fn sequential(model: &Value, source: &Source) -> Result<(Config, Tensors)> {
     let class = model["class_name"].as_str().or_else(|| model["name"].as_str()).unwrap_or_default();
     if class != "Sequential" {
         return Err(Error::data(format!(
-            "a Keras network of class `{class}`: nyx converts Sequential ones, DeepBind and ChromBPNet"
+            "a Keras network of class `{class}`: nyx converts Sequential ones, DeepBind, ChromBPNet, and residual ones of \
+             Dense layers"
         )));
     }
     let mut translation = Translation::default();
