@@ -19,8 +19,8 @@ use pack::{Columns, Strips};
 use quantize::{Scales, Steps};
 
 /// Tokens that a caller should lay end to end for one thread. Weights are read from memory once for all of them:
-/// from 64 tokens on that costs nothing that can be measured, with 16 about a tenth. More take more memory and
-/// leave the last threads without work.
+/// from 64 tokens on (128 of bfloat16) that costs nothing that can be measured, with 16 a tenth to a sixth. More
+/// take more memory and leave the last threads without work.
 pub const TOKENS_PER_PACK: usize = 256;
 
 /// In what numbers a layer multiplies. Activations in memory and sums are 32-bit floats in all of them.
