@@ -4,6 +4,7 @@ mod door;
 mod foreign;
 mod hits;
 mod instances;
+mod language;
 mod layers;
 mod models;
 mod pipeline;
