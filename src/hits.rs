@@ -22,6 +22,8 @@ pub mod fit;
 #[cfg(test)]
 mod golden;
 mod nnls;
+#[cfg(test)]
+mod optimality;
 mod proxgrad;
 #[cfg(test)]
 mod reference;

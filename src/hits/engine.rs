@@ -6,6 +6,10 @@
 
 use super::dictionary::{Dictionary, LANES, ROWS};
 use super::signal::{NO_BASE, Signal};
+use crate::region::unite;
+
+/// The most places of a region. They are numbered in 32 bits and kept in memory, all of one region at once.
+const MOST_PLACES: usize = 1 << 29;
 
 /// A coefficient that is not zero: its place and its value.
 pub type Entry = (u32, f32);
@@ -62,13 +66,12 @@ impl<'d> Engine<'d> {
         }
     }
 
-    /// Returns whether all places of a region can be numbered.
-    pub fn fits(&self, signal: &Signal) -> bool {
-        let places = self.dictionary.groups().len() as u64 * signal.length() as u64 * LANES as u64;
-        places <= u64::from(u32::MAX)
+    /// Returns the most positions a region can have: its places take eight bytes each, four GiB in all.
+    pub fn most_positions(&self) -> usize {
+        MOST_PLACES / (self.dictionary.groups().len().max(1) * LANES)
     }
 
-    /// Takes up a region; [`Engine::fits`] must hold.
+    /// Takes up a region of at most [`Engine::most_positions`].
     pub fn load(&mut self, signal: &Signal) {
         self.length = signal.length();
         self.planes = signal.planes();
@@ -314,18 +317,6 @@ impl<'d> Engine<'d> {
             }
         }
     }
-}
-
-/// Sorts ranges and unites those that overlap or touch.
-fn unite(ranges: &mut Vec<(usize, usize)>) {
-    ranges.sort_unstable();
-    ranges.dedup_by(|next, last| {
-        let meets = next.0 <= last.1;
-        if meets {
-            last.1 = last.1.max(next.1);
-        }
-        meets
-    });
 }
 
 /// Positions whose sums are kept in registers together.

@@ -19,6 +19,23 @@ pub enum Solver {
     Proxgrad,
 }
 
+impl Solver {
+    /// Returns whether this is the proximal gradient; `compat` says so where nothing else does.
+    pub fn is_proximal(self, compat: bool) -> bool {
+        match self {
+            Self::Auto => compat,
+            Self::ActiveSet => false,
+            Self::Proxgrad => true,
+        }
+    }
+
+    /// Returns the gap over L that is asked for unless the user asks for another: Fi-NeMo's for the proximal
+    /// gradient, and for the active set, which gets there at no more cost, one that leaves nothing to chance.
+    pub fn tolerance(self, compat: bool) -> f64 {
+        if self.is_proximal(compat) { 5e-4 } else { 1e-8 }
+    }
+}
+
 /// Step sizes and stopping.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
@@ -86,7 +103,7 @@ pub struct Fit {
     pub dual_gap: f64,
     /// Steps since the last divergence.
     pub num_steps: u32,
-    /// Step size at the end; the active set has none (NaN).
+    /// Step size at the end; NaN for the active set, whose steps are exact and have none.
     pub step_size: f32,
     /// How it ended.
     pub outcome: Outcome,
@@ -109,20 +126,19 @@ impl<'d> Fitter<'d> {
         Self { engine: Engine::new(dictionary), active: ActiveSet::new(dictionary, instructions) }
     }
 
-    /// Returns whether a region is short enough for its places to be numbered.
-    pub fn fits(&self, signal: &Signal) -> bool {
-        self.engine.fits(signal)
+    /// Returns the most positions that a region can have, if there is such a number. The proximal gradient is
+    /// one problem whose every (filter, position) has a number; the active set takes a region apart.
+    pub fn most_positions(&self, settings: &Settings) -> Option<usize> {
+        settings.solver.is_proximal(settings.compat).then(|| self.engine.most_positions())
     }
 
-    /// Fits a region; [`Fitter::fits`] must hold.
+    /// Fits a region of at most [`Fitter::most_positions`].
     pub fn fit(&mut self, signal: &Signal, settings: &Settings) -> Fit {
-        match settings.solver {
-            Solver::ActiveSet => self.active.fit(signal, settings),
-            Solver::Auto if !settings.compat => self.active.fit(signal, settings),
-            Solver::Auto | Solver::Proxgrad => {
-                self.engine.load(signal);
-                proxgrad::fit(&mut self.engine, settings)
-            }
+        if settings.solver.is_proximal(settings.compat) {
+            self.engine.load(signal);
+            proxgrad::fit(&mut self.engine, settings)
+        } else {
+            self.active.fit(signal, settings)
         }
     }
 }
