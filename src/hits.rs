@@ -14,6 +14,7 @@
 
 mod active;
 pub mod call;
+pub mod cuda;
 pub mod dictionary;
 pub mod engine;
 pub mod files;
