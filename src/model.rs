@@ -11,6 +11,8 @@ use crate::error::{Error, Result};
 
 pub mod adapter;
 pub mod bert;
+pub mod bert_snr;
+pub mod bert_tfbs;
 pub mod config;
 pub mod convert;
 pub mod encoding;
@@ -26,11 +28,14 @@ pub mod deep_snr;
 mod ensemble;
 pub mod esm;
 pub mod layout;
+pub mod long;
 mod mosaic_bert;
 mod network;
 mod opened;
+pub mod residual_fcnn;
 mod scores;
 pub mod sequential_cnn;
+pub mod sig_tfb;
 pub mod transformer;
 
 pub use ensemble::{Ensemble, Gradient, Member};
@@ -66,6 +71,11 @@ pub trait Model: Send + Sync {
 
     /// Returns what turns bases into tokens, in a language model.
     fn tokenizer(&self) -> Option<&Tokenizer> {
+        None
+    }
+
+    /// Returns the most tokens of a row, specials included, where a language model has such a limit.
+    fn token_limit(&self) -> Option<usize> {
         None
     }
 
@@ -110,11 +120,14 @@ use Builder::{Model as Whole, Network as Net};
 /// The families, by the name that `architectures` in `config.json` gives them.
 const FAMILIES: &[(&str, Builder)] = &[
     ("BPNet", Net(bpnet::load)),
+    (bert_snr::NAME, Whole(bert_snr::load)),
+    (bert_tfbs::NAME, Whole(bert_tfbs::load)),
     ("BertForLongSequenceClassification", Whole(bert)),
     ("BertForLongSequenceClassificationCat", Whole(bert)),
     ("BertForMaskedLM", Whole(bert)),
     ("BertForSequenceClassification", Whole(bert)),
     ("BertModel", Whole(bert)),
+    ("CNN_Multilabel", Net(sig_tfb::load_stage_1)),
     ("DAEDNet", Net(d_aednet::load)),
     ("DNABertForSequenceClassification", Whole(bert)),
     ("DanQ", Net(danq::load)),
@@ -124,10 +137,14 @@ const FAMILIES: &[(&str, Builder)] = &[
     ("EsmForMaskedLM", Whole(esm)),
     ("EsmForSequenceClassification", Whole(esm)),
     ("EsmModel", Whole(esm)),
+    ("Net_Stage2", Net(sig_tfb::load_stage_2)),
+    (residual_fcnn::NAME, Whole(residual_fcnn::load)),
     ("SequentialCnn", Net(sequential_cnn::load)),
     // The `model_type` of configs that name no architecture.
     ("bert", Whole(bert)),
     ("esm", Whole(esm)),
+    ("motif_CNN_Multilabel", Net(sig_tfb::load_motif_stage_1)),
+    ("motif_Net_Stage2", Net(sig_tfb::load_motif_stage_2)),
 ];
 
 fn bert(source: &Source) -> Result<Box<dyn Model>> {

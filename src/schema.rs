@@ -19,7 +19,7 @@ use arrow_buffer::{NullBuffer, OffsetBuffer};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 
 pub use row::{Allele, Row, RowBuilder, RowKind, Status};
-pub use sequences::{Rows, describe};
+pub use sequences::{Rows, check_bases, describe};
 
 use crate::error::{Error, Result};
 

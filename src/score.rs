@@ -15,6 +15,9 @@ use crate::schema::{self, Rows, Status};
 /// Metadata key of the profile's field: `tracks,length`.
 pub const SHAPE_KEY: &str = "shape";
 
+/// Metadata key of the attentions' field: which layers they are of, from 0 and by comma, where not all were asked for.
+pub const LAYERS_KEY: &str = "layers";
+
 /// Adds what `models` are asked for to every row: `logits`, and `probs`, `base_scores`, `profile`, `embedding`,
 /// `likelihoods` with their sum, and `attentions` where the models have them. Rows the models cannot read
 /// have nulls, and their status says why. A language model reads the `input_ids` of the stream, if it has any.
@@ -98,19 +101,33 @@ fn scored_schema(schema: &SchemaRef, models: &Ensemble) -> SchemaRef {
         let length = models.window().map_or("*".into(), |_| length.to_string());
         target = add(&target, schema::PROFILE, list(), SHAPE_KEY, &format!("{tracks},{length}"));
     }
-    if outputs.embedding > 0 {
-        let length = outputs.embedding.to_string();
-        target = add(&target, schema::EMBEDDING, schema::floats(outputs.embedding), SHAPE_KEY, &length);
+    let wanted = models.wanted();
+    if let Some(pooling) = wanted.embedding.filter(|_| outputs.embedding > 0) {
+        let kind = schema::floats(outputs.embedding);
+        target = add(&target, schema::EMBEDDING, kind, schema::METHOD_KEY, pooling.name());
     }
-    if outputs.likelihood {
-        target = add(&target, schema::LOG_LIKELIHOOD, DataType::Float32, SHAPE_KEY, "1");
-        target = add(&target, schema::LIKELIHOODS, list(), SHAPE_KEY, "*");
+    if let Some(likelihood) = wanted.likelihood.filter(|_| outputs.likelihood) {
+        let float = DataType::Float32;
+        target = add(&target, schema::LOG_LIKELIHOOD, float, schema::METHOD_KEY, likelihood.name());
+        target = add(&target, schema::LIKELIHOODS, list(), schema::METHOD_KEY, likelihood.name());
     }
     if let Some((layers, heads)) = outputs.attentions {
-        let tokens = if models.wanted().attentions == Some(Attentions::All) { "*,*" } else { "*" };
+        let tokens = if wanted.attentions == Some(Attentions::All) { "*,*" } else { "*" };
         target = add(&target, schema::ATTENTIONS, list(), SHAPE_KEY, &format!("{layers},{heads},{tokens}"));
+        if !wanted.layers.is_empty() {
+            let layers: Vec<_> = wanted.layers.iter().map(usize::to_string).collect();
+            target = add_metadata(&target, schema::ATTENTIONS, LAYERS_KEY, &layers.join(","));
+        }
     }
     target
+}
+
+/// Adds an entry to the metadata of a field.
+fn add_metadata(schema: &SchemaRef, name: &str, key: &str, value: &str) -> SchemaRef {
+    let Ok(field) = schema.field_with_name(name) else { return schema.clone() };
+    let mut metadata = field.metadata().clone();
+    metadata.insert(key.to_string(), value.to_string());
+    schema::with_field(schema, field.clone().with_metadata(metadata))
 }
 
 fn score_batch(
@@ -169,12 +186,13 @@ fn inputs<'a>(batch: &'a RecordBatch, rows: &Rows<'a>, tokens: bool) -> Result<V
         true => Some(schema::strings(batch, schema::SECOND)?),
         false => None,
     };
-    let input = |(row, bases)| Input {
-        bases,
-        second: second.filter(|second| second.is_valid(row)).map(|second| second.value(row).as_bytes()),
-        tokens: ids.filter(|ids| ids.is_valid(row)).map(|ids| slice_of(ids, row)),
+    let input = |(row, bases)| -> Result<Input<'a>> {
+        let second = second.filter(|second| second.is_valid(row));
+        let second = second.map(|second| second.value(row).as_bytes());
+        second.map_or(Ok(()), schema::check_bases).map_err(|error| error.at(schema::describe(batch, row)))?;
+        Ok(Input { bases, second, tokens: ids.filter(|ids| ids.is_valid(row)).map(|ids| slice_of(ids, row)) })
     };
-    Ok(rows.places().zip(rows.sequences()).map(input).collect())
+    rows.places().zip(rows.sequences()).map(input).collect()
 }
 
 /// Returns the items of one list.

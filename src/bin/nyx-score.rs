@@ -5,13 +5,14 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use nyx::attrib::{self, Method};
-use nyx::cli::{self, AttribArgs, Common, ModelArgs};
-use nyx::{Result, score};
+use nyx::cli::{self, AttribArgs, Common, ModelArgs, OutputArgs};
+use nyx::{Error, Result, score};
 
 /// Add the predictions of a model to every row: logits, probabilities, scores per base, profiles.
 ///
 /// A row that the model cannot read (no sequence, longer or shorter than its window) stays, with nulls and
-/// its status. Several models make an ensemble.
+/// its status. Several models make an ensemble. Language models also give embeddings, likelihoods and
+/// attentions; one without a classifier gives nothing else. A model of pairs reads `sequence` and `sequence_2`.
 ///
 /// Example: nyx-extract regions --fasta hg38.fa --peaks p.narrowPeak | nyx-score --model ctcf/ | nyx-view
 #[derive(Parser)]
@@ -21,6 +22,8 @@ struct Args {
     common: Common,
     #[command(flatten)]
     models: ModelArgs,
+    #[command(flatten)]
+    outputs: OutputArgs,
     /// Add contributions in the same pass: ism, saliency or gradxinput (see nyx-attrib)
     #[arg(long = "attrib", value_name = "METHOD")]
     method: Option<Method>,
@@ -41,7 +44,11 @@ impl AsRef<Common> for Args {
 }
 
 fn run(args: Args) -> Result<()> {
-    let models = args.models.load()?;
+    let windows = args.outputs.windows()?;
+    if windows.is_some() && args.method.is_some() {
+        return Err(Error::usage("--attrib explains rows that fit the model: leave --long windows out"));
+    }
+    let models = args.models.load_for(args.outputs.wanted(), windows)?;
     let strict = args.models.strict;
     // Attribution takes thousands of passes for a row: small batches let the first rows leave early.
     let rows = if args.method.is_some() { cli::ATTRIB_ROWS } else { 256 };

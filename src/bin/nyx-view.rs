@@ -68,7 +68,7 @@ enum Format {
     Bedgraph,
     Bigwig,
     Fasta,
-    /// Fi-NeMo's regions file
+    /// Fi-NeMo's regions file; of scored rows without contributions, their embeddings, logits and probabilities
     Npz,
     Parquet,
     Arrow,
@@ -141,6 +141,9 @@ impl Args {
         let head = Head { provenance: !self.common.no_pg, names: !self.no_header };
         match format {
             Format::Bigwig => return self.write_bigwig(pipe),
+            Format::Npz if npz::has_vectors(pipe.schema()) => {
+                return npz::write_vectors(pipe, &self.common.output);
+            }
             Format::Npz => return npz::write(pipe, &self.common.output),
             _ => {}
         }

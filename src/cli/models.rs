@@ -9,9 +9,10 @@ use clap::ValueEnum;
 use super::{Common, DeviceArg};
 use crate::attrib::{Center, Columns, Method, Options};
 use crate::error::{Error, Result};
-use crate::input::hub::{self, Located};
+use crate::input::hub;
 use crate::kernel::Precision;
-use crate::model::{Ensemble, Member, Opened, Wanted};
+use crate::model::long::Long;
+use crate::model::{Attentions, Ensemble, Likelihood, Member, Opened, Pooling, Wanted};
 use crate::provenance::Step;
 
 /// Rows of a batch whose contributions are wanted, unless the user says otherwise.
@@ -83,6 +84,15 @@ impl ModelArgs {
     /// When a directory is no model, the models do not fit together, or the device or number format is
     /// not to be had.
     pub fn load(&self) -> Result<Arc<Ensemble>> {
+        self.load_for(Wanted::default(), None)
+    }
+
+    /// Loads the models, to be asked for what is `wanted`; rows longer than a model are read in `windows`.
+    ///
+    /// # Errors
+    ///
+    /// As [`ModelArgs::load`], and when a model cannot give what is wanted.
+    pub fn load_for(&self, wanted: Wanted, windows: Option<Windows>) -> Result<Arc<Ensemble>> {
         let precision = self.dtype.precision()?;
         let device = self.device.device.candle()?;
         let adapters = match self.adapter.len() {
@@ -98,9 +108,9 @@ impl ModelArgs {
         };
         let members = self.model.iter().zip(adapters);
         let members = members
-            .map(|(model, adapter)| load(model, adapter, &device, precision))
+            .map(|(model, adapter)| in_windows(load(model, adapter, &device, precision)?, windows))
             .collect::<Result<_>>()?;
-        Ok(Arc::new(Ensemble::new(members, self.rc_average, Wanted::default())?))
+        Ok(Arc::new(Ensemble::new(members, self.rc_average, wanted)?))
     }
 
     /// Starts the record of this process with the models in it.
@@ -116,17 +126,137 @@ impl ModelArgs {
 
 /// Loads one model with its adapter. Its name tells both, and what may be wrong with them.
 fn load(model: &Path, adapter: Option<&PathBuf>, device: &Device, precision: Precision) -> Result<Member> {
-    let Located { path, mut name } = hub::locate(model)?;
-    let mut opened = Opened::read(&path)?;
+    let located = hub::locate(model)?;
+    let mut opened = Opened::read(&located.path)?;
+    let mut name = located.name.clone();
     if let Some(adapter) = adapter {
         let adapter = hub::locate(adapter)?;
-        opened = opened.adapt(&adapter.path, name.split('@').next().unwrap_or_default())?;
+        opened = opened.adapt(&adapter.path, located.base_name())?;
         name = format!("{name} with adapter {}", adapter.name);
         for doubt in &opened.doubts {
             name = format!("{name} ({doubt})");
         }
     }
     Ok(Member { name, loaded: opened.build(device, precision)? })
+}
+
+/// Lets a model read long rows in windows, if it is to.
+fn in_windows(mut member: Member, windows: Option<Windows>) -> Result<Member> {
+    if let Some(Windows { overlap }) = windows {
+        let long = Long::new(member.loaded.model, overlap)?;
+        member.name = format!("{} in {}", member.name, long.describe());
+        member.loaded.model = Box::new(long);
+    }
+    Ok(member)
+}
+
+/// How rows longer than a model are read: in windows that overlap by half of one, unless this says otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Windows {
+    /// Bases, or tokens of a language model.
+    pub overlap: Option<usize>,
+}
+
+/// How the hidden states of tokens become one vector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PoolingArg {
+    /// That of the first token.
+    Cls,
+    /// The mean over all tokens, specials too.
+    Mean,
+    /// The mean over tokens that are no specials.
+    Bases,
+    /// The model directory's own (a SentenceTransformer's), or the mean over all tokens.
+    Own,
+}
+
+/// How the likelihood of a sequence is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LikelihoodArg {
+    /// A pass for each token, which is masked: the pseudo-log-likelihood.
+    Masked,
+    /// One pass over the sequence as it is.
+    Unmasked,
+}
+
+/// Which attention probabilities are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AttentionsArg {
+    /// What the first token attends to.
+    Cls,
+    /// What every token attends to.
+    All,
+}
+
+/// What becomes of rows that are longer than the model reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LongArg {
+    /// They get the status `too_long`, and nulls.
+    #[default]
+    Status,
+    /// They are read in overlapping windows, the last flush with the end, whose answers are merged: the mean of
+    /// logits, probabilities and embeddings over windows, and of each base's score over the windows that hold it.
+    Windows,
+}
+
+/// Flags of what a model is asked for besides its classes.
+#[derive(clap::Args, Clone, Debug)]
+pub struct OutputArgs {
+    /// Add the column `embedding` (language models)
+    #[arg(long, value_enum, value_name = "POOLING")]
+    pub embed: Option<PoolingArg>,
+    /// Add the log-likelihood of every token in `likelihoods` and their sum in `log_likelihood` (language models)
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub likelihood: Option<LikelihoodArg>,
+    /// Add attention probabilities in `attentions`, as layers, heads, tokens (language models)
+    #[arg(long, value_enum, value_name = "OF")]
+    pub attentions: Option<AttentionsArg>,
+    /// Layers whose attentions are written, from 0 and by comma (default: all)
+    #[arg(long, value_name = "LAYER", value_delimiter = ',', requires = "attentions")]
+    pub layers: Vec<usize>,
+    /// What becomes of rows that are longer than the model reads; shorter ones are `too_short` in any case
+    #[arg(long, value_enum, value_name = "HOW", default_value_t)]
+    pub long: LongArg,
+    /// Bases (of a language model: tokens) that neighbouring windows share (default: half a window)
+    #[arg(long, value_name = "N")]
+    pub overlap: Option<usize>,
+}
+
+impl OutputArgs {
+    /// Returns what a model is asked for.
+    pub fn wanted(&self) -> Wanted {
+        Wanted {
+            embedding: self.embed.map(|pooling| match pooling {
+                PoolingArg::Cls => Pooling::Cls,
+                PoolingArg::Mean => Pooling::Mean,
+                PoolingArg::Bases => Pooling::MeanOfBases,
+                PoolingArg::Own => Pooling::Own,
+            }),
+            likelihood: self.likelihood.map(|likelihood| match likelihood {
+                LikelihoodArg::Masked => Likelihood::Masked,
+                LikelihoodArg::Unmasked => Likelihood::Unmasked,
+            }),
+            attentions: self.attentions.map(|attentions| match attentions {
+                AttentionsArg::Cls => Attentions::Cls,
+                AttentionsArg::All => Attentions::All,
+            }),
+            layers: self.layers.clone(),
+            logits_only: false,
+        }
+    }
+
+    /// Returns the windows of long rows, when they are to be read.
+    ///
+    /// # Errors
+    ///
+    /// When there is an overlap of windows without windows.
+    pub fn windows(&self) -> Result<Option<Windows>> {
+        match (self.long, self.overlap) {
+            (LongArg::Windows, overlap) => Ok(Some(Windows { overlap })),
+            (LongArg::Status, None) => Ok(None),
+            (LongArg::Status, Some(_)) => Err(Error::usage("--overlap is of windows: add --long windows")),
+        }
+    }
 }
 
 /// What mutagenesis compares a mutated logit with.

@@ -17,6 +17,10 @@ use crate::output::temporary_beside;
 use crate::pipe::Pipe;
 use crate::schema;
 
+mod vectors;
+
+pub use vectors::{has_vectors, write as write_vectors};
+
 /// Writes the regions file at `path`, which appears when it is whole: `sequences` int8 `[n, 4, L]`,
 /// `contributions` float16 `[n, 4, L]` (hypothetical, where the stream has them) or `[n, L]`, and the
 /// coordinates where the rows have them.

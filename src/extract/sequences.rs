@@ -2,20 +2,26 @@
 
 use std::io::BufRead;
 
-use arrow_array::RecordBatch;
+use std::sync::Arc;
+
+use arrow_array::{RecordBatch, StringArray};
+use arrow_schema::{DataType, Field, SchemaRef};
 
 use super::windows::{BATCH_BASES, ROW_BASES};
 use crate::dna;
 use crate::error::{Error, Result};
 use crate::pipe::Pipe;
 use crate::region::Strand;
-use crate::schema::{Row, RowBuilder, RowKind, Status};
+use crate::schema::{self, Row, RowBuilder, RowKind, Status};
 
 /// How a file of sequences is read.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Column of a table that holds the sequences.
     pub sequence_column: String,
+    /// Column of a table that holds the second sequence of a pair; without it, `sequence1` and `sequence2` make a
+    /// pair in a table that has both.
+    pub second_column: Option<String>,
     /// Column of a table that holds the labels; a table may do without it.
     pub label_column: String,
     /// Take coordinates from FASTA headers as bedtools writes them (`chr1:99-200`, 0-based and half-open).
@@ -28,6 +34,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             sequence_column: "sequence".into(),
+            second_column: None,
             label_column: "label".into(),
             coordinates: false,
             batch_rows: super::windows::BATCH_ROWS,
@@ -35,8 +42,9 @@ impl Default for Options {
     }
 }
 
-/// Makes a row of each sequence of a file: FASTA, or CSV or TSV with a header, known by its first bytes. `place` is the
-/// file's name in errors.
+/// Makes a row of each sequence of a file: FASTA, or CSV or TSV with a header, known by its first bytes. Pairs of
+/// sequences have the second in the column `sequence_2`; a table whose first line is a pair and a label needs no
+/// header. `place` is the file's name in errors.
 ///
 /// # Errors
 ///
@@ -50,10 +58,11 @@ pub fn sequences(mut text: Box<dyn BufRead + Send>, place: &str, options: Option
         Some(_) => {
             let table = Table::new(text, &options).map_err(|error| error.at(place))?;
             let kind = if table.label.is_some() { RowKind::Labelled } else { RowKind::Regions };
-            return Ok(pipe(kind, table, place, options.batch_rows));
+            let pairs = table.second.is_some();
+            return Ok(pipe(kind, pairs, table, place, options.batch_rows));
         }
     };
-    Ok(pipe(RowKind::Regions, records, place, options.batch_rows))
+    Ok(pipe(RowKind::Regions, false, records, place, options.batch_rows))
 }
 
 /// Passes over blank space and a byte-order mark; returns the first byte after it.
@@ -78,11 +87,14 @@ struct Record {
     strand: Strand,
     /// Upper-case `ACGTN`, not empty.
     bases: Vec<u8>,
+    /// The second sequence of a pair.
+    second: Option<Vec<u8>>,
     labels: Option<Vec<f32>>,
 }
 
 fn pipe(
     kind: RowKind,
+    pairs: bool,
     records: impl Iterator<Item = Result<Record>> + Send + 'static,
     place: &str,
     batch_rows: usize,
@@ -90,13 +102,32 @@ fn pipe(
     let schema = kind.schema(None);
     let builder = RowBuilder::new(kind, schema.clone());
     let place = place.to_string();
-    Pipe::new(schema, Batches { kind, records, builder, region: 0, place, batch_rows, done: false })
+    let seconds = pairs.then(Vec::new);
+    let target = match pairs {
+        true => schema::with_field(&schema, Field::new(schema::SECOND, DataType::Utf8, true)),
+        false => schema,
+    };
+    let batches = Batches {
+        kind,
+        records,
+        builder,
+        seconds,
+        schema: target.clone(),
+        region: 0,
+        place,
+        batch_rows,
+        done: false,
+    };
+    Pipe::new(target, batches)
 }
 
 struct Batches<I> {
     kind: RowKind,
     records: I,
     builder: RowBuilder,
+    /// The second sequences of the rows in the builder, where rows are pairs.
+    seconds: Option<Vec<Option<String>>>,
+    schema: SchemaRef,
     region: u64,
     place: String,
     batch_rows: usize,
@@ -106,7 +137,8 @@ struct Batches<I> {
 impl<I: Iterator<Item = Result<Record>>> Batches<I> {
     fn push(&mut self, record: &Record) -> Result<()> {
         let text = std::str::from_utf8(&record.bases).map_err(|_| Error::data("bases are not ASCII"))?;
-        let all_n = record.bases.iter().all(|&base| base == b'N');
+        let all_n = |bases: &[u8]| bases.iter().all(|&base| base == b'N');
+        let all_n = all_n(&record.bases) || record.second.as_deref().is_some_and(all_n);
         let row = Row {
             region: self.region,
             chrom: record.chrom.as_deref(),
@@ -121,8 +153,20 @@ impl<I: Iterator<Item = Result<Record>>> Batches<I> {
             RowKind::Labelled => self.builder.push_labelled(&row, record.labels.as_deref()),
             _ => self.builder.push(&row),
         }
+        if let Some(seconds) = &mut self.seconds {
+            // ASCII, as the first: `checked` has seen both.
+            let second = record.second.as_deref().map(|bases| String::from_utf8_lossy(bases).into_owned());
+            seconds.push(second);
+        }
         self.region += 1;
         Ok(())
+    }
+
+    fn finish(&mut self) -> Result<RecordBatch> {
+        let batch = self.builder.finish()?;
+        let Some(seconds) = &mut self.seconds else { return Ok(batch) };
+        let seconds = StringArray::from_iter(seconds.drain(..));
+        schema::with_columns(&batch, &self.schema, vec![(schema::SECOND, Arc::new(seconds))])
     }
 
     fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
@@ -131,12 +175,12 @@ impl<I: Iterator<Item = Result<Record>>> Batches<I> {
             match self.records.next().transpose()? {
                 None => self.done = true,
                 Some(record) => {
-                    bases += record.bases.len();
+                    bases += record.bases.len() + record.second.as_ref().map_or(0, Vec::len);
                     self.push(&record)?;
                 }
             }
         }
-        if self.builder.is_empty() { Ok(None) } else { self.builder.finish().map(Some) }
+        if self.builder.is_empty() { Ok(None) } else { self.finish().map(Some) }
     }
 }
 
@@ -267,10 +311,11 @@ fn checked(mut bases: Vec<u8>) -> Result<Vec<u8>> {
     Ok(bases)
 }
 
-/// Records of a table with a header.
+/// Records of a table.
 struct Table<R> {
     rows: csv::StringRecordsIntoIter<R>,
     sequence: usize,
+    second: Option<usize>,
     label: Option<usize>,
     name: Option<usize>,
 }
@@ -280,27 +325,69 @@ impl<R: BufRead> Table<R> {
         let head = text.fill_buf()?;
         let first_line = head.split(|&byte| byte == b'\n').next().unwrap_or_default();
         let delimiter = if first_line.contains(&b'\t') { b'\t' } else { b',' };
-        let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(text);
+        let headless = is_pair_with_label(first_line, delimiter);
+        let mut reader =
+            csv::ReaderBuilder::new().delimiter(delimiter).has_headers(!headless).from_reader(text);
+        if headless {
+            let rows = reader.into_records();
+            return Ok(Self { rows, sequence: 0, second: Some(1), label: Some(2), name: None });
+        }
         let header = reader.headers().map_err(table_error)?.clone();
-        let column = |name: &str| header.iter().position(|column| column.trim() == name);
-        let Some(sequence) = column(&options.sequence_column) else {
-            let columns: String = header.iter().collect::<Vec<_>>().join(", ").chars().take(80).collect();
-            return Err(Error::data(format!(
-                "neither FASTA nor a table with a column `{}` in its header (--sequence-column); found: {columns}",
-                options.sequence_column
-            )));
-        };
-        let (label, name) = (column(&options.label_column), column("name"));
-        Ok(Self { rows: reader.into_records(), sequence, label, name })
+        let (sequence, second) = sequence_columns(&header, options)?;
+        let (label, name) = (column(&header, &options.label_column), column(&header, "name"));
+        Ok(Self { rows: reader.into_records(), sequence, second, label, name })
     }
 
     fn record(&self, row: &csv::StringRecord) -> Result<Record> {
         let field = |column: Option<usize>| column.and_then(|column| row.get(column)).map(str::trim);
-        let text = field(Some(self.sequence)).unwrap_or_default();
-        let bases = if text.contains(' ') { join_kmers(text)? } else { text.as_bytes().to_vec() };
+        let bases = |text: &str| -> Result<Vec<u8>> {
+            checked(if text.contains(' ') { join_kmers(text)? } else { text.as_bytes().to_vec() })
+        };
+        let second = field(self.second).map(bases).transpose();
         let labels = field(self.label).filter(|text| !text.is_empty()).map(parse_labels).transpose()?;
         let name = field(self.name).filter(|name| !name.is_empty()).map(String::from);
-        Ok(Record { name, bases: checked(bases)?, labels, ..Record::default() })
+        Ok(Record {
+            name,
+            bases: bases(field(Some(self.sequence)).unwrap_or_default())?,
+            second: second.map_err(|error| error.at("second sequence"))?,
+            labels,
+            ..Record::default()
+        })
+    }
+}
+
+/// Returns whether a line is two sequences, whole or as k-mers, and a number: no header has such names.
+fn is_pair_with_label(line: &[u8], delimiter: u8) -> bool {
+    let fields: Vec<&[u8]> = line.split(|&byte| byte == delimiter).map(<[u8]>::trim_ascii).collect();
+    let [first, second, label] = fields.as_slice() else { return false };
+    let is_bases = |text: &[u8]| !text.is_empty() && text.iter().all(|byte| b" ACGTNacgtn".contains(byte));
+    let is_number = std::str::from_utf8(label).is_ok_and(|label| label.parse::<f32>().is_ok());
+    is_bases(first) && is_bases(second) && is_number
+}
+
+fn column(header: &csv::StringRecord, name: &str) -> Option<usize> {
+    header.iter().position(|column| column.trim() == name)
+}
+
+/// Returns the columns of the sequences and of the second sequences of pairs.
+fn sequence_columns(header: &csv::StringRecord, options: &Options) -> Result<(usize, Option<usize>)> {
+    let missing = |name: &str, flag: &str| {
+        let columns: String = header.iter().collect::<Vec<_>>().join(", ").chars().take(80).collect();
+        Error::data(format!(
+            "neither FASTA nor a table with a column `{name}` in its header ({flag}); found: {columns}"
+        ))
+    };
+    let first = column(header, &options.sequence_column);
+    if let Some(name) = &options.second_column {
+        let second = column(header, name).ok_or_else(|| missing(name, "--second-column"))?;
+        let first = first.or(column(header, "sequence1"));
+        let first = first.ok_or_else(|| missing(&options.sequence_column, "--sequence-column"))?;
+        return Ok((first, Some(second)));
+    }
+    match (first, column(header, "sequence1"), column(header, "sequence2")) {
+        (Some(first), ..) => Ok((first, None)),
+        (None, Some(first), Some(second)) => Ok((first, Some(second))),
+        _ => Err(missing(&options.sequence_column, "--sequence-column")),
     }
 }
 
@@ -411,6 +498,37 @@ mod tests {
             assert_eq!(schema::i64s(&batch, "end").unwrap().values(), &[6, 2]);
             assert!(batch.column_by_name("label").is_none());
         }
+    }
+
+    #[test]
+    fn pairs_have_their_second_sequence_beside_the_first() {
+        let tables = [
+            "sequence1,sequence2,label\nACGT,ttg,1\nNN,AC,0\n",
+            "ACG CGT\tTTG\t1\nNN\tAC\t0\n",
+            "ACGT,TTG,1\nNN,AC,0\n",
+        ];
+        for text in tables {
+            let batch = read(text).unwrap();
+            assert_eq!(column(&batch, "sequence"), ["ACGT", "NN"], "{text}");
+            assert_eq!(column(&batch, "sequence_2"), ["TTG", "AC"], "{text}");
+            assert_eq!(column(&batch, "status"), ["ok", "all_n"], "{text}");
+            assert_eq!(labels(&batch), [Some(vec![1.0]), Some(vec![0.0])], "{text}");
+        }
+        let options = || Options {
+            sequence_column: "a".into(),
+            second_column: Some("b".into()),
+            batch_rows: 1,
+            ..Options::default()
+        };
+        let batch = read_with("b,a\nTTG,ACGT\nAC,GG\n", options()).unwrap();
+        assert_eq!(column(&batch, "sequence"), ["ACGT", "GG"]);
+        assert_eq!(column(&batch, "sequence_2"), ["TTG", "AC"]);
+        assert!(batch.column_by_name("label").is_none());
+        let error = read_with("a,c\nA,C\n", options()).unwrap_err().to_string();
+        assert!(error.contains("`b`") && error.contains("--second-column"), "{error}");
+        let error = read("sequence1,sequence2,label\nACGT,,1\n").unwrap_err().to_string();
+        assert!(error.contains("line 2: second sequence: the sequence is empty"), "{error}");
+        assert!(read("sequence,label\nACGT,1\n").unwrap().column_by_name("sequence_2").is_none());
     }
 
     #[test]

@@ -11,11 +11,15 @@ use serde_json::{Value, json};
 
 use super::config::Config;
 use super::weights::{Dtype, Stored, Weights};
-use super::{FAMILIES, architectures, build};
+use super::{FAMILIES, architectures, build, residual_fcnn};
 use crate::error::{Error, InFile, Result};
 use crate::output;
 
+mod chrombpnet;
+mod directory;
 mod keras;
+
+pub use directory::write_directory;
 
 /// What a conversion may need to be told.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +30,10 @@ pub struct Hints<'a> {
     pub keras_json: Option<&'a Path>,
     /// The names of the classes.
     pub labels: Option<Vec<String>>,
+    /// The model whose embeddings a network on pairs reads, as seen from the new directory.
+    pub encoder: Option<&'a str>,
+    /// The ends of those embeddings at training.
+    pub range: Option<residual_fcnn::Range>,
 }
 
 /// A model as nyx writes it.
@@ -55,12 +63,18 @@ pub fn read(path: &Path, hints: &Hints) -> Result<Converted> {
             return Err(Error::data(message)).in_file(path);
         }
     };
-    let found = converted.config.architecture();
+    let found = converted.config.architecture().to_string();
     if let Some(wanted) = hints.architecture.filter(|wanted| *wanted != found) {
         return Err(Error::data(format!("it says it is a {found}, not a {wanted}"))).in_file(path);
     }
     if let Some(labels) = &hints.labels {
         converted.config.labels = Some(labels.clone());
+    }
+    if found == residual_fcnn::NAME {
+        let graph = residual_fcnn::Graph::load(&converted.config, &converted.weights).in_file(path)?;
+        converted.config.labels = Some(converted.config.labels(graph.outputs()).in_file(path)?);
+        residual_fcnn::complete(&mut converted.config, hints.encoder, hints.range, path)?;
+        return Ok(converted);
     }
     let model = build(&converted.config, &converted.weights, &Device::Cpu).in_file(path)?;
     converted.config.labels = Some(model.labels().to_vec());
@@ -164,22 +178,30 @@ fn described_config(described: &Value) -> Result<Config> {
 fn find(weights: &Weights, hints: &Hints) -> Result<Config> {
     if let Some(wanted) = hints.architecture {
         let config = Config::new(wanted);
-        build(&config, weights, &Device::Cpu)?;
+        check(&config, weights)?;
         return Ok(config);
     }
-    let fits = |name: &str| build(&Config::new(name), weights, &Device::Cpu).is_ok();
+    let fits = |name: &str| check(&Config::new(name), weights).is_ok();
     let candidates: Vec<&str> = FAMILIES.iter().map(|(name, _)| *name).filter(|name| fits(name)).collect();
     match candidates[..] {
         [only] => Ok(Config::new(only)),
         [] => Err(Error::data(format!(
             "its tensors fit none of the architectures nyx knows ({}); name one with --architecture to see what \
-             is missing",
+             is missing, or give the whole directory where there is a config.json",
             architectures().join(", ")
         ))),
         _ => Err(Error::data(format!(
             "its tensors fit {}: say which with --architecture",
             candidates.join(" and ")
         ))),
+    }
+}
+
+/// Checks that the tensors are those that the architecture needs.
+fn check(config: &Config, weights: &Weights) -> Result<()> {
+    match config.architecture() == residual_fcnn::NAME {
+        true => residual_fcnn::Graph::load(config, weights).map(drop),
+        false => build(config, weights, &Device::Cpu).map(drop),
     }
 }
 

@@ -105,6 +105,7 @@ impl Ensemble {
         if self.rc_average {
             text.push("mean of both strands".into());
         }
+        text.extend(self.wanted.describe());
         text.join(", ")
     }
 

@@ -45,6 +45,18 @@ pub enum Pooling {
     Own,
 }
 
+impl Pooling {
+    /// Returns the name that users give it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cls => "cls",
+            Self::Mean => "mean",
+            Self::MeanOfBases => "bases",
+            Self::Own => "own",
+        }
+    }
+}
+
 /// How likely a masked language model finds a sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Likelihood {
@@ -52,6 +64,16 @@ pub enum Likelihood {
     Masked,
     /// One pass over the sequence as it is.
     Unmasked,
+}
+
+impl Likelihood {
+    /// Returns the name that users give it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Masked => "masked",
+            Self::Unmasked => "unmasked",
+        }
+    }
 }
 
 /// Which attention probabilities are given.
@@ -79,6 +101,21 @@ pub struct Wanted {
 }
 
 impl Wanted {
+    /// Returns what is wanted besides classes, in words; nothing when that is nothing.
+    pub fn describe(&self) -> Vec<String> {
+        let mut words = Vec::new();
+        words.extend(self.embedding.map(|pooling| format!("embedding {}", pooling.name())));
+        words.extend(self.likelihood.map(|likelihood| format!("likelihood {}", likelihood.name())));
+        words.extend(self.attentions.map(|attentions| {
+            let which = if attentions == Attentions::Cls { "cls" } else { "all" };
+            let layers: Vec<_> = self.layers.iter().map(usize::to_string).collect();
+            let of =
+                if layers.is_empty() { String::new() } else { format!(" of layers {}", layers.join("+")) };
+            format!("attentions {which}{of}")
+        }));
+        words
+    }
+
     /// Refuses whatever only language models have.
     ///
     /// # Errors

@@ -130,7 +130,7 @@ pub fn hashed_weights(folder: &Path) -> Weights {
 }
 
 /// Returns numbers in [-1, 1) that depend on a name only.
-fn hash_uniform(name: &str, count: usize) -> Vec<f32> {
+pub fn hash_uniform(name: &str, count: usize) -> Vec<f32> {
     let seed = name
         .bytes()
         .fold(0xcbf29ce484222325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100000001b3));

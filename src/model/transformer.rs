@@ -18,6 +18,7 @@ mod tensors;
 pub use encoder::{Encoder, Scratch, Sequence, Watch};
 pub use head::{Classifier, Decision, LongHead, TokenHead};
 pub use language::{LanguageModel, Parts};
+pub use read::states;
 pub use recurrent::{Direction, Recurrent};
 pub use sentence::LayerPooling;
 pub use spec::{Attending, NormKind, NormPlace, Spec};

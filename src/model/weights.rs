@@ -140,6 +140,11 @@ impl Weights {
         Self::from_files(path, all, Vec::new())
     }
 
+    /// Returns these weights and one more tensor, in the place of one of the same name.
+    pub fn with_tensor(&self, name: &str, array: Array) -> Self {
+        self.with([(name.to_string(), Arc::new(array.into()))].into(), Vec::new())
+    }
+
     /// Returns these weights with some tensors replaced or added, which came from further files.
     pub(super) fn with(&self, tensors: BTreeMap<String, Arc<Stored>>, files: Vec<Mapped>) -> Self {
         let mut weights = self.clone();

@@ -101,7 +101,12 @@ fn misfit(length: usize, window: Option<usize>) -> Option<Status> {
     }
 }
 
-fn check_bases(sequence: &[u8]) -> Result<()> {
+/// Checks that a sequence is upper-case `ACGTN`.
+///
+/// # Errors
+///
+/// When it is not, naming the first other letter and its place.
+pub fn check_bases(sequence: &[u8]) -> Result<()> {
     match sequence.iter().position(|base| !b"ACGTN".contains(base)) {
         None => Ok(()),
         Some(index) => Err(Error::data(format!(

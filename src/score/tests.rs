@@ -3,9 +3,13 @@ use candle_core::{Device, Tensor};
 
 use super::*;
 use crate::dna;
-use crate::model::{Input, Loaded, Member, Network, NetworkModel, Prediction, Wanted};
+use crate::kernel::pointwise::relu;
+use crate::model::{
+    Input, Likelihood, Loaded, Member, Model, Network, NetworkModel, Outputs, Pooling, Prediction, Wanted,
+};
 use crate::region::Strand;
 use crate::schema::{Row, RowBuilder, RowKind, Status};
+use crate::tokenizer::Tokenizer;
 
 /// A convolution with ReLU, summed over positions into two logits; small enough to compute by hand.
 pub(crate) struct Tiny {
@@ -41,7 +45,8 @@ impl Network for Tiny {
     }
 
     fn forward(&self, input: &Tensor) -> Result<Prediction> {
-        let maps = input.transpose(1, 2)?.conv1d(&self.filters, WIDTH / 2, 1, 1, 1)?.relu()?;
+        // Not candle's own ReLU, which makes a number of what is none.
+        let maps = relu(&input.transpose(1, 2)?.conv1d(&self.filters, WIDTH / 2, 1, 1, 1)?)?;
         let sums = maps.sum(2)?;
         // Multiplied and summed rather than a matrix product, so that no row can see another.
         let logits = sums.unsqueeze(1)?.broadcast_mul(&self.weights)?.sum(2)?;
@@ -50,6 +55,13 @@ impl Network for Tiny {
         let profile = maps.narrow(1, 0, 2)?;
         Ok(Prediction { logits, probs: Some(probs), base_scores: Some(base_scores), profile: Some(profile) })
     }
+}
+
+/// Returns a network without a window.
+pub(crate) fn any_length() -> Tiny {
+    let filters = Tensor::from_vec(noise(1, FILTERS * 4 * WIDTH), (FILTERS, 4, WIDTH), &Device::Cpu).unwrap();
+    let weights = Tensor::from_vec(noise(2, 2 * FILTERS), (1, 2, FILTERS), &Device::Cpu).unwrap();
+    Tiny { window: None, labels: vec!["bound".into(), "open".into()], filters, weights }
 }
 
 pub(crate) fn tiny(seed: u64, window: Option<usize>) -> Member {
@@ -192,7 +204,6 @@ fn what_does_not_fit_stays_with_its_status() {
 #[test]
 fn a_result_that_is_no_number_is_marked_or_refused() {
     let mut member = tiny(1, None);
-    // In the last layer: the ReLU of candle takes a NaN for 0.
     let filters = Tensor::ones((FILTERS, 4, WIDTH), candle_core::DType::F32, &Device::Cpu).unwrap();
     let weights = Tensor::full(f32::INFINITY, (1, 2, FILTERS), &Device::Cpu).unwrap();
     let labels = vec!["a".into(), "b".into()];
@@ -245,4 +256,141 @@ fn a_dropped_column_is_gone_and_identity_is_not_droppable() {
         let error = drop_columns(rows(&[None]), &[bad.into()]).err().unwrap();
         assert_eq!(error.exit_status(), 2, "{bad}");
     }
+}
+
+/// A language model of one token per base. Its numbers are the tokens and their places.
+struct Toy {
+    tokenizer: Tokenizer,
+}
+
+fn toy(wanted: Wanted) -> Result<Ensemble> {
+    let model = Box::new(Toy { tokenizer: Tokenizer::open("onehot").unwrap() });
+    let loaded = Loaded { model, digest: "d".into(), architecture: "toy".into() };
+    Ensemble::new(vec![Member { name: "toy".into(), loaded }], false, wanted)
+}
+
+impl Model for Toy {
+    fn window(&self) -> Option<usize> {
+        None
+    }
+
+    fn labels(&self) -> &[String] {
+        &[]
+    }
+
+    fn outputs(&self, wanted: &Wanted) -> Result<Outputs> {
+        let layers = if wanted.layers.is_empty() { 3 } else { wanted.layers.len() };
+        Ok(Outputs {
+            embedding: if wanted.embedding.is_some() { 2 } else { 0 },
+            likelihood: wanted.likelihood.is_some(),
+            attentions: wanted.attentions.map(|_| (layers, 1)),
+            ..Outputs::default()
+        })
+    }
+
+    fn predict(&self, rows: &[Input], wanted: &Wanted) -> Result<Vec<Answer>> {
+        let answer = |row: &Input| {
+            let bases = std::str::from_utf8(row.bases).unwrap();
+            let tokens =
+                row.tokens.map_or_else(|| self.tokenizer.encode(bases, None).unwrap().ids, <[u32]>::to_vec);
+            let layers = if wanted.layers.is_empty() { vec![0, 1, 2] } else { wanted.layers.clone() };
+            let tokens: Vec<f32> = tokens.iter().map(|&id| id as f32).collect();
+            let cls =
+                || layers.iter().flat_map(|&layer| tokens.iter().map(move |id| id + 10.0 * layer as f32));
+            let of = |pooling| f32::from(u8::try_from(pooling as usize).unwrap());
+            Ok(Scores {
+                embedding: wanted.embedding.map(|pooling| vec![of(pooling), tokens.len() as f32]),
+                likelihoods: wanted.likelihood.map(|_| tokens.iter().map(|id| -id - 1.0).collect()),
+                attentions: wanted.attentions.map(|which| match which {
+                    Attentions::Cls => cls().collect(),
+                    Attentions::All => cls().flat_map(|value| vec![value; tokens.len()]).collect(),
+                }),
+                ..Scores::default()
+            })
+        };
+        Ok(rows.iter().map(answer).collect())
+    }
+
+    fn tokenizer(&self) -> Option<&Tokenizer> {
+        Some(&self.tokenizer)
+    }
+}
+
+fn floats(batch: &RecordBatch, name: &str, row: usize) -> Vec<f32> {
+    schema::float_items(schema::lists(batch, name).unwrap(), row).unwrap().to_vec()
+}
+
+#[test]
+fn a_model_without_classes_gives_what_it_is_asked_for_and_no_logits() {
+    let wanted = Wanted {
+        embedding: Some(Pooling::MeanOfBases),
+        likelihood: Some(Likelihood::Masked),
+        attentions: Some(Attentions::Cls),
+        layers: vec![0, 2],
+        ..Wanted::default()
+    };
+    let models = Arc::new(toy(wanted).unwrap());
+    let batch = collect(score(rows(&[Some(b"ACG"), None, Some(b"TTTTT")]), models.clone(), false).unwrap());
+    assert!(batch.column_by_name(schema::LOGITS).is_none() && batch.column_by_name(schema::PROBS).is_none());
+    let embeddings = batch[schema::EMBEDDING].as_fixed_size_list();
+    assert_eq!(
+        embeddings.values().as_primitive::<arrow_array::types::Float32Type>().values()[..2],
+        [2.0, 3.0]
+    );
+    assert!(embeddings.is_null(1));
+    assert_eq!(floats(&batch, schema::LIKELIHOODS, 0), [-1.0, -2.0, -3.0]);
+    let sums = schema::f32s(&batch, schema::LOG_LIKELIHOOD).unwrap();
+    assert_eq!((sums.value(0), sums.is_null(1), sums.value(2)), (-6.0, true, -20.0));
+    assert_eq!(floats(&batch, schema::ATTENTIONS, 0), [0.0, 1.0, 2.0, 20.0, 21.0, 22.0]);
+    let schema = batch.schema();
+    let metadata = |name: &str, key: &str| schema.field_with_name(name).unwrap().metadata().get(key).cloned();
+    assert_eq!(metadata(schema::EMBEDDING, schema::METHOD_KEY).as_deref(), Some("bases"));
+    assert_eq!(metadata(schema::LOG_LIKELIHOOD, schema::METHOD_KEY).as_deref(), Some("masked"));
+    assert_eq!(metadata(schema::ATTENTIONS, SHAPE_KEY).as_deref(), Some("2,1,*"));
+    assert_eq!(metadata(schema::ATTENTIONS, LAYERS_KEY).as_deref(), Some("0,2"));
+    assert_eq!(
+        models.provenance(),
+        "d toy, embedding bases, likelihood masked, attentions cls of layers 0+2"
+    );
+}
+
+#[test]
+fn attentions_of_all_tokens_say_so_and_any_new_column_can_be_dropped() {
+    let wanted = || Wanted {
+        likelihood: Some(Likelihood::Unmasked),
+        attentions: Some(Attentions::All),
+        ..Wanted::default()
+    };
+    let scored = || score(rows(&[Some(b"AC")]), Arc::new(toy(wanted()).unwrap()), false).unwrap();
+    let batch = collect(scored());
+    let expected: Vec<f32> = [0.0, 1.0, 10.0, 11.0, 20.0, 21.0].iter().flat_map(|&x| [x, x]).collect();
+    assert_eq!(floats(&batch, schema::ATTENTIONS, 0), expected);
+    let schema = batch.schema();
+    let metadata = schema.field_with_name(schema::ATTENTIONS).unwrap().metadata();
+    assert_eq!(metadata.get(SHAPE_KEY).map(String::as_str), Some("3,1,*,*"));
+    assert!(metadata.get(LAYERS_KEY).is_none());
+    assert!(batch.column_by_name(schema::EMBEDDING).is_none());
+    let dropped = drop_columns(scored(), &[schema::LIKELIHOODS.into(), schema::ATTENTIONS.into()]).unwrap();
+    let dropped = collect(dropped);
+    assert!(dropped.column_by_name(schema::LIKELIHOODS).is_none());
+    assert_eq!(schema::f32s(&dropped, schema::LOG_LIKELIHOOD).unwrap().value(0), -3.0);
+}
+
+#[test]
+fn a_network_over_bases_has_no_embedding_to_give() {
+    let wanted = Wanted { embedding: Some(Pooling::Cls), ..Wanted::default() };
+    let error = Ensemble::new(vec![tiny(1, None)], false, wanted).err().unwrap();
+    assert!(error.to_string().contains("embeddings") && error.exit_status() == 2, "{error}");
+}
+
+#[test]
+fn the_letters_of_a_second_sequence_are_checked_too() {
+    let batch = collect(rows(&[Some(b"ACG")]));
+    let schema = schema::with_field(&batch.schema(), Field::new(schema::SECOND, DataType::Utf8, true));
+    let second: ArrayRef = Arc::new(arrow_array::StringArray::from(vec!["ACx"]));
+    let batch = schema::with_columns(&batch, &schema, vec![(schema::SECOND, second)]).unwrap();
+    let pipe = Pipe::new(schema, [Ok(batch)].into_iter());
+    let scored = score(pipe, Arc::new(toy(Wanted::default()).unwrap()), false).unwrap();
+    let error = scored.into_parts().1.find_map(Result::err).unwrap().to_string();
+    assert!(error.contains("region 0") && error.contains("`x`"), "{error}");
 }

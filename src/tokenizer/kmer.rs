@@ -28,6 +28,11 @@ impl Kmer {
         (3..=6).contains(&width).then_some(Self { width, drop_last: false })
     }
 
+    /// Returns the bases of a k-mer.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
     /// Leaves out the last k-mer, as DNABERT's own data scripts do.
     pub fn drop_last(self) -> Self {
         Self { drop_last: true, ..self }

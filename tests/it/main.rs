@@ -6,6 +6,7 @@ mod hits;
 mod instances;
 mod language;
 mod layers;
+mod models;
 mod pipeline;
 mod pipes;
 mod readme;

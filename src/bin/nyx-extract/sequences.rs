@@ -11,7 +11,8 @@ use nyx::input;
 /// Sequences that need no genome: a row of each record of a file.
 ///
 /// FASTA, or CSV or TSV with a header that has a column `sequence` and perhaps `label` (a number, or several by `,` or
-/// `;`) and `name`; gzip or not. Sequences written as overlapping k-mers (DNABERT) are joined. Letters other than ACGT
+/// `;`) and `name`; gzip or not. Pairs of sequences come from the columns `sequence1` and `sequence2`, or from a table
+/// of sequence, sequence and label without a header; the second goes into the column `sequence_2`. Sequences written as overlapping k-mers (DNABERT) are joined. Letters other than ACGT
 /// become N. An empty sequence, a ragged row or a label that is no number is an error that names the line.
 ///
 /// Example: nyx-extract sequences test.csv.gz | nyx-score --model model/ | nyx-eval
@@ -23,6 +24,9 @@ pub struct Args {
     /// Column with the sequences
     #[arg(long, value_name = "NAME", default_value = "sequence")]
     sequence_column: String,
+    /// Column with the second sequences, of pairs (default: `sequence2`, in a table with `sequence1`)
+    #[arg(long, value_name = "NAME")]
+    second_column: Option<String>,
     /// Column with the labels
     #[arg(long, value_name = "NAME", default_value = "label")]
     label_column: String,
@@ -38,6 +42,7 @@ pub fn run(args: Args, common: &Common) -> Result<()> {
     };
     let options = Options {
         sequence_column: args.sequence_column,
+        second_column: args.second_column,
         label_column: args.label_column,
         coordinates: args.coordinates,
         batch_rows: common.batch_rows(BATCH_ROWS),

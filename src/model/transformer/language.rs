@@ -328,6 +328,10 @@ impl Model for LanguageModel {
         self.predict_tokens(&tokens, wanted)
     }
 
+    fn token_limit(&self) -> Option<usize> {
+        self.limit()
+    }
+
     fn tokenizer(&self) -> Option<&Tokenizer> {
         Some(&self.parts.tokenizer)
     }

@@ -116,6 +116,24 @@ pub fn guess(encoder: &Encoder, head: &TokenHead, sequences: &[Sequence]) -> Vec
     })
 }
 
+/// Returns the hidden states of the last layer of each row of tokens, `[tokens, hidden]`, on all threads.
+///
+/// # Panics
+///
+/// As [`Encoder::run`].
+pub fn states(encoder: &Encoder, rows: &[&[u32]]) -> Vec<Vec<f32>> {
+    let sequences: Vec<Sequence> = rows.iter().map(|row| Sequence::of(row)).collect();
+    in_packs(encoder, &sequences, |pack, scratch| {
+        let mut states = encoder.run(pack, None, &mut (), scratch);
+        let mut take = |sequence: &Sequence| {
+            let (row, rest) = states.split_at(sequence.tokens.len() * encoder.spec().hidden);
+            states = rest;
+            row.to_vec()
+        };
+        pack.iter().map(&mut take).collect()
+    })
+}
+
 /// Runs sequences in packs, each on a thread, and returns what `run` gives for each, in order.
 fn in_packs<T: Send>(
     encoder: &Encoder,
