@@ -3,7 +3,7 @@
 
 Usage: hits.py MODISCO_H5 [--regions 2000] [--subset 60] [--runs 3] [--work DIR]
 
-Needs a release build and numpy and h5py. FINEMO names Fi-NeMo's executable; without it only nyx is timed. One
+Needs a release build, GNU time, numpy and h5py. FINEMO names Fi-NeMo's executable; without it only nyx is timed. One
 thread on one processor each, interleaved. Fi-NeMo runs on --subset regions at its best batch size on a
 CPU (16); its start-up is taken off by a run on two regions, nyx's is not.
 """
@@ -15,7 +15,6 @@ import pathlib
 import statistics
 import subprocess
 import tempfile
-import time
 
 import h5py
 import numpy as np
@@ -68,18 +67,23 @@ def synthesize(motifs, count, seed=1):
     return onehot, scores.astype(np.float16), truth
 
 
-def timed(command):
-    """Runs a command on one processor; returns wall seconds, processor seconds and peak memory in MB."""
+def timed(command, feed=lambda stdin: None):
+    """Runs a command on one processor; returns wall seconds, processor seconds and peak memory in MB.
+
+    GNU time starts the command, because a child of this process would begin with the peak of this process.
+    """
     environment = dict(os.environ, OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="")
-    start = time.perf_counter()
-    process = subprocess.Popen(["taskset", "-c", "0", *map(str, command)], env=environment,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    said = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    wall = time.perf_counter() - start
-    if status:
-        raise SystemExit(f"{command} failed: {said.decode()}")
-    return wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+    with tempfile.NamedTemporaryFile("r") as figures, tempfile.TemporaryFile("w+") as said:
+        wrapped = ["taskset", "-c", "0", "time", "-f", "%e %U %S %M", "-o", figures.name, *map(str, command)]
+        process = subprocess.Popen(wrapped, env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                                   stderr=said)
+        feed(process.stdin)
+        process.stdin.close()
+        if process.wait():
+            said.seek(0)
+            raise SystemExit(f"{command} failed: {said.read()}")
+        wall, user, system, peak = map(float, figures.read().split())
+    return wall, user + system, peak / 1024
 
 
 def extract(folder, name, onehot, scores):
@@ -115,7 +119,7 @@ def agreement(arguments, folder, subset, truth, finemo):
     print(f"\n| run on {subset} regions | hits | not in the optimum | of the optimum, lost | coefficients off by, "
           "median | off by > 10 % | largest | recall | precision |\n|---|---|---|---|---|---|---|---|---|")
     for penalty in (0.6, 0.7, 0.8):
-        runs = {"nyx exact": ["--tol", "1e-10"], "nyx": [], "nyx proxgrad": ["--solver", "proxgrad"],
+        runs = {"nyx exact": ["--tol", "1e-12"], "nyx": [], "nyx proxgrad": ["--solver", "proxgrad"],
                 "nyx --compat": ["--compat"]}
         found = {}
         for name, flags in runs.items():
@@ -129,6 +133,25 @@ def agreement(arguments, folder, subset, truth, finemo):
             found["Fi-NeMo"] = hits(out / "hits.tsv")
         for name, rows in found.items():
             compare(f"{name}, lambda {penalty}", rows, found["nyx exact"], truth)
+
+
+def operating_points(arguments, folder, regions, truth):
+    """Prints recall and precision against what was planted, over lambda, for every solver."""
+    truth = {row for row in truth if row[0] < regions}
+    solvers = {"active set": [], "active set, gap 5e-4": ["--tol", "5e-4"], "proxgrad": ["--solver", "proxgrad"],
+               "--compat": ["--compat"]}
+    print(f"\n{regions} regions; recall, precision and F1\n\n| lambda | " + " | ".join(solvers) + " |")
+    print("|---" * (len(solvers) + 1) + "|")
+    for penalty in (0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95):
+        cells = []
+        for flags in solvers.values():
+            out = folder / "out.points"
+            timed([BIN / "nyx-hits", "-q", "-m", arguments.modisco, "-l", penalty, folder / "few.arrows", "--outdir",
+                   out, "-o", "/dev/null", *flags])
+            found = hits(out / "hits.tsv").keys()
+            precision, recall = len(truth & found) / max(1, len(found)), len(truth & found) / len(truth)
+            cells.append(f"{recall:.3f}, {precision:.3f}, {2 * recall * precision / (recall + precision):.3f}")
+        print(f"| {penalty} | " + " | ".join(cells) + " |", flush=True)
 
 
 def main():
@@ -153,10 +176,12 @@ def main():
     count, quarter, subset = arguments.regions, arguments.regions // 4, arguments.subset
     cases = {
         "nyx": (nyx(many), count),
-        "nyx --tol 1e-6": (nyx(many, "--tol", "1e-6"), count),
-        "nyx --tol 1e-10": (nyx(many, "--tol", "1e-10"), count),
+        "nyx --tol 5e-4": (nyx(many, "--tol", "5e-4"), count),
+        "nyx --tol 1e-12": (nyx(many, "--tol", "1e-12"), count),
         "nyx, a quarter of the regions": (nyx(few), quarter),
         "nyx -M hh": (nyx(many, "-M", "hh"), count),
+        "nyx -l 0.3": (nyx(many, "-l", "0.3"), count),
+        "nyx -l 0.1": (nyx(few, "-l", "0.1"), quarter),
         "nyx --compat": (nyx(few, "--compat"), quarter),
     }
     if finemo:
@@ -180,6 +205,8 @@ def main():
         print(f"| {name} | {cases[name][1]} | {wall:.2f} | {cpu:.2f} | {rates[name]:.1f} | {ratio} | {peak:.0f} |")
     if not arguments.no_agreement:
         agreement(arguments, folder, subset, truth, finemo)
+        operating_points(arguments, folder, quarter, truth)
 
 
-main()
+if __name__ == "__main__":
+    main()

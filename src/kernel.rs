@@ -17,6 +17,7 @@ pub mod pool;
 mod product;
 pub mod recurrent;
 pub mod resize;
+pub mod stack;
 mod tile;
 
 #[cfg(test)]
@@ -28,3 +29,4 @@ pub use conv::{Conv, Padding};
 pub use instructions::Instructions;
 pub use linear::{Linear, Precision};
 pub use norm::Norm;
+pub use stack::{Layer, Stack};

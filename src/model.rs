@@ -1,4 +1,4 @@
-//! Networks that read DNA, loaded from a model directory by its `config.json`.
+//! Networks and language models that read DNA, loaded from a model directory by its `config.json`.
 //!
 //! A model owns its encoding: how `N` is coded differs between families, and a wrong one scores well
 //! enough to deceive. Shapes: B rows, L bases, channels last, base order A C G T.

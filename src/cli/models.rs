@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use super::{Common, DeviceArg};
 use crate::attrib::{Center, Columns, Method, Options};
 use crate::error::{Error, Result};
-use crate::input::hub::{self, Located};
+use crate::input::hub;
 use crate::kernel::Precision;
 use crate::model::long::Long;
 use crate::model::{Attentions, Ensemble, Likelihood, Member, Opened, Pooling, Wanted};
@@ -126,11 +126,12 @@ impl ModelArgs {
 
 /// Loads one model with its adapter. Its name tells both, and what may be wrong with them.
 fn load(model: &Path, adapter: Option<&PathBuf>, device: &Device, precision: Precision) -> Result<Member> {
-    let Located { path, mut name } = hub::locate(model)?;
-    let mut opened = Opened::read(&path)?;
+    let located = hub::locate(model)?;
+    let mut opened = Opened::read(&located.path)?;
+    let mut name = located.name.clone();
     if let Some(adapter) = adapter {
         let adapter = hub::locate(adapter)?;
-        opened = opened.adapt(&adapter.path, name.split('@').next().unwrap_or_default())?;
+        opened = opened.adapt(&adapter.path, located.base_name())?;
         name = format!("{name} with adapter {}", adapter.name);
         for doubt in &opened.doubts {
             name = format!("{name} ({doubt})");

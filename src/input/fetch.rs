@@ -306,7 +306,7 @@ fn link(blob: &Path, path: &Path, depth: usize) -> Result<()> {
 }
 
 /// Small files that say what a model is.
-const SMALL: &[&str] = &[
+pub const SMALL: &[&str] = &[
     "adapter_config.json",
     "config.json",
     "config_sentence_transformers.json",
@@ -318,11 +318,16 @@ const SMALL: &[&str] = &[
     "vocab.txt",
 ];
 
+/// Whether this is the name of a directory of SentenceTransformers: a number and a kind, as in `1_Pooling`.
+pub fn is_numbered(folder: &str) -> bool {
+    folder.split_once('_').is_some_and(|(number, _)| number.parse::<u8>().is_ok())
+}
+
 /// Returns the files that a model needs, of those that a repository has: those of the directory itself and of
 /// the numbered ones of SentenceTransformers.
 fn wanted(names: &[String]) -> Vec<String> {
     let mut folders: BTreeSet<&str> = names.iter().filter_map(|name| Some(name.split_once('/')?.0)).collect();
-    folders.retain(|folder| folder.split_once('_').is_some_and(|(n, _)| n.parse::<u8>().is_ok()));
+    folders.retain(|folder| is_numbered(folder));
     let mut wanted = Vec::new();
     for folder in [""].into_iter().chain(folders) {
         let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };

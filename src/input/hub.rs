@@ -30,22 +30,28 @@ pub struct Located {
     pub name: String,
 }
 
+impl Located {
+    /// Returns the name without a commit, as configs name the base of an adapter.
+    pub fn base_name(&self) -> &str {
+        self.name.split('@').next().unwrap_or_default()
+    }
+}
+
 /// Finds what `path` names: a path as it is, or a repository of the hub in the cache.
 ///
 /// # Errors
 ///
 /// When the name is malformed, or the cache does not have it: the message says what fetches it.
 pub fn locate(path: &Path) -> Result<Located> {
-    locate_in(path, &cache()?)
+    if let Some(repository) = path.to_str().and_then(Repository::parse) {
+        return locate_in(repository?, path, &cache()?);
+    }
+    let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let name = real.file_name().map(|name| name.to_string_lossy().into_owned());
+    Ok(Located { path: path.into(), name: name.unwrap_or_else(|| path.display().to_string()) })
 }
 
-fn locate_in(path: &Path, cache: &Path) -> Result<Located> {
-    let Some(repository) = path.to_str().and_then(Repository::parse) else {
-        let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        let name = real.file_name().map(|name| name.to_string_lossy().into_owned());
-        return Ok(Located { path: path.into(), name: name.unwrap_or_else(|| path.display().to_string()) });
-    };
-    let repository = repository?;
+fn locate_in(repository: Repository, path: &Path, cache: &Path) -> Result<Located> {
     let folder = repository.folder(cache);
     let found = repository.commit(&folder).map(|commit| (folder.join("snapshots").join(&commit), commit));
     let (path, commit) = found.filter(|(path, _)| path.is_dir()).ok_or_else(|| {
@@ -132,6 +138,10 @@ mod tests {
         }
     }
 
+    fn locate_text(text: &str, cache: &Path) -> Result<Located> {
+        locate_in(Repository::parse(text).unwrap()?, Path::new(text), cache)
+    }
+
     #[test]
     fn a_branch_and_a_commit_lead_to_the_same_snapshot() {
         let cache = tempfile::tempdir().unwrap();
@@ -141,13 +151,13 @@ mod tests {
         fs::create_dir_all(folder.join("refs")).unwrap();
         fs::write(folder.join("refs/main"), COMMIT).unwrap();
         for text in ["hf://org/name", "hf://org/name@main", &format!("hf://org/name@{COMMIT}")] {
-            let located = locate_in(Path::new(text), cache.path()).unwrap();
+            let located = locate_text(text, cache.path()).unwrap();
             assert_eq!((located.path, located.name), (snapshot.clone(), format!("org/name@{COMMIT}")));
         }
-        let missing = locate_in(Path::new("hf://org/name@v2"), cache.path()).unwrap_err().to_string();
+        let missing = locate_text("hf://org/name@v2", cache.path()).unwrap_err().to_string();
         assert!(missing.contains("`nyx-model fetch hf://org/name@v2`"), "{missing}");
         fs::write(folder.join("refs/main"), "../../..").unwrap();
-        locate_in(Path::new("hf://org/name"), cache.path()).unwrap_err();
+        locate_text("hf://org/name", cache.path()).unwrap_err();
     }
 
     #[test]

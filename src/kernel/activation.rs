@@ -34,13 +34,21 @@ impl Activation {
     /// Applies the function; for use inside of loops that are compiled for a set of instructions.
     #[inline(always)]
     pub(super) fn map(self, values: &mut [f32]) {
+        // Loops, not closures, which might be compiled without the instructions of the caller.
+        macro_rules! each {
+            ($function:ident) => {
+                for x in values {
+                    *x = $function(*x);
+                }
+            };
+        }
         match self {
             Self::None => {}
-            Self::Relu => values.iter_mut().for_each(|x| *x = relu(*x)),
-            Self::Gelu => values.iter_mut().for_each(|x| *x = gelu(*x)),
-            Self::GeluTanh => values.iter_mut().for_each(|x| *x = gelu_tanh(*x)),
-            Self::Silu => values.iter_mut().for_each(|x| *x = silu(*x)),
-            Self::Tanh => values.iter_mut().for_each(|x| *x = tanh(*x)),
+            Self::Relu => each!(relu),
+            Self::Gelu => each!(gelu),
+            Self::GeluTanh => each!(gelu_tanh),
+            Self::Silu => each!(silu),
+            Self::Tanh => each!(tanh),
         }
     }
 }
@@ -101,7 +109,7 @@ pub(super) fn gelu(x: f32) -> f32 {
         0.103_284_31,
         0.050_051_127,
         0.163_210_97,
-        -0.154_193_11,
+        -0.154_193_1,
         0.254_306_5,
         -0.154_183_92,
         0.030_782_5,
@@ -137,7 +145,7 @@ fn sigmoid_times(x: f32, gate: f32) -> f32 {
 #[inline(always)]
 pub(super) fn gelu_tanh(x: f32) -> f32 {
     // ½·(1 + tanh z) = 1/(1 + e^(-2z)).
-    const LINEAR: f32 = 1.595_769_1;
+    const LINEAR: f32 = 1.595_769_2;
     const CUBIC: f32 = 0.071_354_814;
     sigmoid_times(x, x * (x * x).mul_add(CUBIC, LINEAR))
 }

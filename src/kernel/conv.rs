@@ -379,6 +379,26 @@ impl Conv {
         Ok(output)
     }
 
+    /// Returns length and channels of the output of a row `[L, C]`.
+    pub(super) fn output_1d(&self, [length, channels]: [usize; 2]) -> candle_core::Result<[usize; 2]> {
+        self.check_channels(channels)?;
+        Ok([self.output_size([1, length])?[1], self.filters.outputs])
+    }
+
+    /// Convolves one row `[L, C]` on this thread; where `residual`, the row is added to what comes out.
+    pub(super) fn run_1d(&self, input: &[f32], length: usize, residual: bool, output: &mut [f32]) {
+        let image = Image { conv: self, size: [1, length], output: [1, output.len() / self.filters.outputs] };
+        let residual = residual.then_some(input);
+        SCRATCH.with_borrow_mut(|scratch| image.row(input, 0, residual, output, scratch));
+    }
+
+    fn check_channels(&self, channels: usize) -> candle_core::Result<()> {
+        if channels != self.filters.inputs {
+            candle_core::bail!("the layer reads {} channels, its input has {channels}", self.filters.inputs);
+        }
+        Ok(())
+    }
+
     /// Returns the filters for Winograd's algorithm, where it applies.
     fn winograd(&self) -> Option<&Winograd> {
         let Filters { kernel, inputs, outputs, .. } = *self.filters;
@@ -436,9 +456,7 @@ impl CustomOp1 for Conv {
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
         let (batch, height, width, channels) = layout.shape().dims4()?;
-        if channels != self.filters.inputs {
-            candle_core::bail!("the layer reads {} channels, its input has {channels}", self.filters.inputs);
-        }
+        self.check_channels(channels)?;
         let output = self.output_size([height, width])?;
         let input = super::pointwise::values(storage, layout)?;
         let values = self.compute(input, &Image { conv: self, size: [height, width], output });

@@ -129,7 +129,7 @@ impl CustomOp1 for LogSumExp {
 }
 
 /// A scale and a shift per channel: what is left of a batch norm in use.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Affine {
     scale: Arc<[f32]>,
     shift: Arc<[f32]>,
@@ -154,6 +154,15 @@ impl Affine {
     pub fn forward(&self, input: &Tensor) -> Result<Tensor> {
         Ok(input.contiguous()?.apply_op1(self.clone())?)
     }
+
+    /// Applies the map to rows of channels in place.
+    pub(super) fn apply(&self, values: &mut [f32]) {
+        for row in values.chunks_exact_mut(self.scale.len().max(1)) {
+            for ((x, scale), shift) in row.iter_mut().zip(&*self.scale).zip(&*self.shift) {
+                *x = *x * scale + shift;
+            }
+        }
+    }
 }
 
 impl CustomOp1 for Affine {
@@ -167,11 +176,7 @@ impl CustomOp1 for Affine {
             candle_core::bail!("the layer has {channels} channels, its input is {:?}", layout.shape());
         }
         let mut output = values(storage, layout)?.to_vec();
-        for row in output.chunks_exact_mut(channels.max(1)) {
-            for ((x, scale), shift) in row.iter_mut().zip(&*self.scale).zip(&*self.shift) {
-                *x = *x * scale + shift;
-            }
-        }
+        self.apply(&mut output);
         Ok((CpuStorage::F32(output), layout.shape().clone()))
     }
 

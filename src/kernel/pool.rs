@@ -16,6 +16,28 @@ pub fn max(input: &Tensor, size: usize, stride: usize) -> Result<Tensor> {
     Ok(input.contiguous()?.apply_op1(Max { size, stride })?)
 }
 
+/// Returns how many windows fit.
+pub(super) fn windows(length: usize, size: usize, stride: usize) -> candle_core::Result<usize> {
+    if length < size || size == 0 {
+        candle_core::bail!("{length} positions are fewer than the {size} that are pooled");
+    }
+    Ok((length - size) / stride + 1)
+}
+
+/// Computes the maxima over windows of one row, `[L, C]`.
+pub(super) fn max_of_row(input: &[f32], channels: usize, size: usize, stride: usize, output: &mut [f32]) {
+    for (window, output) in output.chunks_exact_mut(channels).enumerate() {
+        let rows = &input[window * stride * channels..][..size * channels];
+        output.copy_from_slice(&rows[..channels]);
+        for row in rows.chunks_exact(channels).skip(1) {
+            for (output, &value) in output.iter_mut().zip(row) {
+                // What is no number stays, as in PyTorch.
+                *output = if value > *output || value.is_nan() { value } else { *output };
+            }
+        }
+    }
+}
+
 /// Returns the maximum over all positions, `[B, L, C]` to `[B, C]`.
 ///
 /// # Errors
@@ -74,24 +96,12 @@ impl CustomOp1 for Max {
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
         let (batch, length, channels) = layout.shape().dims3()?;
-        if length < self.size || self.size == 0 {
-            candle_core::bail!("{length} positions are fewer than the {} that are pooled", self.size);
-        }
-        let count = (length - self.size) / self.stride + 1;
+        let count = windows(length, self.size, self.stride)?;
         let input = values(storage, layout)?;
         let mut output = vec![0.0; batch * count * channels];
         output.par_chunks_mut(count * channels).enumerate().for_each(|(b, output)| {
-            let rows = &input[b * length * channels..][..length * channels];
-            for (window, output) in output.chunks_exact_mut(channels).enumerate() {
-                let rows = &rows[window * self.stride * channels..][..self.size * channels];
-                output.copy_from_slice(&rows[..channels]);
-                for row in rows.chunks_exact(channels).skip(1) {
-                    for (output, &value) in output.iter_mut().zip(row) {
-                        // What is no number stays, as in PyTorch.
-                        *output = if value > *output || value.is_nan() { value } else { *output };
-                    }
-                }
-            }
+            let row = &input[b * length * channels..][..length * channels];
+            max_of_row(row, channels, self.size, self.stride, output);
         });
         Ok((CpuStorage::F32(output), (batch, count, channels).into()))
     }

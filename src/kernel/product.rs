@@ -1,7 +1,7 @@
 //! The innermost loop of a matrix product: up to twelve rows by one strip of thirty-two columns, in registers.
 //!
-//! Each number is one chain: what stands in the sums, then the taps in order. All instruction sets compute the
-//! same chain, so they agree bit for bit, and a product may be cut along its taps anywhere.
+//! Each number is one chain: what it begins with, then the taps in order. All instruction sets compute the same
+//! chain, so they agree bit for bit.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -11,7 +11,7 @@ mod portable;
 mod unit;
 
 use super::Instructions;
-use super::instructions::vectorize;
+use super::instructions::{self, vectorize};
 pub(super) use unit::{Four, Pair, Unit};
 
 /// Columns of a strip.
@@ -24,14 +24,16 @@ pub(super) const HEIGHT: usize = 12;
 #[repr(C, align(64))]
 pub(super) struct Strip<T>(pub [T; WIDTH]);
 
-/// The sums of a tile, in and out.
+/// The sums of a tile.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 pub(super) struct Sums<T>(pub [[T; WIDTH]; HEIGHT]);
 
 /// Rows to multiply, and the strip to multiply them by.
 #[derive(Clone, Copy)]
-pub(super) struct Job<'a, T> {
+pub(super) struct Job<'a, T: Unit> {
+    /// What the sums of every row begin with.
+    pub begin: &'a [T::Sum; WIDTH],
     /// Rows, each of as many units as the strip has taps.
     pub rows: &'a [T],
     /// Units from one row to the next.
@@ -40,7 +42,7 @@ pub(super) struct Job<'a, T> {
     pub strip: &'a [Strip<T>],
 }
 
-/// Adds `rows · strip` of the first `count` rows to the sums.
+/// Computes `begin + rows · strip` of the first `count` rows.
 ///
 /// # Panics
 ///
@@ -55,7 +57,13 @@ pub(super) fn multiply<T: Unit>(
     T::multiply(instructions, job, count, sums);
 }
 
-vectorize!(
-    /// Rounds a row to pairs; an odd last value gets a zero beside it.
-    pub(super) fn round_pairs(values: &[f32], pairs: &mut [Pair]) = unit::round_pairs
-);
+/// Rounds a row to pairs; an odd last value gets a zero beside it.
+pub(super) fn round_pairs(instructions: Instructions, values: &[f32], pairs: &mut [Pair]) {
+    #[cfg(target_arch = "x86_64")]
+    if instructions == Instructions::Avx512 && instructions::has_bf16() {
+        return avx512::round_pairs(values, pairs);
+    }
+    round_pairs_plain(instructions, values, pairs);
+}
+
+vectorize!(fn round_pairs_plain(values: &[f32], pairs: &mut [Pair]) = unit::round_pairs);

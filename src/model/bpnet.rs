@@ -9,7 +9,7 @@ use super::encoding::{self, Unknown};
 use super::weights::Weights;
 use super::{Network, Prediction};
 use crate::error::{Error, Result};
-use crate::kernel::{Conv, Padding, pool};
+use crate::kernel::{Conv, Layer, Padding, Stack, pool};
 
 /// The family's part of `config.json`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -23,13 +23,12 @@ pub struct Shape {
 const WINDOW: usize = 2114;
 
 struct BpNet {
-    stem: Conv,
-    residual: Vec<Conv>,
+    /// The stem, the residual layers, and a cut to the positions that the heads see.
+    trunk: Stack,
     profile: Conv,
     counts: Conv,
-    trimming: usize,
-    /// Bases on both sides of the profile that the counts see as well.
-    flank: usize,
+    /// Bases of the profile.
+    length: usize,
     window: usize,
     labels: Vec<String>,
     device: Device,
@@ -38,28 +37,30 @@ struct BpNet {
 /// Builds the network.
 pub(super) fn load(config: &Config, weights: &Weights, device: &Device) -> Result<Box<dyn Network>> {
     let (stem, filters) = same(weights, "iconv", 4, 1)?;
-    let mut residual = Vec::new();
-    while weights.tensors().contains_key(&format!("rconvs.{}.weight", residual.len())) {
-        let layer = residual.len();
-        residual.push(same(weights, &format!("rconvs.{layer}"), filters, 2 << layer)?.0.with_relu());
+    let mut layers = vec![Layer::Conv(stem.with_relu())];
+    while weights.tensors().contains_key(&format!("rconvs.{}.weight", layers.len() - 1)) {
+        let layer = layers.len() - 1;
+        let conv = same(weights, &format!("rconvs.{layer}"), filters, 2 << layer)?.0;
+        layers.push(Layer::Residual(conv.with_relu()));
     }
-    let (profile, _) = same(weights, "fconv", filters, 1)?;
-    let flank = weights.shape::<3>("fconv.weight")?[2] / 2;
-    let trimming = config.part::<Shape>()?.trimming.unwrap_or(1 << residual.len());
+    let [tracks, _, width] = weights.shape("fconv.weight")?;
+    // The profile's convolution reads as many bases on both sides; the counts see them as well.
+    let flank = width / 2;
+    let trimming = config.part::<Shape>()?.trimming.unwrap_or(1 << (layers.len() - 1));
     let window = config.window.unwrap_or(WINDOW);
     if trimming < flank || window <= 2 * trimming {
         let message =
             format!("config.json: trimming {trimming} does not fit {window} bases, flanks of {flank}");
         return Err(Error::data(message));
     }
+    let length = window - 2 * trimming;
+    layers.push(Layer::Crop { start: trimming - flank, count: length + 2 * flank });
     let [classes, _] = weights.shape("linear.weight")?;
     Ok(Box::new(BpNet {
-        stem: stem.with_relu(),
-        residual,
-        profile,
+        trunk: Stack::new(layers),
+        profile: weights.conv_1d("fconv", [tracks, filters, width])?,
         counts: weights.linear("linear", [classes, filters])?,
-        trimming,
-        flank,
+        length,
         window,
         labels: config.labels(classes)?,
         device: device.clone(),
@@ -88,14 +89,9 @@ impl Network for BpNet {
 
     fn forward(&self, input: &Tensor) -> Result<Prediction> {
         encoding::check_input(input, self.window())?;
-        let mut x = self.stem.forward_1d(input)?;
-        for layer in &self.residual {
-            x = (layer.forward_1d(&x)? + x)?;
-        }
-        let length = self.window - 2 * self.trimming;
-        let profile = self.profile.forward_1d(&x)?.narrow(1, self.trimming, length)?;
-        let seen = x.narrow(1, self.trimming - self.flank, length + 2 * self.flank)?;
+        let seen = self.trunk.forward(input)?;
         let logits = self.counts.forward_rows(&pool::global_mean(&seen)?)?;
+        let profile = self.profile.forward_1d(&seen)?.narrow(1, 0, self.length)?;
         let profile = profile.transpose(1, 2)?.contiguous()?;
         Ok(Prediction { logits, probs: None, base_scores: None, profile: Some(profile) })
     }

@@ -13,7 +13,7 @@ use crate::error::{Error, InFile, Result};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Config {
     /// The architecture; the first name counts. Where a file names none, its `model_type` stands here.
-    #[serde(default, deserialize_with = "null_is_empty")]
+    #[serde(default, deserialize_with = "null_is_empty", skip_serializing_if = "Vec::is_empty")]
     pub architectures: Vec<String>,
     /// The names of the classes, one for each logit.
     #[serde(default, skip_serializing_if = "Option::is_none")]

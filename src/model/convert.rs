@@ -15,7 +15,11 @@ use super::{FAMILIES, architectures, build, residual_fcnn};
 use crate::error::{Error, InFile, Result};
 use crate::output;
 
+mod chrombpnet;
+mod directory;
 mod keras;
+
+pub use directory::write_directory;
 
 /// What a conversion may need to be told.
 #[derive(Clone, Debug, Default)]
@@ -183,7 +187,7 @@ fn find(weights: &Weights, hints: &Hints) -> Result<Config> {
         [only] => Ok(Config::new(only)),
         [] => Err(Error::data(format!(
             "its tensors fit none of the architectures nyx knows ({}); name one with --architecture to see what \
-             is missing",
+             is missing, or give the whole directory where there is a config.json",
             architectures().join(", ")
         ))),
         _ => Err(Error::data(format!(

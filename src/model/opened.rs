@@ -37,6 +37,10 @@ impl Opened {
                            `nyx-model convert FILE -o DIR`";
             return Err(Error::data(message)).in_file(path);
         }
+        if path.join("adapter_config.json").is_file() && !path.join("config.json").is_file() {
+            let message = "an adapter, not a model: give its base as the model, and this as --adapter";
+            return Err(Error::data(message)).in_file(path);
+        }
         let Layout { transformer, pooling } = Layout::read(path)?;
         let config = Config { pooling, ..Config::read(&transformer)? };
         Ok(Self { config, weights: Weights::open(&transformer)?, doubts: Vec::new(), path: transformer })
@@ -74,5 +78,37 @@ impl Opened {
             Builder::Model(build) => build(&source).in_file(path)?,
         };
         Ok(Loaded { model, digest: weights.digest().into(), architecture: config.architecture().into() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::testing::shared;
+
+    #[test]
+    fn a_file_or_an_adapter_in_place_of_a_model_is_refused_with_the_remedy() {
+        let Some(adapter) = shared("golden/models/dnabert2_tiny_lora") else { return };
+        let message = |path: &Path| Opened::read(path).err().unwrap().to_string();
+        assert!(message(&adapter).contains("--adapter"));
+        assert!(message(&adapter.join("adapter_model.safetensors")).contains("nyx-model convert"));
+    }
+
+    #[test]
+    fn the_digest_of_a_merged_model_is_that_of_the_bytes_of_both() {
+        let Some(base) = shared("golden/models/nt_v2_tiny") else { return };
+        let adapter = shared("golden/models/nt_v2_tiny_lora").unwrap();
+        let opened = Opened::read(&base).unwrap().adapt(&adapter, "nt_v2_tiny").unwrap();
+        assert_eq!(opened.config.architecture(), "EsmForSequenceClassification");
+        assert_eq!(opened.doubts, [""; 0]);
+        let files = [
+            base.join("model.safetensors"),
+            adapter.join("adapter_config.json"),
+            adapter.join("adapter_model.safetensors"),
+        ];
+        let bytes: Vec<u8> = files.iter().flat_map(|path| std::fs::read(path).unwrap()).collect();
+        use sha2::Digest;
+        let expected = crate::provenance::hexadecimal(&sha2::Sha256::digest(bytes));
+        assert_eq!(opened.weights.digest(), expected);
     }
 }

@@ -12,7 +12,7 @@ use super::weights::{BatchNorm, Weights};
 use super::{Head, Network, Prediction};
 use crate::error::{Error, Result};
 use crate::kernel::pointwise::{self, Affine};
-use crate::kernel::{Conv, Padding, pool};
+use crate::kernel::{self, Conv, Padding, Stack, pool};
 
 /// The family's part of `config.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -153,7 +153,22 @@ enum Step {
     FlattenChannelsFirst,
 }
 
+impl Step {
+    /// Returns the step as a layer over positions, if it is one.
+    fn over_positions(&self) -> Option<kernel::Layer> {
+        match *self {
+            Self::Conv(ref conv) => Some(kernel::Layer::Conv(conv.clone())),
+            Self::Norm(ref norm) => Some(kernel::Layer::Norm(norm.clone())),
+            Self::Relu => Some(kernel::Layer::Relu),
+            Self::MaxPool { size, stride } => Some(kernel::Layer::MaxPool { size, stride }),
+            _ => None,
+        }
+    }
+}
+
 struct SequentialCnn {
+    /// The first steps, as far as they go over positions.
+    trunk: Stack,
     steps: Vec<Step>,
     head: Head,
     labels: Vec<String>,
@@ -184,8 +199,17 @@ pub(super) fn load(config: &Config, weights: &Weights, device: &Device) -> Resul
     });
     let labels =
         config.labels(classes.ok_or_else(|| Error::data("config.json lists no layer with weights"))?)?;
-    let steps = build(&layers, weights)?;
-    Ok(Box::new(SequentialCnn { steps, head, labels, window, device: device.clone() }))
+    let mut steps = build(&layers, weights)?;
+    let trunk: Vec<_> = steps.iter().map_while(Step::over_positions).collect();
+    steps.drain(..trunk.len());
+    Ok(Box::new(SequentialCnn {
+        trunk: Stack::new(trunk),
+        steps,
+        head,
+        labels,
+        window,
+        device: device.clone(),
+    }))
 }
 
 /// Checks that no width or step of a layer is zero.
@@ -293,7 +317,7 @@ impl Network for SequentialCnn {
 
     fn forward(&self, input: &Tensor) -> Result<Prediction> {
         encoding::check_input(input, self.window)?;
-        let mut x = input.clone();
+        let mut x = self.trunk.forward(input)?;
         for step in &self.steps {
             x = match step {
                 Step::Conv(conv) => conv.forward_1d(&x)?,

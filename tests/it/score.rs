@@ -11,7 +11,7 @@ use nyx::schema::{self, Row, RowBuilder, RowKind, Status};
 use safetensors::tensor::{Dtype, TensorView};
 
 /// Writes a network whose logit is the mean over bases of 1, 2, 3, 4 for A, C, G, T; `N` counts 0.
-fn write_model(directory: &Path, scale: f32) {
+pub(super) fn write_model(directory: &Path, scale: f32) {
     let bytes = |values: &[f32]| -> Vec<u8> { values.iter().flat_map(|value| value.to_le_bytes()).collect() };
     let tensors = [
         ("0.weight", vec![1, 4, 1], bytes(&[1.0, 2.0, 3.0, 4.0])),
@@ -32,7 +32,7 @@ fn write_model(directory: &Path, scale: f32) {
 }
 
 /// Returns the bytes of a stream with one row for each sequence.
-fn stream(sequences: &[Option<&str>]) -> Vec<u8> {
+pub(super) fn stream(sequences: &[Option<&str>]) -> Vec<u8> {
     let schema = RowKind::Regions.schema(None);
     let mut builder = RowBuilder::new(RowKind::Regions, schema.clone());
     for (region, sequence) in sequences.iter().enumerate() {

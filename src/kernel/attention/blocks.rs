@@ -33,6 +33,8 @@ pub(super) struct Buffers<T> {
     scores: Vec<f32>,
     /// `[QUERIES, keys in units]`.
     weights: Vec<T>,
+    /// A strip of keys before it is packed, `[WIDTH, channels in units]`.
+    rows: Vec<T>,
     /// One head's channels, turned.
     turned: Vec<f32>,
 }
@@ -89,8 +91,12 @@ impl Sequence<'_> {
     }
 
     /// Returns channels turned by their position, times a factor.
-    fn turn<'t>(&self, token: usize, head: usize, factor: f32, turned: &'t mut [f32]) -> &'t [f32] {
-        for (turned, channel) in turned.iter_mut().zip(self.channels(token, head)) {
+    fn turn<'t>(&'t self, token: usize, head: usize, factor: f32, turned: &'t mut [f32]) -> &'t [f32] {
+        let channels = self.channels(token, head);
+        if factor == 1.0 && self.attention.rotary.is_none() {
+            return channels;
+        }
+        for (turned, channel) in turned.iter_mut().zip(channels) {
             *turned = channel * factor;
         }
         if let Some(rotary) = &self.attention.rotary {
@@ -100,10 +106,14 @@ impl Sequence<'_> {
     }
 
     fn pack_keys<T: Number>(&self, shared: usize, buffers: &mut Buffers<T>) {
-        let taps = self.attention.width.div_ceil(T::GROUP);
-        for token in 0..self.length {
-            let channels = self.turn(token, self.attention.heads + shared, 1.0, &mut buffers.turned);
-            pack::key(channels, token % WIDTH, &mut buffers.keys[token / WIDTH * taps..][..taps]);
+        let Buffers { keys, rows, turned, .. } = buffers;
+        let (taps, head) = (self.attention.width.div_ceil(T::GROUP), self.attention.heads + shared);
+        for (first, strip) in (0..self.length).step_by(WIDTH).zip(keys.chunks_exact_mut(taps)) {
+            let tokens = first..(first + WIDTH).min(self.length);
+            for (token, row) in tokens.zip(rows.chunks_exact_mut(taps)) {
+                T::row(self.instructions, self.turn(token, head, 1.0, turned), row);
+            }
+            pack::transpose(self.instructions, rows, strip);
         }
     }
 
@@ -114,7 +124,8 @@ impl Sequence<'_> {
             let first = tap * T::GROUP;
             let last = (first + T::GROUP).min(self.length) - 1;
             let rows = [self.channels(first, head), self.channels(last, head)];
-            pack::value(&rows[..last - first + 1], tap, taps, &mut buffers.values);
+            let rows = &rows[..last - first + 1];
+            T::values(self.instructions, rows, taps, &mut buffers.values[tap..]);
         }
     }
 
@@ -131,7 +142,7 @@ impl Sequence<'_> {
             for key in block.keys.clone().step_by(WIDTH) {
                 let strip = &keys[key / WIDTH * taps..][..taps];
                 let mut sums = Sums([[0.0; WIDTH]; HEIGHT]);
-                let job = Job { rows: &queries[first * taps..], stride: taps, strip };
+                let job = Job { begin: &[0.0; WIDTH], rows: &queries[first * taps..], stride: taps, strip };
                 product::multiply(self.instructions, job, count, &mut sums);
                 let places = scores.chunks_exact_mut(stride).skip(first);
                 for (place, sums) in places.zip(&sums.0[..count]) {
@@ -188,7 +199,7 @@ impl Sequence<'_> {
             for (index, strip) in buffers.values.chunks_exact(all).take(width.div_ceil(WIDTH)).enumerate() {
                 let mut sums = Sums([[0.0; WIDTH]; HEIGHT]);
                 let rows = &buffers.weights[first * stride..];
-                let job = Job { rows, stride, strip: &strip[taps.clone()] };
+                let job = Job { begin: &[0.0; WIDTH], rows, stride, strip: &strip[taps.clone()] };
                 product::multiply(self.instructions, job, count, &mut sums);
                 let channels = (width - index * WIDTH).min(WIDTH);
                 for (row, sums) in sums.0[..count].iter().enumerate() {
@@ -223,6 +234,7 @@ impl<T: Number> Buffers<T> {
             width.div_ceil(WIDTH) * length.div_ceil(T::GROUP),
             Strip([T::default(); WIDTH]),
         );
+        grow(&mut self.rows, WIDTH * channels, T::default());
         grow(&mut self.queries, QUERIES * channels, T::default());
         grow(&mut self.scores, QUERIES * row_of(length), 0.0);
         grow(&mut self.weights, QUERIES * row_of(length), T::default());

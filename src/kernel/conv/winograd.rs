@@ -22,7 +22,7 @@ const STEP: usize = 4;
 const MOST: usize = 7;
 
 /// Floats of evaluated inputs and products that a block may have: they stay in the second-level cache.
-const BLOCK: usize = 96 << 10;
+const BLOCK: usize = 64 << 10;
 
 /// Tiles of a block come in this number, which every tile height divides.
 const BLOCK_UNIT: usize = 12;
@@ -51,7 +51,7 @@ macro_rules! lane_by_lane {
             fn $name(mut self, other: Self) -> Self {
                 let mut lane = 0;
                 while lane < LANES {
-                    self.0[lane] = self.0[lane] $operator other.0[lane];
+                    self.0[lane] $operator other.0[lane];
                     lane += 1;
                 }
                 self
@@ -59,8 +59,8 @@ macro_rules! lane_by_lane {
         }
     };
 }
-lane_by_lane!(Add, add, +);
-lane_by_lane!(Sub, sub, -);
+lane_by_lane!(Add, add, +=);
+lane_by_lane!(Sub, sub, -=);
 
 impl Mul<Vector> for f32 {
     type Output = Vector;
@@ -331,17 +331,11 @@ impl Winograd {
     }
 }
 
-/// Calls `f` with channels that begin vectors which cover all; the last moves back to stay inside.
+/// Returns the first channel of the next vector; the last vector moves back to stay inside. No closure
+/// runs over them: it would be compiled for no instructions in particular.
 #[inline(always)]
-fn for_vectors(channels: usize, mut f: impl FnMut(usize)) {
-    let mut channel = 0;
-    while channel + LANES <= channels {
-        f(channel);
-        channel += LANES;
-    }
-    if channel < channels {
-        f(channels - LANES);
-    }
+fn next_vector(channel: usize, channels: usize) -> usize {
+    if channel + LANES >= channels { channels } else { (channel + LANES).min(channels - LANES) }
 }
 
 /// The evaluation of steps: `output` is `[points, steps, channels]`.
@@ -370,7 +364,8 @@ impl<S: Scheme> Work for Evaluate<'_, S> {
                 }
                 i += 1;
             }
-            for_vectors(channels, |channel| {
+            let mut channel = 0;
+            while channel < channels {
                 let mut inputs = [Vector([0.0; LANES]); MOST];
                 let mut i = 0;
                 while i < S::POINTS {
@@ -383,7 +378,8 @@ impl<S: Scheme> Work for Evaluate<'_, S> {
                     values[point].store(output, point * plane + index * channels + channel);
                     point += 1;
                 }
-            });
+                channel = next_vector(channel, channels);
+            }
         }
     }
 }
@@ -407,7 +403,8 @@ impl<S: Scheme> Work for Interpolate<'_, S> {
         let plane = steps.len() * channels;
         for (index, step) in steps.enumerate() {
             let first = row.first(step);
-            for_vectors(channels, |channel| {
+            let mut channel = 0;
+            while channel < channels {
                 let mut values = [Vector([0.0; LANES]); MOST];
                 let mut point = 0;
                 while point < S::POINTS {
@@ -415,12 +412,12 @@ impl<S: Scheme> Work for Interpolate<'_, S> {
                     point += 1;
                 }
                 let values = S::interpolate(values);
-                let bias = Vector::load(bias, channel);
+                let shift = Vector::load(bias, channel);
                 let mut i = 0;
                 while i < STEP {
                     let position = first + i * row.dilation;
                     if position < row.count {
-                        let mut value = values[i] + bias;
+                        let mut value = values[i] + shift;
                         if row.relu {
                             let mut lane = 0;
                             while lane < LANES {
@@ -435,7 +432,8 @@ impl<S: Scheme> Work for Interpolate<'_, S> {
                     }
                     i += 1;
                 }
-            });
+                channel = next_vector(channel, channels);
+            }
         }
     }
 }

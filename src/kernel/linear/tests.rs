@@ -167,3 +167,21 @@ fn subnormal_and_huge_numbers_round_alike_on_all_instructions() {
     let widest = found.next().unwrap();
     assert!(found.all(|other| other == widest));
 }
+
+#[test]
+fn the_error_of_each_precision_is_what_its_documentation_says() {
+    let normal = |count: usize, seed: u64| -> Vec<f32> {
+        noise(12 * count, seed).chunks(12).map(|sum| 0.5 * sum.iter().sum::<f32>()).collect()
+    };
+    let (weights, input) = (normal(96 * 768, 1), normal(40 * 768, 2));
+    let expected = naive(&input, &weights, &[0.0; 96], 768, |x| x);
+    let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|x| x * x).sum::<f64>().sqrt();
+    let errors = PRECISIONS.map(|precision| {
+        let mut output = vec![f32::NAN; 40 * 96];
+        Linear::new(&weights, [96, 768], None, precision).apply(&input, &mut output);
+        let mut differences = output.iter().zip(&expected).map(|(a, b)| f64::from(*a) - b);
+        norm(&mut differences) / norm(&mut expected.iter().copied())
+    });
+    let bounds = [8e-7, 2.6e-3, 1.2e-2];
+    assert!(errors.iter().zip(bounds).all(|(error, bound)| *error < bound), "{errors:?}");
+}

@@ -38,10 +38,12 @@ macro_rules! kernel {
             // SAFETY: by this function's contract every address lies in its slice.
             unsafe {
                 let place = sums.0.as_mut_ptr().add(first).cast::<[[__m256i; 2]; 2]>();
+                let begin = job.begin.as_ptr().add(16 * half).cast::<__m256i>();
+                let begin = [_mm256_loadu_si256(begin), _mm256_loadu_si256(begin.add(1))];
                 let mut total = [[_mm256_setzero_si256(); 2]; M];
                 let mut m = 0;
                 while m < M {
-                    total[m] = (*place.add(m))[half];
+                    total[m] = begin;
                     m += 1;
                 }
                 let mut values = job.rows.as_ptr().add(first * job.stride).cast::<i32>();

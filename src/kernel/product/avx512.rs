@@ -36,10 +36,12 @@ macro_rules! kernel {
             // SAFETY: by this function's contract every address lies in its slice.
             unsafe {
                 let place = sums.0.as_mut_ptr().add(first).cast::<[__m512i; 2]>();
+                let begin = job.begin.as_ptr().cast::<i32>();
+                let begin = [_mm512_loadu_epi32(begin), _mm512_loadu_epi32(begin.add(16))];
                 let mut total = [[_mm512_setzero_si512(); 2]; M];
                 let mut m = 0;
                 while m < M {
-                    total[m] = *place.add(m);
+                    total[m] = begin;
                     m += 1;
                 }
                 let mut values = job.rows.as_ptr().add(first * job.stride).cast::<i32>();
@@ -47,6 +49,8 @@ macro_rules! kernel {
                 let end = weights.add(2 * job.strip.len());
                 while weights < end {
                     let (low, high) = (*weights, *weights.add(1));
+                    _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(16).cast());
+                    _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(17).cast());
                     let mut m = 0;
                     while m < M {
                         let value = _mm512_set1_epi32(*values.add(m * job.stride));
@@ -72,9 +76,31 @@ kernel!(multiply_f32, tile_f32, f32, f32, "avx512f", |sum, value, weight| _mm512
     _mm512_fmadd_ps(_mm512_castsi512_ps(value), _mm512_castsi512_ps(weight), _mm512_castsi512_ps(sum))
 ));
 kernel!(multiply_bf16, tile_bf16, Pair, f32, "avx512f,avx512bf16", |sum, value, weight| {
-    let (value, weight): (__m512bh, __m512bh) = (std::mem::transmute(value), std::mem::transmute(weight));
+    let pairs = |bits| std::mem::transmute::<__m512i, __m512bh>(bits);
+    let (value, weight) = (pairs(value), pairs(weight));
     _mm512_castps_si512(_mm512_dpbf16_ps(_mm512_castsi512_ps(sum), value, weight))
 });
 kernel!(multiply_int8, tile_int8, Four, i32, "avx512f,avx512vnni", |sum, value, weight| {
     _mm512_dpbusd_epi32(sum, value, weight)
 });
+
+/// Rounds as `Pair::new` does.
+pub(super) fn round_pairs(values: &[f32], pairs: &mut [Pair]) {
+    let (whole, rest) = values.as_chunks::<16>();
+    let (places, last) = pairs.split_at_mut(8 * whole.len());
+    // SAFETY: `super::round_pairs` has seen that the processor has avx512bf16.
+    unsafe { round_chunks(whole, places) };
+    super::unit::round_pairs(rest, last);
+}
+
+/// Rounds sixteen numbers at a time.
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn round_chunks(values: &[[f32; 16]], pairs: &mut [Pair]) {
+    for (values, pairs) in values.iter().zip(pairs.as_chunks_mut::<8>().0) {
+        // SAFETY: both have 16 numbers, of 32 and of 16 bits.
+        unsafe {
+            let rounded = _mm512_cvtneps_pbh(_mm512_loadu_ps(values.as_ptr()));
+            _mm256_storeu_si256(pairs.as_mut_ptr().cast(), std::mem::transmute::<__m256bh, __m256i>(rounded));
+        }
+    }
+}

@@ -210,19 +210,17 @@ unsafe fn narrow<const M: usize, const R: usize>(job: &Job, corner: Narrow, outp
         let mut weights = job.rest.as_ptr().add(corner.row * taps);
         for run in job.runs {
             let mut values = first.add(run.offset);
-            let mut left = run.length;
-            while left > 0 {
-                let count = left.min(LANES);
-                let mask = (u32::MAX >> (32 - count)) as u16;
+            let end = values.add(run.length / LANES * LANES);
+            while values < end {
                 let mut weight = [_mm512_setzero_ps(); R];
                 let mut r = 0;
                 while r < R {
-                    weight[r] = _mm512_maskz_loadu_ps(mask, weights.add(r * taps));
+                    weight[r] = _mm512_loadu_ps(weights.add(r * taps));
                     r += 1;
                 }
                 let mut m = 0;
                 while m < M {
-                    let value = _mm512_maskz_loadu_ps(mask, values.add(m * job.step));
+                    let value = _mm512_loadu_ps(values.add(m * job.step));
                     let mut r = 0;
                     while r < R {
                         sums[m][r] = _mm512_fmadd_ps(value, weight[r], sums[m][r]);
@@ -230,8 +228,23 @@ unsafe fn narrow<const M: usize, const R: usize>(job: &Job, corner: Narrow, outp
                     }
                     m += 1;
                 }
-                (values, weights) = (values.add(count), weights.add(count));
-                left -= count;
+                (values, weights) = (values.add(LANES), weights.add(LANES));
+            }
+            let left = run.length % LANES;
+            if left > 0 {
+                let mask = (1u16 << left) - 1;
+                let mut m = 0;
+                while m < M {
+                    let value = _mm512_maskz_loadu_ps(mask, values.add(m * job.step));
+                    let mut r = 0;
+                    while r < R {
+                        let weight = _mm512_maskz_loadu_ps(mask, weights.add(r * taps));
+                        sums[m][r] = _mm512_fmadd_ps(value, weight, sums[m][r]);
+                        r += 1;
+                    }
+                    m += 1;
+                }
+                weights = weights.add(left);
             }
         }
     }

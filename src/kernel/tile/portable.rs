@@ -34,9 +34,9 @@ fn single(job: &Job, position: usize, channel: usize, row: usize) -> f32 {
         let (now, later) = weights.split_at(run.length);
         weights = later;
         for (values, weights) in values.chunks(LANES).zip(now.chunks(LANES)) {
-            for lane in 0..LANES {
+            for (lane, sum) in sums.iter_mut().enumerate() {
                 let get = |from: &[f32]| from.get(lane).copied().unwrap_or(0.0);
-                sums[lane] = get(values).mul_add(get(weights), sums[lane]);
+                *sum = get(values).mul_add(get(weights), *sum);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Keras' HDF5 files: Sequential networks and Kipoi's DeepBind, of Keras 2, and DragoNN's of Keras 0.
+//! Keras' HDF5 files: Sequential networks, Kipoi's DeepBind and ChromBPNet, of Keras 2, and DragoNN's of Keras 0.
 //!
 //! Keras keeps kernels as [width, inputs, outputs]; here they become [outputs, inputs, width].
 
@@ -8,7 +8,7 @@ use std::path::Path;
 use rust_hdf5::H5File;
 use serde_json::{Value, json};
 
-use super::Converted;
+use super::{Converted, chrombpnet};
 use crate::error::{Error, InFile, Result};
 use crate::model::config::Config;
 use crate::model::weights::{Array, Weights};
@@ -32,31 +32,33 @@ pub fn read(path: &Path, json: Option<&Path>) -> Result<Converted> {
     let place = json.unwrap_or(path);
     let model: Value = serde_json::from_str(&text).in_file(place)?;
     let source = Source { file };
-    let (config, tensors) = if is_deep_bind(&model) {
+    let converted = if is_deep_bind(&model) {
         deep_bind(&model, &source)
+    } else if chrombpnet::is_chrombpnet(&model) {
+        chrombpnet::convert(&model, &source)
     } else if residual::is_residual(&model) {
         residual::read(&model, &source)
     } else {
         sequential(&model, &source)
-    }
-    .in_file(path)?;
+    };
+    let (config, tensors) = converted.in_file(path)?;
     Ok(Converted { config, weights: Weights::collect(path, tensors) })
 }
 
-type Tensors = BTreeMap<String, Array>;
+pub(super) type Tensors = BTreeMap<String, Array>;
 
 fn damaged(error: rust_hdf5::Hdf5Error) -> Error {
     Error::data(format!("cannot read HDF5: {error}"))
 }
 
 /// The datasets of a file.
-struct Source {
+pub(super) struct Source {
     file: H5File,
 }
 
 impl Source {
     /// Reads the dataset `parameter` of `layer`, wherever in the layer's group it is.
-    fn find(&self, layer: &str, parameter: &str) -> Result<Option<Array>> {
+    pub(super) fn find(&self, layer: &str, parameter: &str) -> Result<Option<Array>> {
         let names = self.file.dataset_names();
         let wanted = names.iter().find(|name| {
             let name = name.trim_start_matches('/');
@@ -74,14 +76,14 @@ impl Source {
         }))
     }
 
-    fn get(&self, layer: &str, parameter: &str) -> Result<Array> {
+    pub(super) fn get(&self, layer: &str, parameter: &str) -> Result<Array> {
         let array = self.find(layer, parameter)?;
         array.ok_or_else(|| Error::data(format!("the layer `{layer}` has no weights named `{parameter}`")))
     }
 }
 
 /// Moves the axes of an array: axis `order[i]` becomes axis i.
-fn permute(array: &Array, order: &[usize]) -> Result<Array> {
+pub(super) fn permute(array: &Array, order: &[usize]) -> Result<Array> {
     if array.shape.len() != order.len() {
         return Err(Error::data(format!("a kernel is {:?}, expected {} axes", array.shape, order.len())));
     }
@@ -136,7 +138,8 @@ fn sequential(model: &Value, source: &Source) -> Result<(Config, Tensors)> {
     let class = model["class_name"].as_str().or_else(|| model["name"].as_str()).unwrap_or_default();
     if class != "Sequential" {
         return Err(Error::data(format!(
-            "a Keras network of class `{class}`: nyx converts Sequential ones, DeepBind, and residual ones of Dense layers"
+            "a Keras network of class `{class}`: nyx converts Sequential ones, DeepBind, ChromBPNet, and residual ones of \
+             Dense layers"
         )));
     }
     let mut translation = Translation::default();
@@ -153,12 +156,12 @@ fn sequential(model: &Value, source: &Source) -> Result<(Config, Tensors)> {
     Ok((config, translation.tensors))
 }
 
-fn text<'a>(config: &'a Value, key: &str) -> &'a str {
+pub(super) fn text<'a>(config: &'a Value, key: &str) -> &'a str {
     config[key].as_str().unwrap_or_default()
 }
 
 /// Returns a whole number, or the first of a list of them.
-fn number(config: &Value, key: &str) -> Result<usize> {
+pub(super) fn number(config: &Value, key: &str) -> Result<usize> {
     let value = config[key].get(0).unwrap_or(&config[key]).as_u64();
     value.map(|value| value as usize).ok_or_else(|| Error::data(format!("a layer has no `{key}`")))
 }
@@ -272,7 +275,7 @@ fn theano_kernel(kernel: &Array) -> Result<Array> {
 }
 
 /// Returns the layers of a class in a functional network.
-fn layers_of<'a>(model: &'a Value, class: &'a str) -> impl Iterator<Item = &'a Value> {
+pub(super) fn layers_of<'a>(model: &'a Value, class: &'a str) -> impl Iterator<Item = &'a Value> {
     model["config"]["layers"]
         .as_array()
         .into_iter()

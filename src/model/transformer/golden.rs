@@ -313,15 +313,19 @@ fn embedder(directory: &Path, start: usize, layers: usize) {
 #[test]
 fn dnabert_2_of_full_size_agrees() {
     let Some(mut golden) = Golden::open("dnabert2_base_hashweights") else { return };
-    let model = golden.load("BertForSequenceClassification");
+    let directory = golden.directory(json!({"architectures": ["BertForSequenceClassification"]}));
+    embedder(directory.path(), 4, 12);
+    let model = golden.load_from(directory.path());
     let states = states(&model, &golden.tokens());
     let expected = golden.array("hidden_last").values;
     golden.check_tokens("last hidden state", &expected, 30, &states[12]);
     golden.check_attentions("attention_cls_row", Attentions::Cls, &model);
     let logits = logits(&golden, &model);
     golden.check_rows("logits", "logits_f64", &logits);
-    let embeddings = embeddings(&golden, &model, Pooling::Mean);
-    golden.check_rows("mean embedding", "mean_pool_all_tokens", &embeddings);
+    let last = embeddings(&golden, &model, Pooling::Mean);
+    golden.check_rows("sentence embedding from layer 11", "sentence_embedding_start11", &last);
+    let weighted = embeddings(&golden, &model, Pooling::Own);
+    golden.check_rows("sentence embedding from layer 4", "sentence_embedding_start4", &weighted);
 }
 
 #[test]

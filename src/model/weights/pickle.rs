@@ -370,10 +370,7 @@ impl<'a> Machine<'a> {
             0x93 => self.stack_global()?,
             b'R' | 0x81 => self.call()?,
             b'b' => self.build()?,
-            b'Q' => {
-                let id = self.pop()?;
-                self.push(Value::Persistent(id));
-            }
+            b'Q' => self.persistent()?,
             other => {
                 return Err(Error::data(format!(
                     "operation {other:#04x}, which weights do not need: save tensors only, with \
@@ -424,6 +421,20 @@ impl<'a> Machine<'a> {
             _ => return Err(Error::data("it calls what is no function: the file is damaged")),
         };
         self.push(made);
+        Ok(())
+    }
+
+    /// A storage; or a class with its source code, as PyTorch saved whole modules before 1.6.
+    fn persistent(&mut self) -> Result<()> {
+        let id = self.pop()?;
+        if let Value::Tuple(parts) = &self.values[id]
+            && let &[tag, class, ..] = &parts[..]
+            && self.values[tag] == Value::Text("module")
+        {
+            self.stack.push(class);
+            return Ok(());
+        }
+        self.push(Value::Persistent(id));
         Ok(())
     }
 

@@ -210,6 +210,21 @@ fn a_module_is_read_without_its_classes() {
     assert!(Weights::read(&path).unwrap_err().to_string().contains("`net.Net`"));
 }
 
+/// Before 1.6 PyTorch saved the source code of a module beside its class.
+#[test]
+fn an_old_module_is_read_without_its_code() {
+    let class = Script::new().op(b"(").text("module").global("net", "Net").text("net.py").text("import os");
+    let pickle = class
+        .op(b"tQ)\x81}(")
+        .text("_parameters")
+        .dict(|script| script.text("w").tensor("FloatStorage", "0", 4, 0, &[2, 2], &[2, 1]));
+    let file = legacy_file(&pickle.op(b"ub").stop(), &[("0", 4, bytes_of(&[1.0, 2.0, 3.0, 4.0]))]);
+    let (_directory, path) = saved("net.pt", &file);
+    let (weights, _) = Weights::read_module(&path).unwrap();
+    assert_eq!(weights.get("w", &[2, 2]).unwrap(), [1.0, 2.0, 3.0, 4.0]);
+    assert!(Weights::read(&path).unwrap_err().to_string().contains("`net.Net`"));
+}
+
 #[test]
 fn nesting_and_sharing_cost_neither_stack_nor_time() {
     let deep = (0..1_000_000).fold(Script::new().op(b")"), |script, _| script.op(b"\x85"));
@@ -415,4 +430,14 @@ fn a_safetensors_header_of_any_length_is_no_pickle() {
         write_safetensors(&path, &[(&name, &[1], &[2.0])]);
         assert_eq!(Weights::read(&path).unwrap().get(&name, &[1]).unwrap(), [2.0]);
     }
+}
+
+/// The authors save the state dict among their arguments and the module itself.
+#[test]
+fn the_checkpoint_of_sigtfb_holds_its_state_dict_among_other_things() {
+    let Some(folder) = crate::testing::shared("golden/models/sigtfb") else { return };
+    let (checkpoint, _) = Weights::read_module(&folder.join("stage1_like_author.pth.tar")).unwrap();
+    let expected = Weights::read(&folder.join("stage1.safetensors")).unwrap();
+    use super::super::testing::arrays;
+    assert_eq!(arrays(&checkpoint), arrays(&expected));
 }
