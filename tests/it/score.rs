@@ -125,6 +125,44 @@ fn scores_and_contributions_come_from_one_pass() {
     assert_eq!((chain[0].tool.as_str(), chain[0].dtype.as_deref()), ("nyx-score", Some("f32")));
 }
 
+/// Makes the network read windows of four bases only.
+fn set_window(directory: &Path) {
+    let path = directory.join("config.json");
+    let config = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(path, config.replacen('{', "{\"window\": 4, ", 1)).unwrap();
+}
+
+#[test]
+fn long_rows_are_read_in_windows_when_asked() {
+    let directory = tempfile::tempdir().unwrap();
+    write_model(directory.path(), 1.0);
+    set_window(directory.path());
+    let model = directory.path().to_str().unwrap();
+    let input = stream(&[Some("AAAATTTT"), Some("ACG"), Some("TTTT")]);
+    let arguments = ["--model", model, "--long", "windows", "--overlap", "1"];
+    let (batch, words) = rows(run("nyx-score", &arguments, &input));
+    assert!(words.contains("3 rows, 1 too_short"), "{words}");
+    // AAAA, ATTT and, flush with the end, TTTT.
+    close(&vector(&batch, schema::LOGITS, 0), &[(1.0 + 3.25 + 4.0) / 3.0]);
+    close(&vector(&batch, schema::LOGITS, 2), &[4.0]);
+    let chain = nyx::provenance::chain(&batch.schema().metadata).unwrap();
+    let told = chain[0].model.clone().unwrap();
+    assert!(told.contains("windows of 4 bases, 3 apart"), "{told}");
+    let (batch, _) = rows(run("nyx-score", &arguments[..2], &input));
+    let statuses = schema::strings(&batch, schema::STATUS).unwrap();
+    assert_eq!(statuses.iter().flatten().collect::<Vec<_>>(), ["too_long", "too_short", "ok"]);
+    let refused: [&[&str]; 4] = [
+        &["--overlap", "1"],
+        &["--long", "windows", "--overlap", "4"],
+        &["--long", "windows", "--attrib", "ism"],
+        &["--embed", "cls"],
+    ];
+    for more in refused {
+        let (status, words) = failure(run("nyx-score", &[&arguments[..2], more].concat(), &input));
+        assert_eq!(status, 2, "{more:?}: {words}");
+    }
+}
+
 #[test]
 fn both_strands_and_several_models_are_averaged() {
     let directory = tempfile::tempdir().unwrap();

@@ -38,7 +38,8 @@ fn program(watch: Watch) -> Option<&'static Path> {
             eprintln!("skipped: there is no C++ compiler (scripts/install.sh test installs one)");
             return None;
         }
-        let program = FOLDER.get_or_init(|| tempfile::tempdir().unwrap()).path().join((watch as u8).to_string());
+        let program =
+            FOLDER.get_or_init(|| tempfile::tempdir().unwrap()).path().join((watch as u8).to_string());
         let kernels = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
         let flags: &[&str] = match watch {
             Watch::Nothing => &["-O2"],
@@ -83,12 +84,18 @@ fn bytes<T: cudarc::driver::DeviceRepr>(items: &[T]) -> Vec<u8> {
 }
 
 /// The numbers in bytes.
-fn items<T: cudarc::driver::DeviceRepr + cudarc::driver::ValidAsZeroBits + Default + Clone>(bytes: &[u8]) -> Vec<T> {
+fn items<T: cudarc::driver::DeviceRepr + cudarc::driver::ValidAsZeroBits + Default + Clone>(
+    bytes: &[u8],
+) -> Vec<T> {
     let mut items = vec![T::default(); bytes.len() / size_of::<T>()];
     // SAFETY: as above, the other way round; any bits are a number.
     #[allow(unsafe_code)]
     unsafe {
-        std::ptr::copy_nonoverlapping(bytes.as_ptr(), items.as_mut_ptr().cast::<u8>(), size_of_val(&items[..]));
+        std::ptr::copy_nonoverlapping(
+            bytes.as_ptr(),
+            items.as_mut_ptr().cast::<u8>(),
+            size_of_val(&items[..]),
+        );
     }
     items
 }
@@ -167,7 +174,8 @@ fn naive_gap(filters: &[Filter], signal: &Signal, fit: &Fit) -> f64 {
         let span = filter.end - filter.start;
         let energy: f64 = y[first * planes..(first + span) * planes].iter().map(|value| value * value).sum();
         let scale = 1.0 / (energy + 1.0).sqrt();
-        let weight = |base: usize, tap: usize| f64::from(filter.cwm[base * filter.width + filter.start + tap]);
+        let weight =
+            |base: usize, tap: usize| f64::from(filter.cwm[base * filter.width + filter.start + tap]);
         (0..span)
             .flat_map(|tap| match signal.bases() {
                 Some(bases) if bases[first + tap] < 4 => {
@@ -183,7 +191,9 @@ fn naive_gap(filters: &[Filter], signal: &Signal, fit: &Fit) -> f64 {
     for hit in &fit.coefficients {
         let filter = &filters[hit.filter];
         penalty += f64::from(filter.lambda) * f64::from(hit.value);
-        laid(filter, hit.position).iter().for_each(|(at, value)| residual[*at] -= f64::from(hit.value) * value);
+        laid(filter, hit.position)
+            .iter()
+            .for_each(|(at, value)| residual[*at] -= f64::from(hit.value) * value);
     }
     let mut ratio = 1.0f64;
     for filter in filters.iter().filter(|filter| filter.width <= length) {
@@ -199,12 +209,7 @@ fn naive_gap(filters: &[Filter], signal: &Signal, fit: &Fit) -> f64 {
 }
 
 /// Compares the kernel with the active-set solver; returns how many hits there are.
-fn compare(
-    program: &Path,
-    filters: &[Filter],
-    signals: &[Signal],
-    settings: &Settings,
-) -> usize {
+fn compare(program: &Path, filters: &[Filter], signals: &[Signal], settings: &Settings) -> usize {
     let dictionary = Dictionary::new(filters, false);
     let fits = launch(program, &dictionary, signals, settings, SHAPE).unwrap();
     let mut fitter = Fitter::new(&dictionary);
@@ -223,7 +228,10 @@ fn compare(
         assert!((fit.nll - twin.nll).abs() <= 1e-7, "region {index}: {} {}", fit.nll, twin.nll);
         // Naively the dual point is the residual of the rounded coefficients, which may be a little worse.
         let gap = naive_gap(filters, signal, fit);
-        assert!(fit.dual_gap <= settings.tolerance && gap <= settings.tolerance + 1e-7, "region {index}: {gap}");
+        assert!(
+            fit.dual_gap <= settings.tolerance && gap <= settings.tolerance + 1e-7,
+            "region {index}: {gap}"
+        );
         assert!(gap >= -1e-12, "region {index}: no gap is negative: {gap}");
         hits += fit.coefficients.len();
     }
@@ -243,7 +251,9 @@ fn random_filters(random: &mut StdRng, motifs: usize, lambda: f64) -> Vec<Filter
             let width = random.random_range(4..14);
             let column = |_| {
                 let (best, height) = (random.random_range(0..4), random.random_range(0.2f64..1.0));
-                std::array::from_fn(|base| if base == best { height } else { random.random_range(-0.15..0.1) })
+                std::array::from_fn(
+                    |base| if base == best { height } else { random.random_range(-0.15..0.1) },
+                )
             };
             let columns: Vec<[f64; 4]> = (0..width).map(column).collect();
             Pattern { tag: format!("m{index}"), cwm: Matrix::from_columns(&columns), hypothetical: None }
@@ -372,7 +382,9 @@ fn the_kernel_gives_the_same_bits_whatever_the_order_of_threads_blocks_and_regio
     let bits = |signals: &[Signal], blocks, seed| -> Vec<_> {
         let shape = Shape { blocks, seed, missing: 0 };
         let fits = launch(program, &dictionary, signals, &exact(1e-6), shape).unwrap();
-        fits.into_iter().map(|fit| fit.map(|fit| (fit.coefficients, fit.dual_gap.to_bits(), fit.nll.to_bits()))).collect()
+        fits.into_iter()
+            .map(|fit| fit.map(|fit| (fit.coefficients, fit.dual_gap.to_bits(), fit.nll.to_bits())))
+            .collect()
     };
     let first = bits(&signals, 1, 1);
     assert_eq!(bits(&signals, 3, 77), first);
@@ -388,8 +400,10 @@ fn clusters_of_any_size_and_working_sets_that_overflow_are_solved_or_left_never_
     let mut random = StdRng::seed_from_u64(7);
     let filters = random_filters(&mut random, 8, 0.02);
     let dictionary = Dictionary::new(&filters, false);
-    let signals: Vec<Signal> =
-        [30, 40, 50, 60, 80, 100, 300, 600].iter().map(|&n| random_signal(&mut random, &filters, n, false)).collect();
+    let signals: Vec<Signal> = [30, 40, 50, 60, 80, 100, 300, 600]
+        .iter()
+        .map(|&n| random_signal(&mut random, &filters, n, false))
+        .collect();
     let settings = exact(1e-7);
     let fits = launch(program, &dictionary, &signals, &settings, SHAPE).unwrap();
     let solved: Vec<_> = fits.iter().zip(&signals).filter_map(|(fit, s)| Some((fit.as_ref()?, s))).collect();

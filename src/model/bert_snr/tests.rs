@@ -39,40 +39,34 @@ fn product(states: &[f32], seed: u64) -> f64 {
 
 #[test]
 fn both_heads_read_the_states_of_the_reference() {
-    let Some(model) = model(64 - 2 + 5) else { return };
-    let model = model.unwrap();
-    let mut golden = Npz::open(&shared("golden/models/dnabert1_tiny/golden.npz").unwrap()).unwrap();
+    let Some(golden) = shared("golden/models/dnabert1_tiny/golden.npz") else { return };
+    let mut golden = Npz::open(&golden).unwrap();
     let mut numbers = |name: &str| golden.numbers::<f32>(name).unwrap().values;
     let (ids, mask) = (numbers("input_ids"), numbers("attention_mask"));
     let (pooled, states) = (numbers("pooled"), numbers("hidden_states"));
     let last = &states[3 * 4 * 64 * HIDDEN..];
-    let mut compared = 0;
     for row in 0..4 {
         let used = mask[row * 64..][..64].iter().filter(|used| **used == 1.0).count();
+        // The rows differ in length, so each has a model of its own.
+        let model = model(used - 2 + 5).unwrap().unwrap();
         let tokens: Vec<u32> = ids[row * 64..][..used].iter().map(|&id| id as u32).collect();
         let input = Input { tokens: Some(&tokens), ..Input::of(b"A") };
         let answer = model.predict(&[input, input], &Wanted::default()).unwrap();
         assert_eq!(answer[0], answer[1]);
-        if used < 64 {
-            assert_eq!(answer[0], Err(Misfit::TooShort));
-            continue;
-        }
         let scores = answer[0].as_ref().unwrap();
         let logit = product(&pooled[row * HIDDEN..][..HIDDEN], 1);
         assert!((f64::from(scores.logits[0]) - logit).abs() < 1e-4);
         assert!((f64::from(scores.probs.as_ref().unwrap()[0]) - sigmoid_of(logit)).abs() < 1e-4);
-        let states = &last[(row * 64 + 1) * HIDDEN..][..62 * HIDDEN];
+        let states = &last[(row * 64 + 1) * HIDDEN..][..(used - 2) * HIDDEN];
         let tokens: Vec<f32> =
             states.chunks(HIDDEN).map(|state| sigmoid_of(product(state, 2)) as f32).collect();
         let expected = bases::of_tokens(&tokens, 6);
         let found = scores.base_scores.as_ref().unwrap();
-        assert_eq!(found.len(), 67);
+        assert_eq!(found.len(), used - 2 + 5);
         // A token at the threshold may fall on either side of it.
         let near = tokens.iter().any(|token| (token - 0.5).abs() < 1e-4);
         assert!(near || found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-4));
-        compared += 1;
     }
-    assert!(compared > 0, "all rows are padded");
 }
 
 #[test]
