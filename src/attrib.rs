@@ -26,7 +26,7 @@ use crate::dna;
 use crate::error::Result;
 use crate::model::Ensemble;
 use crate::pipe::Pipe;
-use crate::schema::{self, Rows};
+use crate::schema::{self, Rows, Status};
 
 /// Metadata key of a field: the class that was explained.
 pub const TARGET_KEY: &str = "target";
@@ -173,7 +173,7 @@ fn attrib_batch(
 ) -> Result<RecordBatch> {
     let mut rows = Rows::select(batch, models.window())?;
     let answers = attribute(models, &rows.sequences(), options.method, options.class)?;
-    rows.check_finite(&answers, options.strict, Attribution::is_finite)?;
+    rows.mark(&answers, options.strict, |answer| (!answer.is_finite()).then_some(Status::Nonfinite))?;
     let statuses = rows.statuses();
     let delta = rows.spread(answers.iter().map(|answer| answer.delta)).into_iter().map(Option::flatten);
     let delta: ArrayRef = Arc::new(Float32Array::from_iter(delta));

@@ -5,10 +5,9 @@
 
 use std::path::Path;
 
-use candle_core::{Device, Tensor};
+use candle_core::Device;
 
 use crate::error::{Error, InFile, Result};
-use crate::kernel::pointwise;
 
 pub mod config;
 pub mod convert;
@@ -23,40 +22,48 @@ pub mod deep_bind;
 pub mod deep_bind_published;
 pub mod deep_snr;
 mod ensemble;
+mod network;
+mod scores;
 pub mod sequential_cnn;
 
-pub use ensemble::{Ensemble, Gradient, Member, Outputs, PASS_BASES, Scores};
+pub use ensemble::{Ensemble, Gradient, Member};
+pub use network::{Network, NetworkModel, PASS_BASES, Prediction};
+pub use scores::{Answer, Attentions, Input, Likelihood, Misfit, Outputs, Pooling, Scores, Wanted};
 
 use config::Config;
+use network::Head;
 use weights::Weights;
 
-/// What a model says about a batch of sequences. All tensors are f32 on the model's device.
-pub struct Prediction {
-    /// `[B, classes]`, before any sigmoid or softmax. A base-level caller has one class here: the
-    /// log-sum-exp of its per-base logits. A BPNet has its log counts.
-    pub logits: Tensor,
-    /// `[B, classes]`, after the model's own sigmoid or softmax; `None` where logits are no odds.
-    pub probs: Option<Tensor>,
-    /// `[B, L]`, one probability per base, from base-level callers.
-    pub base_scores: Option<Tensor>,
-    /// `[B, tracks, length]`, profile logits.
-    pub profile: Option<Tensor>,
-}
+use crate::tokenizer::Tokenizer;
 
-/// A network that reads DNA. Its numbers do not depend on which rows share a batch.
+/// A model that reads DNA. Its numbers do not depend on which rows share a batch.
 pub trait Model: Send + Sync {
-    /// Returns the number of bases a row must have; `None` when any number will do.
+    /// Returns the number of bases a row must have; `None` when any number will do, or when what counts
+    /// are tokens.
     fn window(&self) -> Option<usize>;
 
     /// Returns the names of the classes, one for each logit.
     fn labels(&self) -> &[String];
 
-    /// Encodes sequences of equal length (upper-case `ACGTN`) as the network was trained to read them,
-    /// `[B, L, 4]`.
-    fn encode(&self, sequences: &[&[u8]]) -> Result<Tensor>;
+    /// Returns which outputs every row gets when this is wanted.
+    ///
+    /// # Errors
+    ///
+    /// When the model cannot give what is wanted.
+    fn outputs(&self, wanted: &Wanted) -> Result<Outputs>;
 
-    /// Runs the network. Differentiable with respect to `input`.
-    fn forward(&self, input: &Tensor) -> Result<Prediction>;
+    /// Predicts every row (any mixture of lengths), in order, on all threads.
+    fn predict(&self, rows: &[Input], wanted: &Wanted) -> Result<Vec<Answer>>;
+
+    /// Returns what turns bases into tokens, in a language model.
+    fn tokenizer(&self) -> Option<&Tokenizer> {
+        None
+    }
+
+    /// Returns the network over encoded bases, where there is one to be differentiated.
+    fn network(&self) -> Option<&dyn Network> {
+        None
+    }
 }
 
 /// A model as loaded: the network and what identifies it.
@@ -70,7 +77,7 @@ pub struct Loaded {
 }
 
 /// Builds a network from its config and weights.
-type Builder = fn(&Config, &Weights, &Device) -> Result<Box<dyn Model>>;
+type Builder = fn(&Config, &Weights, &Device) -> Result<Box<dyn Network>>;
 
 /// The families, by the name that `architectures` in `config.json` gives them.
 const FAMILIES: &[(&str, Builder)] = &[
@@ -102,12 +109,16 @@ pub fn load(path: &Path, device: &Device) -> Result<Loaded> {
     }
     let config = Config::read(path)?;
     let weights = Weights::read(&path.join("model.safetensors"))?;
-    let model = build(&config, &weights, device).in_file(path)?;
-    Ok(Loaded { model, digest: weights.digest().into(), architecture: config.architecture().into() })
+    let model = NetworkModel::new(build(&config, &weights, device).in_file(path)?).in_file(path)?;
+    Ok(Loaded {
+        model: Box::new(model),
+        digest: weights.digest().into(),
+        architecture: config.architecture().into(),
+    })
 }
 
 /// Builds the network that `config` names.
-fn build(config: &Config, weights: &Weights, device: &Device) -> Result<Box<dyn Model>> {
+fn build(config: &Config, weights: &Weights, device: &Device) -> Result<Box<dyn Network>> {
     let wanted = config.architecture();
     match FAMILIES.iter().find(|(name, _)| *name == wanted) {
         Some((_, builder)) => builder(config, weights, device),
@@ -115,29 +126,6 @@ fn build(config: &Config, weights: &Weights, device: &Device) -> Result<Box<dyn 
             "config.json names the architecture `{wanted}`; known are {}",
             architectures().join(", ")
         ))),
-    }
-}
-
-/// What follows the logits of a classifier.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Head {
-    /// Nothing.
-    Linear,
-    /// A sigmoid for each class.
-    Sigmoid,
-    /// A softmax over the classes.
-    Softmax,
-}
-
-impl Head {
-    /// Turns logits `[B, classes]` into a prediction.
-    fn predict(self, logits: Tensor) -> Result<Prediction> {
-        let probs = match self {
-            Self::Linear => None,
-            Self::Sigmoid => Some(pointwise::sigmoid(&logits)?),
-            Self::Softmax => Some(pointwise::softmax(&logits)?),
-        };
-        Ok(Prediction { logits, probs, base_scores: None, profile: None })
     }
 }
 

@@ -37,6 +37,8 @@ pub const STRAND: &str = "strand";
 pub const NAME: &str = "name";
 /// Upper-case `ACGTN`, reverse-complemented when the strand is `-`; null when there is none.
 pub const SEQUENCE: &str = "sequence";
+/// The second sequence of a pair, upper-case `ACGTN`.
+pub const SECOND: &str = "sequence_2";
 /// Labels of a labelled set.
 pub const LABEL: &str = "label";
 /// Ordinal of the variant record; rows of one variant stay adjacent.
@@ -70,6 +72,13 @@ pub const PROBS: &str = "probs";
 pub const EMBEDDING: &str = "embedding";
 /// One score per base, list of float32.
 pub const BASE_SCORES: &str = "base_scores";
+/// Natural logarithm of the probability of each token that is no special, list of float32.
+pub const LIKELIHOODS: &str = "likelihoods";
+/// Sum of the log-likelihoods of a row, float32.
+pub const LOG_LIKELIHOOD: &str = "log_likelihood";
+/// Attention probabilities, list of float32; `shape` in the field's metadata is `layers,heads,*` for those of
+/// the first token, `layers,heads,*,*` for all.
+pub const ATTENTIONS: &str = "attentions";
 /// Profile logits, list of float32; `shape` in the field's metadata is `tracks,length`.
 pub const PROFILE: &str = "profile";
 /// Contributions of the observed bases (projected), list of float32 of length L.

@@ -2,28 +2,48 @@
 
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, RecordBatch};
+use arrow_array::cast::AsArray;
+use arrow_array::types::UInt32Type;
+use arrow_array::{Array, ArrayRef, Float32Array, ListArray, RecordBatch};
 use arrow_schema::{DataType, Field, SchemaRef};
 
 use crate::error::{Error, Result};
-use crate::model::{Ensemble, Scores};
+use crate::model::{Answer, Attentions, Ensemble, Input, Misfit, Scores};
 use crate::pipe::Pipe;
-use crate::schema::{self, Rows};
+use crate::schema::{self, Rows, Status};
 
 /// Metadata key of the profile's field: `tracks,length`.
 pub const SHAPE_KEY: &str = "shape";
 
-/// Adds the predictions of `models` to every row: `logits`, and `probs`, `base_scores` and `profile` where
-/// the models have them. Rows the models cannot read have nulls, and their status says why.
+/// Adds what `models` are asked for to every row: `logits`, and `probs`, `base_scores`, `profile`, `embedding`,
+/// `likelihoods` with their sum, and `attentions` where the models have them. Rows the models cannot read
+/// have nulls, and their status says why. A language model reads the `input_ids` of the stream, if it has any.
 ///
 /// # Errors
 ///
-/// When the stream has no sequences; in the batches, when a result is not finite and `strict`.
+/// When the stream has no sequences, or tokens of another tokenizer; in the batches, when a result is not
+/// finite and `strict`.
 pub fn score(pipe: Pipe, models: Arc<Ensemble>, strict: bool) -> Result<Pipe> {
     schema::require(pipe.schema(), schema::SEQUENCE, &DataType::Utf8)?;
     schema::require(pipe.schema(), schema::STATUS, &DataType::Utf8)?;
+    let tokens = has_tokens_for(pipe.schema(), &models)?;
     let target = scored_schema(pipe.schema(), &models);
-    Ok(pipe.map(target.clone(), move |batch| score_batch(&batch, &target, &models, strict)))
+    Ok(pipe.map(target.clone(), move |batch| score_batch(&batch, &target, &models, tokens, strict)))
+}
+
+/// Returns whether the stream has tokens that the models read.
+fn has_tokens_for(schema: &SchemaRef, models: &Ensemble) -> Result<bool> {
+    let Some(tokenizer) = models.tokenizer() else { return Ok(false) };
+    let Ok(field) = schema.field_with_name(schema::INPUT_IDS) else { return Ok(false) };
+    schema::require(schema, schema::INPUT_IDS, &schema::list_of(DataType::UInt32))?;
+    if field.metadata().get(schema::DIGEST_KEY) == Some(&tokenizer.digest()) {
+        return Ok(true);
+    }
+    Err(Error::data(format!(
+        "the stream's tokens were made by another tokenizer than the model's ({}): leave nyx-tokenize out, or give \
+         it the model directory as --tokenizer",
+        tokenizer.name()
+    )))
 }
 
 /// Leaves columns out of a pipe.
@@ -63,8 +83,10 @@ fn scored_schema(schema: &SchemaRef, models: &Ensemble) -> SchemaRef {
         schema::with_field(schema, Field::new(name, kind, true).with_metadata(metadata))
     };
     let list = || schema::list_of(DataType::Float32);
-    let mut target =
-        add(schema, schema::LOGITS, schema::floats(outputs.classes), schema::LABELS_KEY, &labels);
+    let mut target = schema.clone();
+    if outputs.classes > 0 {
+        target = add(&target, schema::LOGITS, schema::floats(outputs.classes), schema::LABELS_KEY, &labels);
+    }
     if outputs.probs {
         target = add(&target, schema::PROBS, schema::floats(outputs.classes), schema::LABELS_KEY, &labels);
     }
@@ -76,6 +98,18 @@ fn scored_schema(schema: &SchemaRef, models: &Ensemble) -> SchemaRef {
         let length = models.window().map_or("*".into(), |_| length.to_string());
         target = add(&target, schema::PROFILE, list(), SHAPE_KEY, &format!("{tracks},{length}"));
     }
+    if outputs.embedding > 0 {
+        let length = outputs.embedding.to_string();
+        target = add(&target, schema::EMBEDDING, schema::floats(outputs.embedding), SHAPE_KEY, &length);
+    }
+    if outputs.likelihood {
+        target = add(&target, schema::LOG_LIKELIHOOD, DataType::Float32, SHAPE_KEY, "1");
+        target = add(&target, schema::LIKELIHOODS, list(), SHAPE_KEY, "*");
+    }
+    if let Some((layers, heads)) = outputs.attentions {
+        let tokens = if models.wanted().attentions == Some(Attentions::All) { "*,*" } else { "*" };
+        target = add(&target, schema::ATTENTIONS, list(), SHAPE_KEY, &format!("{layers},{heads},{tokens}"));
+    }
     target
 }
 
@@ -83,19 +117,23 @@ fn score_batch(
     batch: &RecordBatch,
     target: &SchemaRef,
     models: &Ensemble,
+    tokens: bool,
     strict: bool,
 ) -> Result<RecordBatch> {
     let mut rows = Rows::select(batch, models.window())?;
-    let scores = models.predict(&rows.sequences())?;
-    rows.check_finite(&scores, strict, Scores::is_finite)?;
+    let answers = models.predict(&inputs(batch, &rows, tokens)?)?;
+    rows.mark(&answers, strict, status)?;
     let outputs = models.outputs();
     let mut columns: Vec<(&str, ArrayRef)> = vec![(schema::STATUS, rows.statuses())];
-    let mut scores = rows.spread(scores);
+    let mut scores: Vec<Option<Scores>> =
+        rows.spread(answers.into_iter().map(Result::ok)).into_iter().map(Option::flatten).collect();
     let mut take = |part: fn(&mut Scores) -> Option<Vec<f32>>| -> Vec<Option<Vec<f32>>> {
         scores.iter_mut().map(|scores| scores.as_mut().and_then(part)).collect()
     };
-    let logits = take(|scores| Some(std::mem::take(&mut scores.logits)));
-    columns.push((schema::LOGITS, schema::float_vectors(&logits, outputs.classes)));
+    if outputs.classes > 0 {
+        let logits = take(|scores| Some(std::mem::take(&mut scores.logits)));
+        columns.push((schema::LOGITS, schema::float_vectors(&logits, outputs.classes)));
+    }
     if outputs.probs {
         let probs = take(|scores| scores.probs.take());
         columns.push((schema::PROBS, schema::float_vectors(&probs, outputs.classes)));
@@ -106,7 +144,58 @@ fn score_batch(
     if outputs.profile.is_some() {
         columns.push((schema::PROFILE, schema::float_lists(&take(|scores| scores.profile.take()))));
     }
+    if outputs.embedding > 0 {
+        let embeddings = take(|scores| scores.embedding.take());
+        columns.push((schema::EMBEDDING, schema::float_vectors(&embeddings, outputs.embedding)));
+    }
+    if outputs.likelihood {
+        let likelihoods = take(|scores| scores.likelihoods.take());
+        columns.push((schema::LOG_LIKELIHOOD, sums(&likelihoods)));
+        columns.push((schema::LIKELIHOODS, schema::float_lists(&likelihoods)));
+    }
+    if outputs.attentions.is_some() {
+        columns.push((schema::ATTENTIONS, schema::float_lists(&take(|scores| scores.attentions.take()))));
+    }
     schema::with_columns(batch, target, columns)
+}
+
+/// Returns what the models read of the accepted rows.
+fn inputs<'a>(batch: &'a RecordBatch, rows: &Rows<'a>, tokens: bool) -> Result<Vec<Input<'a>>> {
+    let ids = match tokens {
+        true => Some(batch[schema::INPUT_IDS].as_list::<i32>()),
+        false => None,
+    };
+    let second = match schema::has(batch.schema_ref(), schema::SECOND) {
+        true => Some(schema::strings(batch, schema::SECOND)?),
+        false => None,
+    };
+    let input = |(row, bases)| Input {
+        bases,
+        second: second.filter(|second| second.is_valid(row)).map(|second| second.value(row).as_bytes()),
+        tokens: ids.filter(|ids| ids.is_valid(row)).map(|ids| slice_of(ids, row)),
+    };
+    Ok(rows.places().zip(rows.sequences()).map(input).collect())
+}
+
+/// Returns the items of one list.
+fn slice_of(lists: &ListArray, row: usize) -> &[u32] {
+    let offsets = lists.value_offsets();
+    &lists.values().as_primitive::<UInt32Type>().values()[offsets[row] as usize..offsets[row + 1] as usize]
+}
+
+/// Returns the status that an answer gives its row, if any.
+fn status(answer: &Answer) -> Option<Status> {
+    match answer {
+        Ok(scores) => (!scores.is_finite()).then_some(Status::Nonfinite),
+        Err(Misfit::TooLong) => Some(Status::TooLong),
+        Err(Misfit::TooShort) => Some(Status::TooShort),
+    }
+}
+
+/// Returns the sum of every list.
+fn sums(lists: &[Option<Vec<f32>>]) -> ArrayRef {
+    let sum = |list: &Vec<f32>| list.iter().map(|&value| f64::from(value)).sum::<f64>() as f32;
+    Arc::new(Float32Array::from_iter(lists.iter().map(|list| list.as_ref().map(sum))))
 }
 
 #[cfg(test)]

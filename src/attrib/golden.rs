@@ -7,7 +7,7 @@ use candle_core::Device;
 use super::*;
 use crate::dna::BASES;
 use crate::model;
-use crate::model::Member;
+use crate::model::{Member, Wanted};
 use crate::npy::{Array, Npz, read_npy};
 use crate::testing::shared;
 
@@ -30,7 +30,7 @@ fn load(config: &str, write_weights: impl FnOnce(&Path)) -> Ensemble {
     write_weights(&directory.path().join("model.safetensors"));
     std::fs::write(directory.path().join("config.json"), config).unwrap();
     let loaded = model::load(directory.path(), &Device::Cpu).unwrap();
-    Ensemble::new(vec![Member { name: "published".into(), loaded }], false).unwrap()
+    Ensemble::new(vec![Member { name: "published".into(), loaded }], false, Wanted::default()).unwrap()
 }
 
 /// Loads the Kundaje lab's SPI1 network, whose layers are in the metadata of its weights.

@@ -2,13 +2,13 @@ use arrow_array::Array;
 
 use super::*;
 use crate::dna::BASES;
-use crate::score::tests::{bases, collect, ensemble, rows};
+use crate::score::tests::{bases, collect, ensemble, rows, scores_of};
 
 const LENGTH: usize = 24;
 
 /// Returns the logit of class 1 of one sequence.
 fn logit(models: &Ensemble, sequence: &[u8]) -> f64 {
-    f64::from(models.predict(&[sequence]).unwrap()[0].logits[1])
+    f64::from(scores_of(models, &[sequence])[0].logits[1])
 }
 
 fn attributed(models: &Ensemble, sequence: &[u8], method: Method) -> Attribution {
@@ -66,7 +66,7 @@ fn the_gradient_predicts_a_small_step() {
     let sequence = bases(3, LENGTH);
     let gradient = attributed(&models, &sequence, Method::GradientInput);
     let member = crate::score::tests::tiny(7, None);
-    let model = member.loaded.model.as_ref();
+    let model = member.loaded.model.network().unwrap();
     let input = model.encode(&[&sequence]).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
     let at = |index: usize, step: f32| {
         let mut moved = input.clone();

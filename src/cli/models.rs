@@ -9,7 +9,7 @@ use super::{Common, DeviceArg};
 use crate::attrib::{Center, Columns, Method, Options};
 use crate::error::{Error, Result};
 use crate::model;
-use crate::model::{Ensemble, Member};
+use crate::model::{Ensemble, Member, Wanted};
 use crate::provenance::Step;
 
 /// Rows of a batch whose contributions are wanted, unless the user says otherwise.
@@ -62,7 +62,7 @@ impl ModelArgs {
             Ok(Member { name: name_of(path), loaded: model::load(path, &device)? })
         };
         let members = self.model.iter().map(load).collect::<Result<_>>()?;
-        Ok(Arc::new(Ensemble::new(members, self.rc_average)?))
+        Ok(Arc::new(Ensemble::new(members, self.rc_average, Wanted::default())?))
     }
 
     /// Starts the record of this process with the models in it.

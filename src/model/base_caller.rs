@@ -21,7 +21,7 @@ pub(super) fn predict(base_logits: &Tensor) -> Result<Prediction> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Model;
+    use super::super::Network;
     use super::super::convert::Hints;
     use super::super::testing::*;
     use crate::kernel::testing::{distance, flat};
@@ -34,7 +34,7 @@ mod tests {
     }
 
     /// Returns the scores of all bases.
-    fn base_scores(model: &dyn Model, sequences: &[String]) -> Vec<f32> {
+    fn base_scores(model: &dyn Network, sequences: &[String]) -> Vec<f32> {
         let scores = |batch: &[String]| {
             let prediction = model.forward(&model.encode(&rows(batch)).unwrap()).unwrap();
             flat(&prediction.base_scores.unwrap())

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::config::Config;
 use super::encoding::{self, Unknown};
 use super::weights::Weights;
-use super::{Model, Prediction};
+use super::{Network, Prediction};
 use crate::error::{Error, Result};
 use crate::kernel::{Conv, Padding, pool};
 
@@ -36,7 +36,7 @@ struct BpNet {
 }
 
 /// Builds the network.
-pub(super) fn load(config: &Config, weights: &Weights, device: &Device) -> Result<Box<dyn Model>> {
+pub(super) fn load(config: &Config, weights: &Weights, device: &Device) -> Result<Box<dyn Network>> {
     let (stem, filters) = same(weights, "iconv", 4, 1)?;
     let mut residual = Vec::new();
     while weights.tensors().contains_key(&format!("rconvs.{}.weight", residual.len())) {
@@ -73,7 +73,7 @@ fn same(weights: &Weights, name: &str, inputs: usize, dilation: usize) -> Result
     Ok((conv.with_dilation([1, dilation]).with_padding(Padding::width(dilation * (width / 2))), outputs))
 }
 
-impl Model for BpNet {
+impl Network for BpNet {
     fn window(&self) -> Option<usize> {
         Some(self.window)
     }

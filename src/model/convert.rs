@@ -194,7 +194,7 @@ mod tests {
             let torch = converted(&format!("{folder}/model.safetensors"), &Hints::default()).unwrap();
             assert_eq!((keras.window(), keras.labels()), (Some(1000), torch.labels()));
             let bases: Vec<u8> = (0..1000).map(|i| b"ACGTN"[i * i % 5]).collect();
-            let logits = |model: &dyn super::super::Model| {
+            let logits = |model: &dyn super::super::Network| {
                 bits(&model.forward(&model.encode(&[&bases]).unwrap()).unwrap().logits)
             };
             assert_eq!(logits(&*keras), logits(&*torch));

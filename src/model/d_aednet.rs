@@ -7,7 +7,7 @@ use super::base_caller::{self, LENGTH};
 use super::config::Config;
 use super::encoding::{self, Unknown};
 use super::weights::Weights;
-use super::{Model, Prediction};
+use super::{Network, Prediction};
 use crate::error::Result;
 use crate::kernel::pointwise::{Affine, relu, sigmoid};
 use crate::kernel::resize::bilinear;
@@ -115,7 +115,7 @@ struct DAedNet {
 }
 
 /// Builds the network.
-pub(super) fn load(config: &Config, weights: &Weights, device: &Device) -> Result<Box<dyn Model>> {
+pub(super) fn load(config: &Config, weights: &Weights, device: &Device) -> Result<Box<dyn Network>> {
     let down = |name, channels| -> Result<Conv> {
         let conv = weights.conv(name, [channels, channels, 3, 3])?;
         Ok(conv.with_padding(Padding::all(1)).with_stride([2, 2]))
@@ -137,7 +137,7 @@ pub(super) fn load(config: &Config, weights: &Weights, device: &Device) -> Resul
     }))
 }
 
-impl Model for DAedNet {
+impl Network for DAedNet {
     fn window(&self) -> Option<usize> {
         Some(LENGTH)
     }

@@ -6,7 +6,7 @@ use candle_core::{Device, Tensor};
 use super::config::Config;
 use super::encoding::{self, Unknown};
 use super::weights::Weights;
-use super::{Head, Model, Prediction};
+use super::{Head, Network, Prediction};
 use crate::error::Result;
 use crate::kernel::pointwise::Affine;
 use crate::kernel::recurrent::{Lstm, bidirectional};
@@ -30,7 +30,7 @@ struct DanQ {
 }
 
 /// Builds the network.
-pub(super) fn load(config: &Config, weights: &Weights, device: &Device) -> Result<Box<dyn Model>> {
+pub(super) fn load(config: &Config, weights: &Weights, device: &Device) -> Result<Box<dyn Network>> {
     let steps = (LENGTH - WIDTH + 1) / POOL;
     let both = |layer: usize, inputs: usize| -> Result<[Lstm; 2]> {
         Ok([
@@ -59,7 +59,7 @@ fn lstm(weights: &Weights, name: &str, inputs: usize) -> Result<Lstm> {
     Ok(Lstm { input: part("ih", inputs)?, hidden: part("hh", HIDDEN)? })
 }
 
-impl Model for DanQ {
+impl Network for DanQ {
     fn window(&self) -> Option<usize> {
         Some(LENGTH)
     }

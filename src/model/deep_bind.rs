@@ -6,7 +6,7 @@ use candle_core::{Device, Tensor};
 use super::config::Config;
 use super::encoding::{self, Unknown};
 use super::weights::Weights;
-use super::{Head, Model, Prediction};
+use super::{Head, Network, Prediction};
 use crate::error::Result;
 use crate::kernel::pointwise::Affine;
 use crate::kernel::{Conv, Padding, pool};
@@ -25,7 +25,7 @@ struct DeepBind {
 }
 
 /// Builds the network.
-pub(super) fn load(config: &Config, weights: &Weights, device: &Device) -> Result<Box<dyn Model>> {
+pub(super) fn load(config: &Config, weights: &Weights, device: &Device) -> Result<Box<dyn Network>> {
     // The kernel spans all four bases: the image [1, 4, L] of the original is L positions of 4 channels here.
     let motifs = weights.get("Convolutions.1.weight", &[FILTERS, 1, 4, WIDTH])?;
     let bias = weights.get("Convolutions.1.bias", &[FILTERS])?;
@@ -40,7 +40,7 @@ pub(super) fn load(config: &Config, weights: &Weights, device: &Device) -> Resul
     }))
 }
 
-impl Model for DeepBind {
+impl Network for DeepBind {
     fn window(&self) -> Option<usize> {
         None
     }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::config::Config;
 use super::encoding::{self, Unknown};
 use super::weights::Weights;
-use super::{Head, Model, Prediction};
+use super::{Head, Network, Prediction};
 use crate::error::Result;
 use crate::kernel::{Conv, pool};
 
@@ -31,7 +31,7 @@ struct DeepBindPublished {
 }
 
 /// Builds the network.
-pub(super) fn load(config: &Config, weights: &Weights, device: &Device) -> Result<Box<dyn Model>> {
+pub(super) fn load(config: &Config, weights: &Weights, device: &Device) -> Result<Box<dyn Network>> {
     let [filters, _, width] = weights.shape("conv.weight")?;
     let dense = if weights.tensors().contains_key("dense.1.weight") {
         let [hidden, _] = weights.shape("dense.0.weight")?;
@@ -63,7 +63,7 @@ impl DeepBindPublished {
     }
 }
 
-impl Model for DeepBindPublished {
+impl Network for DeepBindPublished {
     fn window(&self) -> Option<usize> {
         None
     }

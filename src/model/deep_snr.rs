@@ -8,7 +8,7 @@ use super::base_caller::{self, LENGTH};
 use super::config::Config;
 use super::encoding::{self, Unknown};
 use super::weights::Weights;
-use super::{Model, Prediction};
+use super::{Network, Prediction};
 use crate::error::Result;
 use crate::kernel::pointwise::relu;
 use crate::kernel::{Conv, pool};
@@ -28,7 +28,7 @@ struct DeepSnr {
 }
 
 /// Builds the network.
-pub(super) fn load(config: &Config, weights: &Weights, device: &Device) -> Result<Box<dyn Model>> {
+pub(super) fn load(config: &Config, weights: &Weights, device: &Device) -> Result<Box<dyn Network>> {
     const SHAPE: [usize; 4] = [FILTERS, 1, 4, WIDTH];
     // Kernels span all four bases: the image [1, 4, L] of the original is L positions of 4 channels here.
     const FLAT: [usize; 4] = [FILTERS, 4, 1, WIDTH];
@@ -50,7 +50,7 @@ pub(super) fn load(config: &Config, weights: &Weights, device: &Device) -> Resul
     }))
 }
 
-impl Model for DeepSnr {
+impl Network for DeepSnr {
     fn window(&self) -> Option<usize> {
         Some(LENGTH)
     }

@@ -1,21 +1,12 @@
 //! One model, or several that answer as one: the mean over members and, on request, over both strands.
 
-use std::collections::BTreeMap;
-
 use candle_core::{Tensor, Var};
-use rayon::prelude::*;
 
+use super::{Answer, Input, Loaded, Model, Network, Outputs, Scores, Wanted};
 use crate::dna;
 use crate::error::{Error, Result};
-use crate::model::{Loaded, Model, Prediction};
 use crate::provenance;
-
-/// Bases computed in one pass: bounds the activations in memory whatever the batch size is. Models
-/// promise that results do not depend on it.
-pub const PASS_BASES: usize = 1 << 14;
-
-/// Length of the sequence that shows which outputs a model without a window has.
-const PROBE_BASES: usize = 1000;
+use crate::tokenizer::Tokenizer;
 
 /// A loaded model under the name a person knows it by.
 pub struct Member {
@@ -23,41 +14,6 @@ pub struct Member {
     pub name: String,
     /// The network.
     pub loaded: Loaded,
-}
-
-/// Which outputs every row gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outputs {
-    /// Number of logits.
-    pub classes: usize,
-    /// Whether there are probabilities, `[classes]`.
-    pub probs: bool,
-    /// Whether there is one score per base, `[L]`.
-    pub base_scores: bool,
-    /// `tracks, length` of the profile, if there is one.
-    pub profile: Option<(usize, usize)>,
-}
-
-/// What is predicted for one row.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Scores {
-    /// `[classes]`.
-    pub logits: Vec<f32>,
-    /// `[classes]`.
-    pub probs: Option<Vec<f32>>,
-    /// `[L]`.
-    pub base_scores: Option<Vec<f32>>,
-    /// `[tracks, length]`.
-    pub profile: Option<Vec<f32>>,
-}
-
-impl Scores {
-    /// Returns whether every number is finite.
-    pub fn is_finite(&self) -> bool {
-        let optional = [&self.probs, &self.base_scores, &self.profile];
-        let mut all = self.logits.iter().chain(optional.into_iter().flatten().flatten());
-        all.all(|value| value.is_finite())
-    }
 }
 
 /// A logit and its gradient with respect to the encoded sequence.
@@ -71,11 +27,12 @@ pub struct Gradient {
     pub logit_of_zeros: f32,
 }
 
-/// Models that answer as one. `logits`, `probs`, `base_scores` and `profile` are each the arithmetic mean
-/// over members and strands: the mean of logits is not the logit of the mean probability.
+/// Models that answer as one. `logits`, `probs`, `base_scores`, `profile` and `embedding` are each the
+/// arithmetic mean over members and strands: the mean of logits is not the logit of the mean probability.
 pub struct Ensemble {
     members: Vec<Member>,
     rc_average: bool,
+    wanted: Wanted,
     outputs: Outputs,
 }
 
@@ -85,18 +42,22 @@ impl Ensemble {
     ///
     /// # Errors
     ///
-    /// When there is no model, or windows, classes or outputs differ.
-    pub fn new(members: Vec<Member>, rc_average: bool) -> Result<Self> {
+    /// When there is no model, windows, classes or outputs differ, a model cannot give what is `wanted`, or
+    /// a mean of it would mean nothing.
+    pub fn new(members: Vec<Member>, rc_average: bool, wanted: Wanted) -> Result<Self> {
         let first = members.first().ok_or_else(|| Error::usage("no model given"))?;
-        let outputs = probe(first.loaded.model.as_ref()).map_err(|error| error.at(&first.name))?;
+        let outputs_of =
+            |member: &Member| member.loaded.model.outputs(&wanted).map_err(|error| error.at(&member.name));
+        let outputs = outputs_of(first)?;
         for member in &members[1..] {
             check_agreement(first, member)?;
-            if probe(member.loaded.model.as_ref()).map_err(|error| error.at(&member.name))? != outputs {
+            if outputs_of(member)? != outputs {
                 let (a, b) = (&first.name, &member.name);
                 return Err(Error::data(format!("{a} and {b} do not predict the same outputs: no ensemble")));
             }
         }
-        Ok(Self { members, rc_average, outputs })
+        check_means(members.len(), rc_average, &wanted)?;
+        Ok(Self { members, rc_average, wanted, outputs })
     }
 
     /// Returns the number of bases a row must have; `None` when any number will do.
@@ -112,6 +73,16 @@ impl Ensemble {
     /// Returns which outputs every row gets.
     pub fn outputs(&self) -> Outputs {
         self.outputs
+    }
+
+    /// Returns what every row is asked for.
+    pub fn wanted(&self) -> &Wanted {
+        &self.wanted
+    }
+
+    /// Returns what turns bases into tokens in the first language model.
+    pub fn tokenizer(&self) -> Option<&Tokenizer> {
+        self.members.iter().find_map(|member| member.loaded.model.tokenizer())
     }
 
     /// Returns the digest of the model, or of the digests of the members in their order.
@@ -161,23 +132,45 @@ impl Ensemble {
         })
     }
 
-    /// Predicts every sequence (upper-case `ACGTN`, any mixture of lengths), in order.
-    pub fn predict(&self, sequences: &[&[u8]]) -> Result<Vec<Scores>> {
-        self.in_passes(sequences, |pass| self.predict_pass(pass))
+    /// Predicts every row (any mixture of lengths), in order.
+    ///
+    /// # Errors
+    ///
+    /// When a model fails, or rows have tokens and both strands are to be averaged.
+    pub fn predict(&self, rows: &[Input]) -> Result<Vec<Answer>> {
+        self.predict_wanted(rows, &self.wanted)
     }
 
     /// Returns the logit of `class` of every sequence, in order.
+    ///
+    /// # Errors
+    ///
+    /// When a model fails or cannot read a sequence.
     pub fn logits(&self, sequences: &[&[u8]], class: usize) -> Result<Vec<f32>> {
-        self.in_passes(sequences, |pass| {
-            let mut sums = vec![0.0; pass.len()];
-            for (model, reverse) in self.orientations() {
-                let logits = oriented(model, pass, reverse)?.logits.narrow(1, class, 1)?;
-                for (sum, logit) in sums.iter_mut().zip(logits.flatten_all()?.to_vec1::<f32>()?) {
-                    *sum += f64::from(logit);
-                }
+        let rows: Vec<Input> = sequences.iter().map(|sequence| Input::of(sequence)).collect();
+        let wanted = Wanted { logits_only: true, ..Wanted::default() };
+        let logit = |answer: Answer| match answer {
+            Ok(scores) => Ok(scores.logits[class]),
+            Err(_) => Err(Error::data("a sequence does not fit the model")),
+        };
+        self.predict_wanted(&rows, &wanted)?.into_iter().map(logit).collect()
+    }
+
+    fn predict_wanted(&self, rows: &[Input], wanted: &Wanted) -> Result<Vec<Answer>> {
+        let turned = if self.rc_average { turn(rows)? } else { Vec::new() };
+        let turned: Vec<Input> = turned.iter().map(|bases| Input::of(bases)).collect();
+        let mut answers = Vec::new();
+        for (model, reverse) in self.orientations() {
+            let mut rows = model.predict(if reverse { &turned } else { rows }, wanted)?;
+            if reverse {
+                rows.iter_mut().flatten().for_each(|row| turn_back(row, self.outputs));
             }
-            Ok(sums.into_iter().map(|sum| self.mean(sum)).collect())
-        })
+            answers.push(rows);
+        }
+        if answers.len() == 1 {
+            return Ok(answers.remove(0));
+        }
+        Ok((0..rows.len()).map(|row| self.average(&answers, row)).collect())
     }
 
     /// Returns the logit of `class` and its gradient. One sequence at a time: the batch that autodiff
@@ -190,7 +183,8 @@ impl Ensemble {
         let mut values = vec![0.0; sequence.len() * 4];
         let (mut logit, mut logit_of_zeros) = (0.0, 0.0);
         for (model, reverse) in self.orientations() {
-            let (mut part, of_sequence, of_zeros) = gradient_of(model, sequence, reverse, class)?;
+            let network = model.network().ok_or_else(not_differentiable)?;
+            let (mut part, of_sequence, of_zeros) = gradient_of(network, sequence, reverse, class)?;
             if reverse {
                 // Reversing all [L, 4] reverses positions and exchanges A with T and C with G.
                 part.reverse();
@@ -219,63 +213,46 @@ impl Ensemble {
         (sum / count as f64) as f32
     }
 
-    /// Predicts sequences of equal length.
-    fn predict_pass(&self, pass: &[&[u8]]) -> Result<Vec<Scores>> {
-        let mut answers = Vec::new();
-        for (model, reverse) in self.orientations() {
-            let mut rows = split(oriented(model, pass, reverse)?)?;
-            if reverse {
-                rows.iter_mut().for_each(|row| turn_back(row, self.outputs));
-            }
-            answers.push(rows);
-        }
-        if answers.len() == 1 {
-            return Ok(answers.remove(0));
-        }
-        Ok((0..pass.len()).map(|row| self.average(&answers, row)).collect())
-    }
-
     /// Returns the mean of the answers for one row.
-    fn average(&self, answers: &[Vec<Scores>], row: usize) -> Scores {
+    fn average(&self, answers: &[Vec<Answer>], row: usize) -> Answer {
+        let parts: Vec<&Scores> = answers
+            .iter()
+            .map(|answer| answer[row].as_ref().map_err(|&misfit| misfit))
+            .collect::<Result<_, _>>()?;
         let mean = |part: &dyn Fn(&Scores) -> Option<&Vec<f32>>| -> Option<Vec<f32>> {
-            let mut sums = vec![0.0; part(&answers[0][row])?.len()];
-            for answer in answers {
-                let values = part(&answer[row])?;
-                sums.iter_mut().zip(values).for_each(|(sum, &value)| *sum += f64::from(value));
+            let mut sums = vec![0.0; part(parts[0])?.len()];
+            for scores in &parts {
+                sums.iter_mut().zip(part(scores)?).for_each(|(sum, &value)| *sum += f64::from(value));
             }
             Some(sums.into_iter().map(|sum| self.mean(sum)).collect())
         };
-        Scores {
+        Ok(Scores {
             logits: mean(&|scores| Some(&scores.logits)).unwrap_or_default(),
             probs: mean(&|scores| scores.probs.as_ref()),
             base_scores: mean(&|scores| scores.base_scores.as_ref()),
             profile: mean(&|scores| scores.profile.as_ref()),
-        }
+            embedding: mean(&|scores| scores.embedding.as_ref()),
+            ..Scores::default()
+        })
     }
+}
 
-    /// Runs `f` on passes of sequences of equal length on all threads and returns its answers in the
-    /// order of `sequences`.
-    fn in_passes<T: Send>(
-        &self,
-        sequences: &[&[u8]],
-        f: impl Fn(&[&[u8]]) -> Result<Vec<T>> + Sync,
-    ) -> Result<Vec<T>> {
-        let mut lengths = BTreeMap::<usize, Vec<usize>>::new();
-        for (row, sequence) in sequences.iter().enumerate() {
-            lengths.entry(sequence.len()).or_default().push(row);
-        }
-        let passes: Vec<&[usize]> = lengths
-            .iter()
-            .flat_map(|(&length, rows)| rows.chunks((PASS_BASES / length.max(1)).max(1)))
-            .collect();
-        let answers: Vec<Vec<T>> = passes
-            .par_iter()
-            .map(|rows| f(&rows.iter().map(|&row| sequences[row]).collect::<Vec<_>>()))
-            .collect::<Result<_>>()?;
-        let mut ordered: Vec<_> = passes.into_iter().flatten().zip(answers.into_iter().flatten()).collect();
-        ordered.sort_unstable_by_key(|(row, _)| **row);
-        Ok(ordered.into_iter().map(|(_, answer)| answer).collect())
+/// Refuses means of what belongs to one model's tokens or hidden states.
+fn check_means(members: usize, rc_average: bool, wanted: &Wanted) -> Result<()> {
+    let of_tokens = wanted.attentions.is_some() || wanted.likelihood.is_some();
+    if of_tokens && (members > 1 || rc_average) {
+        return Err(Error::usage(
+            "attentions and likelihoods are of one model and one strand: no mean of them",
+        ));
     }
+    if wanted.embedding.is_some() && members > 1 {
+        return Err(Error::usage("embeddings of different models have nothing in common: give one --model"));
+    }
+    Ok(())
+}
+
+fn not_differentiable() -> Error {
+    Error::data("the model cannot be differentiated with respect to bases: use --method ism")
 }
 
 /// Refuses members that do not read or name the same.
@@ -293,84 +270,39 @@ fn check_agreement(first: &Member, other: &Member) -> Result<()> {
     Ok(())
 }
 
-/// Finds out what a model predicts.
-fn probe(model: &dyn Model) -> Result<Outputs> {
-    let sequence = vec![b'A'; model.window().unwrap_or(PROBE_BASES)];
-    let prediction = model.forward(&model.encode(&[&sequence])?)?;
-    let classes = prediction.logits.dim(1)?;
-    if classes != model.labels().len() {
-        let labels = model.labels().len();
-        return Err(Error::data(format!("the model has {classes} outputs and {labels} labels")));
+/// Returns the reverse complements of rows.
+fn turn(rows: &[Input]) -> Result<Vec<Vec<u8>>> {
+    if rows.iter().any(|row| row.tokens.is_some() || row.second.is_some()) {
+        let message =
+            "--rc-average turns sequences, which is too late for tokens and means nothing for pairs";
+        return Err(Error::usage(message));
     }
-    Ok(Outputs {
-        classes,
-        probs: prediction.probs.is_some(),
-        base_scores: prediction.base_scores.is_some(),
-        profile: prediction
-            .profile
-            .map(|profile| Ok((profile.dim(1)?, profile.dim(2)?)))
-            .transpose()
-            .map_err(|error: candle_core::Error| Error::from(error))?,
-    })
+    Ok(rows.iter().map(|row| reverse_complement(row.bases)).collect())
 }
 
-/// Encodes sequences of equal length, each as it is or reverse-complemented.
-fn encode(model: &dyn Model, pass: &[&[u8]], reverse: bool) -> Result<Tensor> {
-    if !reverse {
-        return model.encode(pass);
-    }
-    let turned: Vec<Vec<u8>> = pass
-        .iter()
-        .map(|sequence| {
-            let mut sequence = sequence.to_vec();
-            dna::reverse_complement(&mut sequence);
-            sequence
-        })
-        .collect();
-    model.encode(&turned.iter().map(Vec::as_slice).collect::<Vec<_>>())
-}
-
-fn oriented(model: &dyn Model, pass: &[&[u8]], reverse: bool) -> Result<Prediction> {
-    model.forward(&encode(model, pass, reverse)?)
+fn reverse_complement(sequence: &[u8]) -> Vec<u8> {
+    let mut sequence = sequence.to_vec();
+    dna::reverse_complement(&mut sequence);
+    sequence
 }
 
 /// Differentiates one logit: gradient `[L, 4]`, the logit, and the logit of zeros.
 fn gradient_of(
-    model: &dyn Model,
+    network: &dyn Network,
     sequence: &[u8],
     reverse: bool,
     class: usize,
 ) -> Result<(Vec<f32>, f32, f32)> {
-    let input = Var::from_tensor(&encode(model, &[sequence], reverse)?)?;
+    let turned = reverse.then(|| reverse_complement(sequence));
+    let input = Var::from_tensor(&network.encode(&[turned.as_deref().unwrap_or(sequence)])?)?;
     let logit = |input: &Tensor| -> Result<Tensor> {
-        Ok(model.forward(input)?.logits.narrow(1, class, 1)?.sum_all()?)
+        Ok(network.forward(input)?.logits.narrow(1, class, 1)?.sum_all()?)
     };
     let of_sequence = logit(input.as_tensor())?;
     let gradients = of_sequence.backward()?;
-    let gradient = gradients
-        .get(input.as_tensor())
-        .ok_or_else(|| Error::data("the model cannot be differentiated: use --method ism"))?;
+    let gradient = gradients.get(input.as_tensor()).ok_or_else(not_differentiable)?;
     let of_zeros = logit(&input.as_tensor().zeros_like()?)?;
     Ok((gradient.flatten_all()?.to_vec1()?, of_sequence.to_scalar()?, of_zeros.to_scalar()?))
-}
-
-/// Splits a prediction into rows.
-fn split(prediction: Prediction) -> Result<Vec<Scores>> {
-    let rows = |tensor: Option<Tensor>| -> Result<Vec<Option<Vec<f32>>>> {
-        let Some(tensor) = tensor else { return Ok(Vec::new()) };
-        Ok(tensor.flatten_from(1)?.to_vec2()?.into_iter().map(Some).collect())
-    };
-    let logits = prediction.logits.to_vec2()?;
-    let mut probs = rows(prediction.probs)?.into_iter();
-    let mut base_scores = rows(prediction.base_scores)?.into_iter();
-    let mut profile = rows(prediction.profile)?.into_iter();
-    let row = |logits| Scores {
-        logits,
-        probs: probs.next().flatten(),
-        base_scores: base_scores.next().flatten(),
-        profile: profile.next().flatten(),
-    };
-    Ok(logits.into_iter().map(row).collect())
 }
 
 /// Turns what was predicted for the reverse complement back to the strand of the row.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::config::Config;
 use super::encoding::{self, Unknown};
 use super::weights::{BatchNorm, Weights};
-use super::{Head, Model, Prediction};
+use super::{Head, Network, Prediction};
 use crate::error::{Error, Result};
 use crate::kernel::pointwise::{self, Affine};
 use crate::kernel::{Conv, Padding, pool};
@@ -162,7 +162,7 @@ struct SequentialCnn {
 }
 
 /// Builds the network.
-pub(super) fn load(config: &Config, weights: &Weights, device: &Device) -> Result<Box<dyn Model>> {
+pub(super) fn load(config: &Config, weights: &Weights, device: &Device) -> Result<Box<dyn Network>> {
     let entries = config.part::<Layers>()?.layers;
     let mut layers: Vec<(usize, Layer)> = (entries.into_iter().enumerate())
         .map(|(place, entry)| (entry.i.unwrap_or(place), entry.layer))
@@ -278,7 +278,7 @@ fn smallest_window(layers: &[(usize, Layer)]) -> Option<usize> {
     Some(length)
 }
 
-impl Model for SequentialCnn {
+impl Network for SequentialCnn {
     fn window(&self) -> Option<usize> {
         self.window
     }
@@ -320,7 +320,7 @@ mod tests {
     use std::path::Path;
 
     /// Loads a model of the Kundaje lab from safetensors with the layers in the metadata.
-    fn kundaje(name: &str) -> Option<(std::path::PathBuf, Box<dyn Model>)> {
+    fn kundaje(name: &str) -> Option<(std::path::PathBuf, Box<dyn Network>)> {
         let folder = shared(&format!("data/models/kundaje_cnn/{name}"))?;
         Some((
             folder.clone(),

@@ -6,7 +6,7 @@ use std::path::Path;
 use candle_core::Device;
 
 use super::weights::Array;
-use super::{Config, Model, Weights, build};
+use super::{Config, Network, Weights, build};
 use crate::kernel::testing::{bits, flat, noise_tensor};
 
 pub use crate::testing::shared;
@@ -26,12 +26,12 @@ pub fn text(path: &Path) -> String {
 }
 
 /// Builds a model on the processor.
-pub fn model(config: &Config, weights: &Weights) -> Box<dyn Model> {
+pub fn model(config: &Config, weights: &Weights) -> Box<dyn Network> {
     build(config, weights, &Device::Cpu).unwrap()
 }
 
 /// Checks that each row of a batch has the bits that it has alone, with any number of threads.
-pub fn check_batch_invariance(model: &dyn Model, sequences: &[&[u8]]) {
+pub fn check_batch_invariance(model: &dyn Network, sequences: &[&[u8]]) {
     let outputs = |sequences: &[&[u8]]| {
         let prediction = model.forward(&model.encode(sequences).unwrap()).unwrap();
         let all = [Some(prediction.logits), prediction.probs, prediction.base_scores, prediction.profile];
@@ -50,7 +50,7 @@ pub fn check_batch_invariance(model: &dyn Model, sequences: &[&[u8]]) {
 }
 
 /// Checks that the gradient of the logit predicts what a small step in a random direction does to it.
-pub fn check_gradient_direction(model: &dyn Model, sequence: &[u8]) {
+pub fn check_gradient_direction(model: &dyn Network, sequence: &[u8]) {
     let input = candle_core::Var::from_tensor(&model.encode(&[sequence]).unwrap()).unwrap();
     let logit = |input: &candle_core::Tensor| model.forward(input).unwrap().logits.sum_all().unwrap();
     let gradients = logit(input.as_tensor()).backward().unwrap();
@@ -70,7 +70,7 @@ pub fn check_gradient_direction(model: &dyn Model, sequence: &[u8]) {
 }
 
 /// Returns logits and probabilities of sequences, row by row.
-pub fn predict(model: &dyn Model, sequences: &[&[u8]]) -> (Vec<f32>, Vec<f32>) {
+pub fn predict(model: &dyn Network, sequences: &[&[u8]]) -> (Vec<f32>, Vec<f32>) {
     let (mut logits, mut probs) = (Vec::new(), Vec::new());
     for batch in sequences.chunks(64) {
         let prediction = model.forward(&model.encode(batch).unwrap()).unwrap();
@@ -142,13 +142,14 @@ fn hash_uniform(name: &str, count: usize) -> Vec<f32> {
 }
 
 /// Converts a weights file of `../shared` and loads it from the directory that was written.
-pub fn converted(path: &str, hints: &super::convert::Hints) -> Option<Box<dyn Model>> {
+pub fn converted(path: &str, hints: &super::convert::Hints) -> Option<Box<dyn Network>> {
     let converted = super::convert::read(&shared(path)?, hints).unwrap();
     let directory = tempfile::tempdir().unwrap();
     super::convert::write(&converted, directory.path()).unwrap();
     let loaded = super::load(directory.path(), &Device::Cpu).unwrap();
     assert_eq!(loaded.architecture, converted.config.architecture());
-    Some(loaded.model)
+    let weights = Weights::read(&directory.path().join("model.safetensors")).unwrap();
+    Some(model(&Config::read(directory.path()).unwrap(), &weights))
 }
 
 /// Returns the megabase of chromosome 20 (hg19) that follows base 1,000,000.

@@ -49,26 +49,29 @@ impl<'a> Rows<'a> {
         self.accepted.iter().map(|&(_, sequence)| sequence).collect()
     }
 
-    /// Gives every row the status `nonfinite` for which `is_finite` of its answer is false.
+    /// Returns the places in the batch of [`Rows::sequences`].
+    pub fn places(&self) -> impl Iterator<Item = usize> {
+        self.accepted.iter().map(|&(row, _)| row)
+    }
+
+    /// Gives every row for whose answer `status` has one that status; `nonfinite` where it is not.
     ///
     /// # Errors
     ///
-    /// When `strict`, naming the first such row.
-    pub fn check_finite<T>(
+    /// When a result is not finite and `strict`, naming the first such row.
+    pub fn mark<T>(
         &mut self,
         answers: &[T],
         strict: bool,
-        is_finite: impl Fn(&T) -> bool,
+        status: impl Fn(&T) -> Option<Status>,
     ) -> Result<()> {
         for (&(row, _), answer) in self.accepted.iter().zip(answers) {
-            if is_finite(answer) {
-                continue;
-            }
-            if strict {
+            let Some(status) = status(answer) else { continue };
+            if strict && status == Status::Nonfinite {
                 let message = "a result is infinite or not a number, and --strict was given";
                 return Err(Error::data(message).at(describe(self.batch, row)));
             }
-            self.statuses[row] = Status::Nonfinite.as_str().into();
+            self.statuses[row] = status.as_str().into();
         }
         Ok(())
     }

@@ -3,7 +3,7 @@ use candle_core::{Device, Tensor};
 
 use super::*;
 use crate::dna;
-use crate::model::{Loaded, Member, Model, Prediction};
+use crate::model::{Input, Loaded, Member, Network, NetworkModel, Prediction, Wanted};
 use crate::region::Strand;
 use crate::schema::{Row, RowBuilder, RowKind, Status};
 
@@ -25,7 +25,7 @@ fn noise(seed: u64, count: usize) -> Vec<f32> {
     (0..count).map(|_| random.random_range(-1.0..1.0)).collect()
 }
 
-impl Model for Tiny {
+impl Network for Tiny {
     fn window(&self) -> Option<usize> {
         self.window
     }
@@ -62,11 +62,21 @@ pub(crate) fn tiny(seed: u64, window: Option<usize>) -> Member {
         weights: weights.unwrap(),
     };
     let (digest, architecture) = (format!("digest{seed}"), "tiny".into());
-    Member { name: format!("tiny{seed}"), loaded: Loaded { model: Box::new(model), digest, architecture } }
+    Member {
+        name: format!("tiny{seed}"),
+        loaded: Loaded { model: Box::new(NetworkModel::new(Box::new(model)).unwrap()), digest, architecture },
+    }
 }
 
 pub(crate) fn ensemble(seeds: &[u64], window: Option<usize>, rc_average: bool) -> Ensemble {
-    Ensemble::new(seeds.iter().map(|&seed| tiny(seed, window)).collect(), rc_average).unwrap()
+    Ensemble::new(seeds.iter().map(|&seed| tiny(seed, window)).collect(), rc_average, Wanted::default())
+        .unwrap()
+}
+
+/// Returns the scores of sequences that the models can read.
+pub(crate) fn scores_of(models: &Ensemble, sequences: &[&[u8]]) -> Vec<Scores> {
+    let rows: Vec<Input> = sequences.iter().map(|sequence| Input::of(sequence)).collect();
+    models.predict(&rows).unwrap().into_iter().map(Result::unwrap).collect()
 }
 
 /// Returns random bases, one in twenty of them `N`.
@@ -119,17 +129,17 @@ fn scores_do_not_depend_on_the_batch() {
 fn mixed_lengths_come_back_in_row_order() {
     let sequences: Vec<_> = (0..30).map(|seed| bases(seed, 10 + (seed as usize * 7) % 13)).collect();
     let models = ensemble(&[3], None, false);
-    let together = models.predict(&sequences.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap();
+    let together = scores_of(&models, &sequences.iter().map(Vec::as_slice).collect::<Vec<_>>());
     for (sequence, scores) in sequences.iter().zip(together) {
-        assert_eq!(models.predict(&[sequence]).unwrap(), [scores]);
+        assert_eq!(scores_of(&models, &[sequence]), [scores]);
     }
 }
 
 #[test]
 fn an_ensemble_is_the_mean_of_its_members() {
     let sequence = bases(5, 50);
-    let both = &ensemble(&[1, 2], None, false).predict(&[&sequence]).unwrap()[0];
-    let each = [1, 2].map(|seed| ensemble(&[seed], None, false).predict(&[&sequence]).unwrap().remove(0));
+    let both = &scores_of(&ensemble(&[1, 2], None, false), &[&sequence])[0];
+    let each = [1, 2].map(|seed| scores_of(&ensemble(&[seed], None, false), &[&sequence]).remove(0));
     for class in 0..2 {
         assert_eq!(both.logits[class], (each[0].logits[class] + each[1].logits[class]) / 2.0);
         let mean =
@@ -144,7 +154,7 @@ fn the_mean_of_both_strands_is_the_same_for_both_strands() {
     let mut turned = sequence.clone();
     dna::reverse_complement(&mut turned);
     let models = ensemble(&[4], None, true);
-    let scores = models.predict(&[&sequence, &turned]).unwrap();
+    let scores = scores_of(&models, &[&sequence, &turned]);
     assert_eq!(scores[0].logits, scores[1].logits);
     let mut base_scores = scores[1].base_scores.clone().unwrap();
     base_scores.reverse();
@@ -156,7 +166,7 @@ fn the_mean_of_both_strands_is_the_same_for_both_strands() {
             assert_eq!(a[track * 40 + index], b[(1 - track) * 40 + 39 - index]);
         }
     }
-    let one = &ensemble(&[4], None, false).predict(&[&sequence]).unwrap()[0];
+    let one = &scores_of(&ensemble(&[4], None, false), &[&sequence])[0];
     assert_ne!(one.logits, scores[0].logits);
 }
 
@@ -186,8 +196,9 @@ fn a_result_that_is_no_number_is_marked_or_refused() {
     let filters = Tensor::ones((FILTERS, 4, WIDTH), candle_core::DType::F32, &Device::Cpu).unwrap();
     let weights = Tensor::full(f32::INFINITY, (1, 2, FILTERS), &Device::Cpu).unwrap();
     let labels = vec!["a".into(), "b".into()];
-    member.loaded.model = Box::new(Tiny { window: None, labels, filters, weights });
-    let models = Arc::new(Ensemble::new(vec![member], false).unwrap());
+    let network = Box::new(Tiny { window: None, labels, filters, weights });
+    member.loaded.model = Box::new(NetworkModel::new(network).unwrap());
+    let models = Arc::new(Ensemble::new(vec![member], false, Wanted::default()).unwrap());
     let input = || rows(&[None, Some(b"ACGTACGT")]);
     let batch = collect(score(input(), models.clone(), false).unwrap());
     assert_eq!(statuses(&batch), ["not_bases", "nonfinite"]);
@@ -198,9 +209,12 @@ fn a_result_that_is_no_number_is_marked_or_refused() {
 
 #[test]
 fn members_that_disagree_make_no_ensemble() {
-    let error = Ensemble::new(vec![tiny(1, Some(10)), tiny(2, Some(11))], false).err().unwrap().to_string();
+    let error = Ensemble::new(vec![tiny(1, Some(10)), tiny(2, Some(11))], false, Wanted::default())
+        .err()
+        .unwrap()
+        .to_string();
     assert!(error.contains("tiny1 reads 10 bases and tiny2 reads 11"), "{error}");
-    assert_eq!(Ensemble::new(vec![], false).err().unwrap().exit_status(), 2);
+    assert_eq!(Ensemble::new(vec![], false, Wanted::default()).err().unwrap().exit_status(), 2);
 }
 
 #[test]
