@@ -1,7 +1,10 @@
 //! Where the arithmetic runs. `cuda` fails where there is none; only `auto` chooses, and today it chooses the
 //! processor: the kernels have not run on a GPU yet (see `kernels/README.md`).
 
+pub mod backend;
 pub mod cuda;
+#[cfg(test)]
+pub mod host;
 
 use std::fmt;
 use std::str::FromStr;
