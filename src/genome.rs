@@ -4,7 +4,6 @@ pub mod bed;
 mod bgzf;
 pub mod faidx;
 mod fasta;
-mod mapped;
 mod positioned;
 mod twobit;
 

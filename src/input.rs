@@ -14,6 +14,10 @@ use crate::output::widen_pipe;
 use crate::pipe::{self, Pipe, ipc};
 use crate::provenance;
 
+mod mapped;
+
+pub use mapped::Mapped;
+
 /// Bytes read at once.
 const BUFFER: usize = 1 << 18;
 

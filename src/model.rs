@@ -9,6 +9,7 @@ use candle_core::Device;
 
 use crate::error::{Error, InFile, Result};
 
+pub mod bert;
 pub mod config;
 pub mod convert;
 pub mod encoding;
@@ -22,9 +23,12 @@ pub mod deep_bind;
 pub mod deep_bind_published;
 pub mod deep_snr;
 mod ensemble;
+pub mod esm;
+mod mosaic_bert;
 mod network;
 mod scores;
 pub mod sequential_cnn;
+pub mod transformer;
 
 pub use ensemble::{Ensemble, Gradient, Member};
 pub use network::{Network, NetworkModel, PASS_BASES, Prediction};
@@ -32,6 +36,7 @@ pub use scores::{Answer, Attentions, Input, Likelihood, Misfit, Outputs, Pooling
 
 use config::Config;
 use network::Head;
+use transformer::Precision;
 use weights::Weights;
 
 use crate::tokenizer::Tokenizer;
@@ -70,25 +75,61 @@ pub trait Model: Send + Sync {
 pub struct Loaded {
     /// The network.
     pub model: Box<dyn Model>,
-    /// SHA-256 of the weights file, in hexadecimal.
+    /// SHA-256 of the bytes of all weights files, in hexadecimal.
     pub digest: String,
     /// The architecture, as `config.json` names it.
     pub architecture: String,
 }
 
-/// Builds a network from its config and weights.
-type Builder = fn(&Config, &Weights, &Device) -> Result<Box<dyn Network>>;
+/// What a model is built from.
+pub struct Source<'a> {
+    /// Its directory.
+    pub directory: &'a Path,
+    /// Its `config.json`.
+    pub config: &'a Config,
+    /// Its tensors.
+    pub weights: &'a Weights,
+    /// The numbers it multiplies in.
+    pub precision: Precision,
+}
+
+/// What builds the models of a family.
+enum Builder {
+    /// Of a network, its config and weights are enough.
+    Network(fn(&Config, &Weights, &Device) -> Result<Box<dyn Network>>),
+    /// Any model.
+    Model(fn(&Source) -> Result<Box<dyn Model>>),
+}
+
+use Builder::{Model as Whole, Network as Net};
 
 /// The families, by the name that `architectures` in `config.json` gives them.
 const FAMILIES: &[(&str, Builder)] = &[
-    ("BPNet", bpnet::load),
-    ("DAEDNet", d_aednet::load),
-    ("DanQ", danq::load),
-    ("DeepBind", deep_bind::load),
-    ("DeepBindPublished", deep_bind_published::load),
-    ("DeepSNR", deep_snr::load),
-    ("SequentialCnn", sequential_cnn::load),
+    ("BPNet", Net(bpnet::load)),
+    ("BertForLongSequenceClassification", Whole(bert)),
+    ("BertForLongSequenceClassificationCat", Whole(bert)),
+    ("BertForMaskedLM", Whole(bert)),
+    ("BertForSequenceClassification", Whole(bert)),
+    ("BertModel", Whole(bert)),
+    ("DAEDNet", Net(d_aednet::load)),
+    ("DNABertForSequenceClassification", Whole(bert)),
+    ("DanQ", Net(danq::load)),
+    ("DeepBind", Net(deep_bind::load)),
+    ("DeepBindPublished", Net(deep_bind_published::load)),
+    ("DeepSNR", Net(deep_snr::load)),
+    ("EsmForMaskedLM", Whole(esm)),
+    ("EsmForSequenceClassification", Whole(esm)),
+    ("EsmModel", Whole(esm)),
+    ("SequentialCnn", Net(sequential_cnn::load)),
 ];
+
+fn bert(source: &Source) -> Result<Box<dyn Model>> {
+    Ok(Box::new(bert::load(source)?))
+}
+
+fn esm(source: &Source) -> Result<Box<dyn Model>> {
+    Ok(Box::new(esm::load(source)?))
+}
 
 /// Returns the names of the architectures that can be loaded.
 pub fn architectures() -> Vec<&'static str> {
@@ -108,20 +149,33 @@ pub fn load(path: &Path, device: &Device) -> Result<Loaded> {
         return Err(Error::data(message)).in_file(path);
     }
     let config = Config::read(path)?;
-    let weights = Weights::read(&path.join("model.safetensors"))?;
-    let model = NetworkModel::new(build(&config, &weights, device).in_file(path)?).in_file(path)?;
-    Ok(Loaded {
-        model: Box::new(model),
-        digest: weights.digest().into(),
-        architecture: config.architecture().into(),
-    })
+    let weights = Weights::open(path)?;
+    let source = Source { directory: path, config: &config, weights: &weights, precision: Precision::F32 };
+    let model: Box<dyn Model> = match builder(&config).in_file(path)? {
+        Builder::Network(_) => {
+            Box::new(NetworkModel::new(build(&config, &weights, device).in_file(path)?).in_file(path)?)
+        }
+        Builder::Model(build) => build(&source).in_file(path)?,
+    };
+    Ok(Loaded { model, digest: weights.digest().into(), architecture: config.architecture().into() })
 }
 
 /// Builds the network that `config` names.
 fn build(config: &Config, weights: &Weights, device: &Device) -> Result<Box<dyn Network>> {
+    match builder(config)? {
+        Builder::Network(build) => build(config, weights, device),
+        Builder::Model(_) => Err(Error::data(format!(
+            "a {} is a whole directory, no network in one file: it needs no conversion",
+            config.architecture()
+        ))),
+    }
+}
+
+/// Returns what builds the architecture that `config` names.
+fn builder(config: &Config) -> Result<&'static Builder> {
     let wanted = config.architecture();
     match FAMILIES.iter().find(|(name, _)| *name == wanted) {
-        Some((_, builder)) => builder(config, weights, device),
+        Some((_, builder)) => Ok(builder),
         None => Err(Error::data(format!(
             "config.json names the architecture `{wanted}`; known are {}",
             architectures().join(", ")

@@ -71,6 +71,16 @@ impl Pipe {
         )
     }
 
+    /// Cuts batches that have more than `rows` rows. Nothing waits for a batch to fill.
+    pub fn cut(self, rows: usize) -> Self {
+        let (schema, batches) = self.into_parts();
+        let cut = batches.flat_map(move |batch| match batch {
+            Ok(batch) => parts(&batch, rows.max(1)).into_iter().map(Ok).collect(),
+            Err(error) => vec![Err(error)],
+        });
+        Self::new(schema, cut)
+    }
+
     /// Runs everything upstream on a thread of its own, at most `depth` batches ahead.
     pub fn ahead(self, depth: usize) -> Self {
         let (schema, batches) = self.into_parts();
@@ -92,6 +102,12 @@ impl Pipe {
 pub fn with_schema(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     Ok(RecordBatch::try_new_with_options(schema.clone(), batch.columns().to_vec(), &options)?)
+}
+
+/// Cuts a batch into parts of at most `rows` rows; an empty batch is one part.
+fn parts(batch: &RecordBatch, rows: usize) -> Vec<RecordBatch> {
+    let starts = (0..batch.num_rows().max(1)).step_by(rows);
+    starts.map(|start| batch.slice(start, rows.min(batch.num_rows() - start))).collect()
 }
 
 struct Ahead {
@@ -214,6 +230,14 @@ mod tests {
     }
 
     #[test]
+    fn cutting_keeps_every_row_in_order_and_joins_nothing() {
+        let cut = |rows: usize| numbers(&[3, 0, 5, 1]).cut(rows).into_parts().1.map(|b| values(&b.unwrap()));
+        assert_eq!(cut(2).map(|batch| batch.len()).collect::<Vec<_>>(), [2, 1, 0, 2, 2, 1, 1]);
+        assert_eq!(cut(9).map(|batch| batch.len()).collect::<Vec<_>>(), [3, 0, 5, 1]);
+        assert_eq!(cut(2).flatten().collect::<Vec<_>>(), (0..9).collect::<Vec<_>>());
+    }
+
+    #[test]
     fn metadata_that_changed_reaches_every_batch() {
         let with = |text: &str| {
             let metadata = arrow_schema::Metadata::new().with("nyx.pg", text);
@@ -229,7 +253,7 @@ mod tests {
     fn an_error_upstream_arrives_and_is_the_last_item() {
         let (schema, batches) = numbers(&[2]).into_parts();
         let failing = batches.chain([Err(Error::data("bad"))]);
-        let mut output = Pipe::new(schema, failing).ahead(1).rebatch(1).ahead(2).into_parts().1;
+        let mut output = Pipe::new(schema, failing).ahead(1).cut(2).rebatch(1).ahead(2).into_parts().1;
         assert!(output.next().unwrap().is_ok());
         assert!(output.by_ref().any(|item| item.is_err()));
         assert!(output.next().is_none());

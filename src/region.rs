@@ -96,6 +96,18 @@ impl fmt::Display for Region {
     }
 }
 
+/// Sorts half-open ranges and unites those that overlap or touch.
+pub fn unite<T: Ord + Copy>(ranges: &mut Vec<(T, T)>) {
+    ranges.sort_unstable();
+    ranges.dedup_by(|next, kept| {
+        let meets = next.0 <= kept.1;
+        if meets {
+            kept.1 = kept.1.max(next.1);
+        }
+        meets
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,6 +122,13 @@ mod tests {
         for bad in ["chr1:0-5", "chr1:9-5", ":1-2", "chr1:a-b"] {
             assert_eq!(bad.parse::<Region>().unwrap_err().exit_status(), 2, "{bad}");
         }
+    }
+
+    #[test]
+    fn ranges_that_touch_are_one() {
+        let mut ranges = vec![(7, 9), (0, 2), (1, 5), (5, 6), (8, 8)];
+        unite(&mut ranges);
+        assert_eq!(ranges, [(0, 6), (7, 9)]);
     }
 
     #[test]

@@ -118,7 +118,11 @@ impl Tokenizer {
     }
 
     /// Reads `tokenizer.json` or `vocab.txt`, known by what is in it.
-    fn from_file(path: &Path) -> Result<Self> {
+    ///
+    /// # Errors
+    ///
+    /// When it is no tokenizer that this program knows.
+    pub fn from_file(path: &Path) -> Result<Self> {
         let head = fs::read(path).in_file(path)?;
         if head.trim_ascii_start().starts_with(b"{") {
             return Ok(Self::Bpe(Box::new(Bpe::new(&head).in_file(path)?)));
@@ -173,6 +177,16 @@ impl Tokenizer {
     /// Returns how many special tokens every sequence has at least.
     pub fn specials(&self) -> Result<usize> {
         Ok(self.encode("", None)?.ids.len())
+    }
+
+    /// Returns the token that hides another.
+    pub fn mask(&self) -> Option<u32> {
+        match self {
+            Self::Kmer(_) => Some(kmer::MASK),
+            Self::Nucleotide(_) => Some(nucleotide::MASK),
+            Self::Bpe(bpe) => bpe.mask(),
+            Self::OneHot => None,
+        }
     }
 
     /// Returns a name for people.

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use clap::{Parser, ValueEnum};
 use nyx::cli::{self, Common};
 use nyx::error::{Error, Result};
+use nyx::extract::contribs;
 use nyx::hits::files::Files;
 use nyx::hits::fit::{Settings, Solver};
 use nyx::hits::stage::{self, Called, Options};
@@ -16,6 +17,7 @@ use nyx::hits::{Mode, stage::RegionStatus};
 use nyx::input::read_text;
 use nyx::motif::filters::{Choice, MotifSet, build};
 use nyx::motif::{self, lists};
+use nyx::pipe::Pipe;
 use serde_json::{Map, Value, json};
 
 /// Regions in a batch unless the user says otherwise.
@@ -24,8 +26,8 @@ const BATCH: usize = 256;
 /// Call motif instances in contributions: a non-negative lasso explains them as a sum of CWMs (Fi-NeMo's model).
 ///
 /// Reads regions with their `sequence` and `contributions` or `hypothetical`, writes one row per hit. Flags have
-/// Fi-NeMo's letters, except that its -q is only `--sqrt-transform`, -b `--batch-size`, -r the input and -o
-/// `--outdir`.
+/// Fi-NeMo's letters and defaults, except that its -q is only `--sqrt-transform` and its -o `--outdir`. Hits of a
+/// batch leave as soon as they are found, in the order of the regions.
 ///
 /// Example: nyx-attrib rows.arrows --model ctcf/ | nyx-hits -m modisco.h5 --outdir hits/ > hits.arrows
 #[derive(Parser)]
@@ -34,8 +36,14 @@ struct Args {
     #[command(flatten)]
     common: Common,
     /// Regions with contributions: an Arrow stream, Arrow or Parquet file; `-` is standard input
-    #[arg(value_name = "INPUT", default_value = "-")]
+    #[arg(value_name = "INPUT", default_value = "-", conflicts_with = "regions")]
     input: PathBuf,
+    /// A regions file of Fi-NeMo (.npz) instead of INPUT
+    #[arg(short, long, value_name = "NPZ")]
+    regions: Option<PathBuf>,
+    /// The peaks of --regions, narrowPeak: their coordinates instead of those in the file
+    #[arg(short, long, value_name = "FILE", requires = "regions")]
+    peaks: Option<PathBuf>,
     /// Motifs: HDF5 of tfmodisco-lite, MEME text, or an .npy array of CWMs (M, 4, W)
     ///
     /// MEME probabilities become CWMs as the letter heights of a logo: probability times the information
@@ -66,6 +74,12 @@ struct Args {
     /// Table of motif and lambda
     #[arg(short = 'L', long, value_name = "FILE")]
     motif_lambdas: Option<PathBuf>,
+    /// Fi-NeMo's old name of --lambda
+    #[arg(short, long, value_name = "LAMBDA", hide = true)]
+    alpha: Option<f64>,
+    /// Fi-NeMo's old name of --motif-lambdas
+    #[arg(short = 'A', long, value_name = "FILE", hide = true)]
+    motif_alphas: Option<PathBuf>,
     /// Keep hits whose similarity is below lambda
     #[arg(short = 'f', long)]
     no_post_filter: bool,
@@ -91,17 +105,30 @@ struct Args {
     #[arg(long, value_enum, value_name = "SOLVER", default_value_t)]
     solver: SolverArg,
     /// Fi-NeMo's own numbers: half precision, its stopping formula, its similarity, its table look-ups
+    ///
+    /// A region is one problem then, of at most 2^29 places (filters times positions, the filters rounded up to
+    /// sixteens): 4.8 million bases with 100 filters, 896 bytes of memory each. Without it a region may have any
+    /// length.
     #[arg(long)]
     compat: bool,
     /// Fail on the first region that does not converge
     #[arg(long)]
     strict: bool,
     /// Write Fi-NeMo's files into this directory, too
-    #[arg(long, value_name = "DIR")]
+    ///
+    /// They are sorted by position, so the hits wait in memory until the last region. The step size in peaks_qc.tsv
+    /// is NaN for the active set, which has none, and its steps are passes over the region.
+    #[arg(long, value_name = "DIR", alias = "out-dir")]
     outdir: Option<PathBuf>,
     /// List of contigs in the order in which --outdir sorts them
     #[arg(short = 'C', long, value_name = "FILE", requires = "outdir")]
     chrom_order: Option<PathBuf>,
+    /// Fi-NeMo's letter of --batch-size
+    #[arg(short, value_name = "N", hide = true, value_parser = clap::value_parser!(u32).range(1..))]
+    batch: Option<u32>,
+    /// Fi-NeMo's torch.compile: nothing is left to compile
+    #[arg(short = 'J', long, hide = true)]
+    compile: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -125,7 +152,7 @@ impl From<ModeArg> for Mode {
 
 #[derive(Clone, Copy, Default, ValueEnum)]
 enum SolverArg {
-    /// The active set, or with --compat the proximal gradient
+    /// The active set: it is the faster by far, and nothing is left to its stopping; with --compat proxgrad
     #[default]
     Auto,
     /// Exact and fast: coefficients with a certified duality gap
@@ -146,6 +173,9 @@ fn main() -> ExitCode {
 
 fn run(args: Args) -> Result<()> {
     args.check()?;
+    if args.alpha.is_some() || args.motif_alphas.is_some() {
+        args.common.say("--alpha and --motif-alphas are now --lambda and --motif-lambdas");
+    }
     let motifs = Arc::new(args.motif_set()?);
     let chrom_order = args.chrom_order()?;
     let seen = Arc::new(Mutex::new(Vec::new()));
@@ -155,8 +185,7 @@ fn run(args: Args) -> Result<()> {
             record.lock().expect("one thread records").extend(called);
         }
     };
-    let input = args.common.open(&args.input)?.rebatch(args.common.batch_rows(BATCH));
-    let (pipe, summary) = stage::call(input, motifs.clone(), args.options(), watch)?;
+    let (pipe, summary) = stage::call(args.open()?, motifs.clone(), args.options(), watch)?;
     if args.outdir.is_some() && args.common.output == Path::new("-") && std::io::stdout().is_terminal() {
         // The files are what is wanted; a stream on a terminal would be an error.
         pipe.into_parts().1.try_for_each(|batch| batch.map(drop))?;
@@ -188,6 +217,33 @@ fn unconverged(statuses: &BTreeMap<RegionStatus, u64>) -> Option<String> {
 }
 
 impl Args {
+    fn open(&self) -> Result<Pipe> {
+        let rows = self.batch_rows();
+        if let Some(file) = &self.regions {
+            let (arrays, mut windows, width) = contribs::finemo_regions(file, None)?;
+            if let Some(peaks) = &self.peaks {
+                windows = Some(contribs::around_summits(peaks, width)?);
+            }
+            return Ok(contribs::from_arrays(arrays, windows, width, None, rows)?.ahead(2));
+        }
+        let pipe = self.common.open(&self.input)?;
+        // Without a wish batches are as they come: hits of a slow producer need not wait for a batch to fill.
+        let wish = self.batch.or(self.common.batch_size);
+        Ok(if wish.is_some() { pipe.rebatch(rows) } else { pipe.cut(rows) })
+    }
+
+    fn batch_rows(&self) -> usize {
+        self.batch.map_or(self.common.batch_rows(BATCH), |rows| rows as usize)
+    }
+
+    fn lambda(&self) -> f64 {
+        self.alpha.unwrap_or(self.lambda)
+    }
+
+    fn lambdas(&self) -> Option<&Path> {
+        self.motif_alphas.as_deref().or(self.motif_lambdas.as_deref())
+    }
+
     fn check(&self) -> Result<()> {
         let positive = [
             ("--step-size-max", self.step_size_max),
@@ -208,8 +264,9 @@ impl Args {
                 self.step_adjust
             )));
         }
-        if !(self.lambda >= 0.0 && self.lambda.is_finite()) {
-            return Err(Error::usage(format!("--lambda {}: it must be at least 0", self.lambda)));
+        let lambda = self.lambda();
+        if !(lambda >= 0.0 && lambda.is_finite()) {
+            return Err(Error::usage(format!("--lambda {lambda}: it must be at least 0")));
         }
         if !(0.0..=1.0).contains(&self.trim_threshold) {
             return Err(Error::usage("--trim-threshold must lie between 0 and 1"));
@@ -221,15 +278,12 @@ impl Args {
         let choice = Choice {
             hypothetical: Mode::from(self.mode).hypothetical_motifs(),
             trim_threshold: self.trim_threshold,
-            lambda: self.lambda,
+            lambda: self.lambda(),
             include: self.motifs_include.as_deref().map(lists::read_tags).transpose()?,
-            names: self.motif_names.as_deref().map_or(Ok(lists::Table::new()), lists::read_table)?,
-            lambdas: self.motif_lambdas.as_deref().map_or(Ok(lists::Table::new()), lists::read_table)?,
-            trim_thresholds: self
-                .trim_thresholds
-                .as_deref()
-                .map_or(Ok(lists::Table::new()), lists::read_table)?,
-            trim_spans: self.trim_coords.as_deref().map_or(Ok(lists::Table::new()), lists::read_spans)?,
+            names: table(self.motif_names.as_deref(), lists::read_table)?,
+            lambdas: table(self.lambdas(), lists::read_table)?,
+            trim_thresholds: table(self.trim_thresholds.as_deref(), lists::read_table)?,
+            trim_spans: table(self.trim_coords.as_deref(), lists::read_spans)?,
             compat: self.compat,
         };
         let set = motif::read(&self.motifs)
@@ -275,35 +329,43 @@ impl Args {
     /// Returns Fi-NeMo's keys of `parameters.json`, up to those that depend on the data.
     fn parameters(&self) -> Map<String, Value> {
         let parameters = json!({
-            "regions_path": self.input,
-            "peaks_path": null,
+            "regions_path": self.regions.as_ref().unwrap_or(&self.input),
+            "peaks_path": self.peaks,
             "modisco_h5_path": self.motifs,
             "chrom_order_path": self.chrom_order,
             "motifs_include_path": self.motifs_include,
             "motif_names_path": self.motif_names,
-            "motif_lambdas_path": self.motif_lambdas,
+            "motif_lambdas_path": self.lambdas(),
             "out_dir": self.outdir,
             "cwm_trim_coords_path": self.trim_coords,
             "cwm_trim_thresholds_path": self.trim_thresholds,
             "cwm_trim_threshold_default": self.trim_threshold,
-            "lambda_default": self.lambda,
+            "lambda_default": self.lambda(),
             "step_size_max": self.step_size_max,
             "step_size_min": self.step_size_min,
             "sqrt_transform": self.sqrt_transform,
             "convergence_tol": self.convergence_tol,
             "max_steps": self.max_steps,
-            "batch_size": self.common.batch_rows(BATCH),
+            "batch_size": self.batch_rows(),
             "step_adjust": self.step_adjust,
             "device": null,
             "mode": Mode::from(self.mode).as_str(),
             "no_post_filter": self.no_post_filter,
-            "compile_optimizer": false,
+            "compile_optimizer": self.compile,
         });
         match parameters {
             Value::Object(map) => map,
             _ => unreachable!("an object was written above"),
         }
     }
+}
+
+/// Reads a table of motifs, if there is one.
+fn table<T>(
+    path: Option<&Path>,
+    read: impl FnOnce(&Path) -> Result<lists::Table<T>>,
+) -> Result<lists::Table<T>> {
+    path.map_or(Ok(lists::Table::new()), read)
 }
 
 /// Names the file of motifs in an error that does not name it yet.

@@ -90,7 +90,7 @@ fn run_convert(args: &ConvertArgs, common: &Common) -> Result<()> {
 
 fn run_info(args: &InfoArgs, common: &Common) -> Result<()> {
     let loaded = model::load(&args.directory, &Device::Cpu)?;
-    let weights = Weights::read(&args.directory.join("model.safetensors"))?;
+    let weights = Weights::open(&args.directory)?;
     let parameters: usize = weights.parameters();
     let (window, labels) = (loaded.model.window(), loaded.model.labels());
     let text = if args.json {

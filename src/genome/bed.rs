@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::BufRead;
 
 use crate::error::{Error, Result};
-use crate::region::Strand;
+use crate::region::{Strand, unite};
 
 /// A line of a BED or narrowPeak file, 0-based and half-open.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -195,14 +195,7 @@ impl FromIterator<Interval> for IntervalSet {
             contigs.entry(chrom).or_default().push((start, end));
         }
         for intervals in contigs.values_mut() {
-            intervals.sort_unstable();
-            intervals.dedup_by(|next, kept| {
-                let joins = next.0 <= kept.1;
-                if joins {
-                    kept.1 = kept.1.max(next.1);
-                }
-                joins
-            });
+            unite(intervals);
         }
         Self { contigs }
     }

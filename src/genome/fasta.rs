@@ -8,9 +8,9 @@ use noodles::bgzf::gzi;
 
 use super::bgzf::{self, Blocks, Surveyor};
 use super::faidx::{self, Contig};
-use super::mapped::Mapped;
 use super::positioned::PositionedFile;
 use crate::error::{Error, InFile, Result};
+use crate::input::Mapped;
 use crate::output;
 
 /// An open FASTA file. A clone has a cache of its own.

@@ -9,10 +9,11 @@
 use super::dictionary::Dictionary;
 use super::fit::{Coefficient, Fit, Outcome, Settings};
 use super::nnls::{Minimizer, ROUNDING, Skyline};
-use super::scan::{Instructions, Scan, Site};
+use super::scan::{Scan, Site};
 use super::signal::{NO_BASE, Signal};
+use crate::kernel::Instructions;
 
-/// New members of the working set that are always taken at once.
+/// Violators that are always taken at once.
 const BATCH: usize = 256;
 
 /// The solver with its buffers, used again for the next region.
@@ -24,12 +25,13 @@ pub(super) struct ActiveSet<'d> {
     linear: Vec<f64>,
     solution: Vec<f64>,
     planes: usize,
-    signal: Vec<f64>,
     residual: Vec<f64>,
     /// The working set, by position and filter.
     members: Vec<Member>,
     /// Values s·K of the members on their windows, planes fastest.
     values: Vec<f64>,
+    /// Where values are packed.
+    spare: Vec<f64>,
     found: Vec<Site>,
     /// Positions where the residual has changed since the last pass, in order and disjoint.
     changed: Vec<(usize, usize)>,
@@ -47,6 +49,8 @@ struct Member {
     /// ⟨sK, y⟩.
     with_signal: f64,
     coefficient: f64,
+    /// g − λ at the last pass.
+    excess: f64,
     /// Whether it joined since its cluster was last solved.
     new: bool,
 }
@@ -87,10 +91,10 @@ impl<'d> ActiveSet<'d> {
             linear: Vec::new(),
             solution: Vec::new(),
             planes: 1,
-            signal: Vec::new(),
             residual: Vec::new(),
             members: Vec::new(),
             values: Vec::new(),
+            spare: Vec::new(),
             found: Vec::new(),
             changed: Vec::new(),
         }
@@ -103,28 +107,27 @@ impl<'d> ActiveSet<'d> {
         let (mut steps, mut last) = (0, f64::INFINITY);
         loop {
             let mut pass = self.pass(signal);
-            let gap = self.gap(&pass);
+            let gap = self.gap(&pass, signal);
             steps += 1;
             // Columns that depend on each other can leave a cluster unsettled; another round helps, or nothing.
             let stuck = pass.violators.is_empty() && gap > 0.9 * last;
             if gap <= enough || stuck || steps > settings.max_steps {
-                return self.finish(&pass, steps, enough);
+                return self.finish(&pass, signal, steps, enough);
             }
             if pass.violators.is_empty() {
                 self.members.iter_mut().for_each(|member| member.new = true);
             }
             last = gap;
-            self.enlist(&mut pass.violators);
-            self.solve();
+            self.enlist(&mut pass.violators, signal.length());
+            self.solve(signal);
         }
     }
 
     fn load(&mut self, signal: &Signal) {
         self.planes = signal.planes();
         self.scan.load(signal);
-        self.signal.clear();
-        self.signal.extend(signal.values().iter().map(|&value| f64::from(value)));
-        self.residual.clone_from(&self.signal);
+        self.residual.clear();
+        self.residual.extend(signal.values().iter().map(|&value| f64::from(value)));
         self.members.clear();
         self.values.clear();
         self.changed.clear();
@@ -135,10 +138,13 @@ impl<'d> ActiveSet<'d> {
     fn pass(&mut self, signal: &Signal) -> Pass {
         self.found.clear();
         let mut found = std::mem::take(&mut self.found);
-        self.scan.run(&self.changed, &mut found);
+        self.scan.run(signal, &self.changed, &mut found);
         let mut pass = Pass { ratio: 1.0, ..Pass::default() };
-        for member in &self.members {
-            pass.note(self.correlation(member), member.lambda);
+        for index in 0..self.members.len() {
+            let member = &self.members[index];
+            let correlation = self.correlation(member);
+            pass.note(correlation, member.lambda);
+            self.members[index].excess = correlation - self.members[index].lambda;
         }
         for &site in &found {
             if self.members.binary_search_by_key(&site, |member| member.site).is_ok() {
@@ -174,9 +180,9 @@ impl<'d> ActiveSet<'d> {
             None => self.values.extend(columns.iter().flatten().map(|&weight| scale * f64::from(weight))),
         }
         let lambda = f64::from(self.dictionary.atoms()[site.filter].lambda);
-        let signal = &self.signal[site.position * self.planes..end * self.planes];
+        let signal = &signal.values()[site.position * self.planes..end * self.planes];
         let with_signal = dot(&self.values[values..], signal);
-        Member { site, end, values, lambda, with_signal, coefficient: 0.0, new: true }
+        Member { site, end, values, lambda, with_signal, coefficient: 0.0, excess: 0.0, new: true }
     }
 
     /// Returns g = ⟨sK, r⟩.
@@ -189,19 +195,36 @@ impl<'d> ActiveSet<'d> {
         &self.values[member.values..][..(member.end - member.site.position) * self.planes]
     }
 
-    /// Adds violators to the working set: all, or when they are very many those that violate most.
-    fn enlist(&mut self, violators: &mut Vec<(f64, Member)>) {
-        let most = BATCH.max(self.members.len()).max(self.signal.len() / 4);
-        if violators.len() > most {
-            violators.sort_by(|(a, at), (b, bt)| b.total_cmp(a).then(at.site.cmp(&bt.site)));
-            violators.truncate(most);
+    /// Adds violators to the working set: all, or when they are very many the worst at each position. Members
+    /// that are at rest at zero leave; a pass finds them again when the residual under them changes.
+    fn enlist(&mut self, violators: &mut Vec<(f64, Member)>, length: usize) {
+        self.members.retain(|member| member.coefficient > 0.0 || member.excess > 0.0);
+        if violators.len() > BATCH.max(length / 4) {
+            violators.sort_by(|(a, at), (b, bt)| {
+                let by_position = at.site.position.cmp(&bt.site.position);
+                by_position.then(b.total_cmp(a)).then(at.site.cmp(&bt.site))
+            });
+            violators.dedup_by_key(|(_, member)| member.site.position);
         }
         self.members.extend(violators.iter().map(|(_, member)| *member));
         self.members.sort_unstable_by_key(|member| member.site);
+        self.pack();
+    }
+
+    /// Forgets the values of all but the members.
+    fn pack(&mut self) {
+        let mut values = std::mem::take(&mut self.spare);
+        values.clear();
+        for index in 0..self.members.len() {
+            let start = values.len();
+            values.extend_from_slice(self.values_of(&self.members[index]));
+            self.members[index].values = start;
+        }
+        self.spare = std::mem::replace(&mut self.values, values);
     }
 
     /// Solves every cluster that has a new member.
-    fn solve(&mut self) {
+    fn solve(&mut self, signal: &Signal) {
         self.changed.clear();
         let mut first = 0;
         while first < self.members.len() {
@@ -213,7 +236,7 @@ impl<'d> ActiveSet<'d> {
             }
             if self.members[first..last].iter().any(|member| member.new) {
                 self.solve_cluster(first..last);
-                self.subtract(first..last, end);
+                self.subtract(first..last, end, signal);
             }
             first = last;
         }
@@ -251,11 +274,11 @@ impl<'d> ActiveSet<'d> {
     }
 
     /// Recomputes the residual under a cluster, which ends at `end`.
-    fn subtract(&mut self, cluster: std::ops::Range<usize>, end: usize) {
+    fn subtract(&mut self, cluster: std::ops::Range<usize>, end: usize, signal: &Signal) {
         let start = self.members[cluster.start].site.position;
         let under = start * self.planes..end * self.planes;
         let mut residual = std::mem::take(&mut self.residual);
-        residual[under.clone()].copy_from_slice(&self.signal[under.clone()]);
+        widen(&signal.values()[under.clone()], &mut residual[under.clone()]);
         for member in &self.members[cluster] {
             self.subtract_member(member, member.coefficient, &mut residual);
         }
@@ -279,19 +302,19 @@ impl<'d> ActiveSet<'d> {
     }
 
     /// Returns the value of the dual point σr: σΣr·y − ½σ²Σr², σ ≤ 1 the largest factor with σg ≤ λ.
-    fn dual(&self, pass: &Pass) -> f64 {
+    fn dual(&self, pass: &Pass, signal: &Signal) -> f64 {
         let factor = 1.0 / pass.ratio;
         let squares = dot(&self.residual, &self.residual);
-        factor * dot(&self.residual, &self.signal) - 0.5 * factor * factor * squares
+        factor * dot(&self.residual, signal.values()) - 0.5 * factor * factor * squares
     }
 
     /// Returns the duality gap; where a place without a penalty would gain, so that no dual point but 0 is at
     /// hand, the violation of the optimality conditions, Σ c·|λ − g| + max(g − λ, 0)·Σc.
-    fn gap(&self, pass: &Pass) -> f64 {
+    fn gap(&self, pass: &Pass, signal: &Signal) -> f64 {
         if pass.unbounded {
             return self.violation(pass);
         }
-        (self.primal(|member| member.coefficient) - self.dual(pass)).max(0.0)
+        (self.primal(|member| member.coefficient) - self.dual(pass, signal)).max(0.0)
     }
 
     fn violation(&self, pass: &Pass) -> f64 {
@@ -304,18 +327,18 @@ impl<'d> ActiveSet<'d> {
     }
 
     /// Rounds the coefficients to 32 bits and certifies what is returned: the gap is that of the rounded ones.
-    fn finish(&mut self, pass: &Pass, steps: u32, enough: f64) -> Fit {
+    fn finish(&mut self, pass: &Pass, signal: &Signal, steps: u32, enough: f64) -> Fit {
         let violation = pass.unbounded.then(|| self.violation(pass));
-        let dual = self.dual(pass);
+        let dual = self.dual(pass, signal);
         let mut residual = std::mem::take(&mut self.residual);
-        residual.copy_from_slice(&self.signal);
+        widen(signal.values(), &mut residual);
         let rounded = |member: &Member| f64::from(member.coefficient as f32);
         for member in &self.members {
             self.subtract_member(member, rounded(member), &mut residual);
         }
         self.residual = residual;
         let gap = violation.unwrap_or_else(|| (self.primal(rounded) - dual).max(0.0));
-        let length = (self.signal.len() / self.planes) as f64;
+        let length = signal.length() as f64;
         let coefficients = self.members.iter().filter(|member| rounded(member) > 0.0);
         Fit {
             coefficients: coefficients
@@ -335,15 +358,19 @@ impl<'d> ActiveSet<'d> {
 }
 
 /// Returns Σ a·b in four partial sums.
-fn dot(a: &[f64], b: &[f64]) -> f64 {
+fn dot<B: Copy + Into<f64>>(a: &[f64], b: &[B]) -> f64 {
     let mut sums = [0.0; 4];
     let (a, rest_a) = a.as_chunks::<4>();
     let (b, rest_b) = b.as_chunks::<4>();
     for (a, b) in a.iter().zip(b) {
         for lane in 0..4 {
-            sums[lane] += a[lane] * b[lane];
+            sums[lane] += a[lane] * b[lane].into();
         }
     }
-    let rest: f64 = rest_a.iter().zip(rest_b).map(|(a, b)| a * b).sum();
+    let rest: f64 = rest_a.iter().zip(rest_b).map(|(a, &b)| a * b.into()).sum();
     (sums[0] + sums[1]) + (sums[2] + sums[3]) + rest
+}
+
+fn widen(values: &[f32], target: &mut [f64]) {
+    target.iter_mut().zip(values).for_each(|(target, &value)| *target = f64::from(value));
 }

@@ -6,6 +6,12 @@
 
 use super::dictionary::{Dictionary, LANES, ROWS};
 use super::signal::{NO_BASE, Signal};
+#[cfg(target_arch = "x86_64")]
+use crate::kernel;
+use crate::region::unite;
+
+/// The most places of a region. They are numbered in 32 bits and kept in memory, all of one region at once.
+const MOST_PLACES: usize = 1 << 29;
 
 /// A coefficient that is not zero: its place and its value.
 pub type Entry = (u32, f32);
@@ -62,13 +68,12 @@ impl<'d> Engine<'d> {
         }
     }
 
-    /// Returns whether all places of a region can be numbered.
-    pub fn fits(&self, signal: &Signal) -> bool {
-        let places = self.dictionary.groups().len() as u64 * signal.length() as u64 * LANES as u64;
-        places <= u64::from(u32::MAX)
+    /// Returns the most positions a region can have: its places take eight bytes each, four GiB in all.
+    pub fn most_positions(&self) -> usize {
+        MOST_PLACES / (self.dictionary.groups().len().max(1) * LANES)
     }
 
-    /// Takes up a region; [`Engine::fits`] must hold.
+    /// Takes up a region of at most [`Engine::most_positions`].
     pub fn load(&mut self, signal: &Signal) {
         self.length = signal.length();
         self.planes = signal.planes();
@@ -241,8 +246,8 @@ impl<'d> Engine<'d> {
     /// multiply-adds on all of them, so the bits do not depend on it.
     fn correlate_group<const PROJECTED: bool>(&mut self, index: usize, ranges: &[(usize, usize)]) {
         #[cfg(target_arch = "x86_64")]
-        if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
-            // SAFETY: the processor has AVX2 and FMA, which is all that the function asks for.
+        if kernel::Instructions::detect() != kernel::Instructions::Portable {
+            // SAFETY: every other set includes AVX2 and FMA, which is all that the function asks for.
             unsafe { self.correlate_group_avx2::<PROJECTED>(index, ranges) };
             return;
         }
@@ -314,18 +319,6 @@ impl<'d> Engine<'d> {
             }
         }
     }
-}
-
-/// Sorts ranges and unites those that overlap or touch.
-fn unite(ranges: &mut Vec<(usize, usize)>) {
-    ranges.sort_unstable();
-    ranges.dedup_by(|next, last| {
-        let meets = next.0 <= last.1;
-        if meets {
-            last.1 = last.1.max(next.1);
-        }
-        meets
-    });
 }
 
 /// Positions whose sums are kept in registers together.

@@ -4,8 +4,8 @@ use super::active::ActiveSet;
 use super::dictionary::Dictionary;
 use super::engine::Engine;
 use super::proxgrad;
-use super::scan::Instructions;
 use super::signal::Signal;
+use crate::kernel::Instructions;
 
 /// How coefficients are found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -86,7 +86,7 @@ pub struct Fit {
     pub dual_gap: f64,
     /// Steps since the last divergence.
     pub num_steps: u32,
-    /// Step size at the end; the active set has none (NaN).
+    /// Step size at the end; NaN for the active set, whose steps are exact and have none.
     pub step_size: f32,
     /// How it ended.
     pub outcome: Outcome,
@@ -101,7 +101,7 @@ pub struct Fitter<'d> {
 impl<'d> Fitter<'d> {
     /// Creates a fitter for the filters of `dictionary`.
     pub fn new(dictionary: &'d Dictionary) -> Self {
-        Self::with(dictionary, Instructions::available()[0])
+        Self::with(dictionary, Instructions::detect())
     }
 
     /// Creates a fitter that uses some of the processor's instructions; results do not depend on it.
@@ -109,20 +109,27 @@ impl<'d> Fitter<'d> {
         Self { engine: Engine::new(dictionary), active: ActiveSet::new(dictionary, instructions) }
     }
 
-    /// Returns whether a region is short enough for its places to be numbered.
-    pub fn fits(&self, signal: &Signal) -> bool {
-        self.engine.fits(signal)
+    /// Returns the most positions that a region can have, if there is such a number. The proximal gradient is
+    /// one problem whose every (filter, position) has a number; the active set takes a region apart.
+    pub fn most_positions(&self, settings: &Settings) -> Option<usize> {
+        self.proximal(settings).then(|| self.engine.most_positions())
     }
 
-    /// Fits a region; [`Fitter::fits`] must hold.
-    pub fn fit(&mut self, signal: &Signal, settings: &Settings) -> Fit {
+    fn proximal(&self, settings: &Settings) -> bool {
         match settings.solver {
-            Solver::ActiveSet => self.active.fit(signal, settings),
-            Solver::Auto if !settings.compat => self.active.fit(signal, settings),
-            Solver::Auto | Solver::Proxgrad => {
-                self.engine.load(signal);
-                proxgrad::fit(&mut self.engine, settings)
-            }
+            Solver::Auto => settings.compat,
+            Solver::ActiveSet => false,
+            Solver::Proxgrad => true,
+        }
+    }
+
+    /// Fits a region of at most [`Fitter::most_positions`].
+    pub fn fit(&mut self, signal: &Signal, settings: &Settings) -> Fit {
+        if self.proximal(settings) {
+            self.engine.load(signal);
+            proxgrad::fit(&mut self.engine, settings)
+        } else {
+            self.active.fit(signal, settings)
         }
     }
 }

@@ -1,9 +1,9 @@
 //! A small non-negative quadratic program, solved exactly: minimize ½ xᵀGx − hᵀx over x ≥ 0.
 //!
-//! The method is that of Lawson and Hanson: unknowns enter one by one where the gradient is most negative,
-//! those that are not zero are solved for exactly by a Cholesky factorization, and an unknown that would become
-//! negative on the way leaves. It ends at the exact optimum, up to rounding, after finitely many steps, also
-//! where columns are nearly alike and descent by coordinates would crawl.
+//! The method is that of Lawson and Hanson: unknowns enter where the gradient is most negative, those that are
+//! not zero are solved for exactly by a Cholesky factorization, and an unknown that would become negative on the
+//! way leaves. Unknowns that do not touch enter together. It ends at the exact optimum, up to rounding, after
+//! finitely many steps, also where columns are nearly alike and descent by coordinates would crawl.
 
 /// A symmetric matrix of which row i holds the columns `first[i]..=i`; what lies before is zero. `first` does
 /// not decrease.
@@ -60,7 +60,7 @@ pub(super) const ROUNDING: f64 = 1e-11;
 const RIDGE: f64 = 1e-13;
 /// From so many unknowns on, sweeps by coordinate first find most of those that are not zero.
 const MANY: usize = 64;
-/// Sweeps before the exact method takes over.
+/// The most sweeps before the exact method takes over.
 const SWEEPS: usize = 40;
 /// Newton steps on one set of unknowns.
 const REFINEMENTS: usize = 8;
@@ -72,6 +72,8 @@ pub(super) struct Minimizer {
     slope: Vec<f64>,
     /// Unknowns that are not held at zero, ascending.
     free: Vec<usize>,
+    /// Unknowns that enter together, ascending.
+    entering: Vec<usize>,
     /// Unknowns that would leave as soon as they enter.
     refused: Vec<bool>,
     factor: Skyline,
@@ -81,25 +83,28 @@ pub(super) struct Minimizer {
 impl Minimizer {
     /// Minimizes ½ xᵀGx − hᵀx over x ≥ 0 from a feasible x; x stays feasible throughout.
     pub fn run(&mut self, gram: &Skyline, linear: &[f64], x: &mut [f64]) {
-        if x.len() >= MANY {
-            self.measure(gram, linear, x);
-            (0..SWEEPS).for_each(|_| self.sweep(gram, x));
-        }
         self.measure(gram, linear, x);
+        if x.len() >= MANY {
+            (0..SWEEPS).find(|_| !self.sweep(gram, x));
+            self.measure(gram, linear, x);
+        }
         self.free.clear();
         self.free.extend((0..x.len()).filter(|&index| x[index] > 0.0));
         self.refused.clear();
         self.refused.resize(x.len(), false);
         self.settle(gram, linear, x);
         for _ in 0..50 + 10 * x.len() {
-            let Some(entering) = self.entering() else { return };
-            let at = self.free.partition_point(|&index| index < entering);
-            self.free.insert(at, entering);
+            self.choose(gram);
+            if self.entering.is_empty() {
+                return;
+            }
+            self.free.extend_from_slice(&self.entering);
+            self.free.sort_unstable();
             self.settle(gram, linear, x);
-            if x[entering] > 0.0 {
+            if self.entering.iter().any(|&index| x[index] > 0.0) {
                 self.refused.fill(false);
             } else {
-                self.refused[entering] = true;
+                self.entering.iter().for_each(|&index| self.refused[index] = true);
             }
         }
     }
@@ -112,28 +117,38 @@ impl Minimizer {
         }
     }
 
-    /// Minimizes along each coordinate in turn.
-    fn sweep(&mut self, gram: &Skyline, x: &mut [f64]) {
+    /// Minimizes along each coordinate in turn; returns whether one has left zero or come to it.
+    fn sweep(&mut self, gram: &Skyline, x: &mut [f64]) -> bool {
+        let mut moved = false;
         for (index, value) in x.iter_mut().enumerate() {
             let diagonal = gram.at(index, index);
             let next = if diagonal > 0.0 { (*value + self.slope[index] / diagonal).max(0.0) } else { 0.0 };
             if next != *value {
                 gram.subtract_column(index, next - *value, &mut self.slope);
+                moved |= (next > 0.0) != (*value > 0.0);
                 *value = next;
             }
         }
+        moved
     }
 
-    /// Returns the unknown at zero that gains most by growing, the first of equals.
-    fn entering(&self) -> Option<usize> {
-        let mut best = None;
-        let mut largest = ROUNDING;
+    /// Chooses unknowns at zero that would gain by growing and do not touch each other: of those that touch the
+    /// one that gains most, the first of equals.
+    fn choose(&mut self, gram: &Skyline) {
+        self.entering.clear();
         for (index, &slope) in self.slope.iter().enumerate() {
-            if slope > largest && !self.refused[index] && self.free.binary_search(&index).is_err() {
-                (best, largest) = (Some(index), slope);
+            if slope <= ROUNDING || self.refused[index] || self.free.binary_search(&index).is_ok() {
+                continue;
+            }
+            match self.entering.last_mut() {
+                Some(last) if gram.first[index] <= *last => {
+                    if slope > self.slope[*last] {
+                        *last = index;
+                    }
+                }
+                _ => self.entering.push(index),
             }
         }
-        best
     }
 
     /// Solves for the free unknowns; those that reach zero on the way leave.
@@ -141,6 +156,9 @@ impl Minimizer {
         let mut refinements = 0;
         while !self.free.is_empty() && refinements < REFINEMENTS {
             self.newton(gram);
+            if self.turn_back(x) {
+                continue;
+            }
             if !self.step.iter().all(|step| step.is_finite()) {
                 return;
             }
@@ -165,6 +183,14 @@ impl Minimizer {
                 refinements += 1;
             }
         }
+    }
+
+    /// Lets unknowns at zero leave that would become negative at once; returns whether there were any.
+    fn turn_back(&mut self, x: &[f64]) -> bool {
+        let before = self.free.len();
+        let mut steps = self.step.iter();
+        self.free.retain(|&index| steps.next().is_none_or(|&step| x[index] > 0.0 || step > 0.0));
+        self.free.len() < before
     }
 
     /// Solves G step = slope over the free unknowns.

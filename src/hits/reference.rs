@@ -6,8 +6,8 @@ use rand::{Rng, SeedableRng};
 
 use super::dictionary::Dictionary;
 use super::fit::{Coefficient, Fit, Fitter, Outcome, Settings, Solver};
-use super::scan::Instructions;
 use super::signal::{Preparation, Signal};
+use crate::kernel::Instructions;
 use crate::motif::filters::{Choice, Filter, build};
 use crate::motif::{Matrix, Pattern};
 use crate::region::Strand;

@@ -14,9 +14,12 @@ mod portable;
 
 use super::dictionary::{Dictionary, Group, LANES, ROWS};
 use super::signal::Signal;
+use crate::kernel::Instructions;
 
 /// Positions computed together; buffers are padded by as many.
 const TILE: usize = 8;
+/// Positions of which the roots are kept at once.
+const STRETCH: usize = 4096;
 /// How far below its penalty a correlation is still reported. Rounding of 32 bits is well below it, so what is
 /// not reported is certainly not above the penalty.
 const MARGIN: f32 = 1e-5;
@@ -30,37 +33,6 @@ pub(super) struct Site {
     pub filter: usize,
 }
 
-/// An instruction set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Instructions {
-    /// 512-bit vectors.
-    #[cfg(target_arch = "x86_64")]
-    Avx512,
-    /// 256-bit vectors with fused multiply-add.
-    #[cfg(target_arch = "x86_64")]
-    Avx2,
-    /// Plain Rust.
-    Portable,
-}
-
-impl Instructions {
-    /// Returns the sets this processor has, the widest first.
-    pub fn available() -> Vec<Self> {
-        let mut all = Vec::new();
-        #[cfg(target_arch = "x86_64")]
-        {
-            if is_x86_feature_detected!("avx512f") {
-                all.push(Self::Avx512);
-            }
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                all.push(Self::Avx2);
-            }
-        }
-        all.push(Self::Portable);
-        all
-    }
-}
-
 /// The residual of one region in 32 bits, and what it takes to correlate it.
 pub(super) struct Scan<'d> {
     dictionary: &'d Dictionary,
@@ -68,10 +40,10 @@ pub(super) struct Scan<'d> {
     length: usize,
     planes: usize,
     /// Where the row of weights of a position's base begins, padded.
-    rows: Vec<u32>,
+    rows: Vec<u8>,
     /// The residual, padded with zeros, planes fastest.
     residual: Vec<f32>,
-    /// √(E+1) over the shortest span of each group, by group and position; infinite beyond the region.
+    /// √(E+1) over the shortest span of a group at the positions of a stretch; infinite beyond the region.
     roots: Vec<f32>,
     /// Per group, the penalties less the margin, by lane.
     bounds: Vec<[f32; LANES]>,
@@ -81,7 +53,7 @@ pub(super) struct Scan<'d> {
 struct Job<'a> {
     /// Weights, taps × ROWS × LANES.
     weights: &'a [f32],
-    rows: &'a [u32],
+    rows: &'a [u8],
     residual: &'a [f32],
     roots: &'a [f32],
     bounds: &'a [f32; LANES],
@@ -121,26 +93,12 @@ impl<'d> Scan<'d> {
         let padded = self.length + self.dictionary.reach() + TILE;
         self.rows.clear();
         // A position without a base has no residual, so that any row does.
-        let row = |&base: &u8| u32::from(base.min(3)) * LANES as u32;
+        let row = |&base: &u8| base.min(3) * LANES as u8;
         self.rows.extend(signal.bases().unwrap_or_default().iter().map(row));
         self.rows.resize(padded, 0);
         self.residual.clear();
         self.residual.extend_from_slice(signal.values());
         self.residual.resize(padded * self.planes, 0.0);
-        self.fill_roots(signal);
-    }
-
-    fn fill_roots(&mut self, signal: &Signal) {
-        let stride = self.length + TILE;
-        self.roots.clear();
-        self.roots.resize(self.dictionary.groups().len() * stride, f32::INFINITY);
-        let prefix = signal.prefix_energy();
-        for (group, roots) in self.dictionary.groups().iter().zip(self.roots.chunks_exact_mut(stride)) {
-            let ends = prefix.get(group.shortest..).unwrap_or_default();
-            for (root, (start, end)) in roots.iter_mut().zip(prefix.iter().zip(ends)) {
-                *root = ((end - start) as f32 + 1.0).sqrt();
-            }
-        }
     }
 
     /// Sets the residual of positions `start..`, planes fastest.
@@ -149,39 +107,51 @@ impl<'d> Scan<'d> {
         target.iter_mut().zip(residual).for_each(|(target, &value)| *target = value as f32);
     }
 
-    /// Appends to `found` all places whose correlation with the residual may exceed their penalty and whose
-    /// window meets one of `ranges`, which must be in order and disjoint.
-    pub fn run(&self, ranges: &[(usize, usize)], found: &mut Vec<Site>) {
+    /// Appends to `found` all places of `signal` whose correlation with the residual may exceed their penalty
+    /// and whose window meets one of `ranges`, which must be in order and disjoint.
+    pub fn run(&mut self, signal: &Signal, ranges: &[(usize, usize)], found: &mut Vec<Site>) {
         for (index, group) in self.dictionary.groups().iter().enumerate() {
             let mut done = 0;
             for &(start, end) in ranges {
                 let from = done.max((start + 1).saturating_sub(group.width));
                 let to = end.min((self.length + 1).saturating_sub(group.shortest));
-                if from < to {
-                    self.run_group(index, from, to, found);
-                    done = to;
+                for first in (from..to).step_by(STRETCH) {
+                    let last = to.min(first + STRETCH);
+                    self.fill_roots(signal, group, first, last);
+                    self.run_group(index, first, last, found);
                 }
+                done = done.max(to);
             }
         }
     }
 
-    fn run_group(&self, index: usize, from: usize, to: usize, found: &mut Vec<Site>) {
+    fn fill_roots(&mut self, signal: &Signal, group: &Group, first: usize, last: usize) {
+        let starts = &signal.prefix_energy()[first..];
+        let ends = starts.get(group.shortest..).unwrap_or_default();
+        let root = |(start, end): (&f64, &f64)| ((end - start) as f32 + 1.0).sqrt();
+        self.roots.clear();
+        self.roots.extend(starts.iter().zip(ends).take(last - first + TILE).map(root));
+        self.roots.resize(last - first + TILE, f32::INFINITY);
+    }
+
+    /// Correlates a group at positions `first..last`, of which [`Scan::fill_roots`] has made the roots.
+    fn run_group(&self, index: usize, first: usize, last: usize, found: &mut Vec<Site>) {
         let group = &self.dictionary.groups()[index];
-        let stride = self.length + TILE;
+        let count = last - first;
         let job = Job {
             weights: &group.weights,
-            rows: &self.rows,
-            residual: &self.residual,
-            roots: &self.roots[index * stride..][..stride],
+            rows: &self.rows[first..],
+            residual: &self.residual[first * self.planes..],
+            roots: &self.roots,
             bounds: &self.bounds[index],
         };
-        job.check(to, self.planes);
+        job.check(count, self.planes);
         let mut note = |position: usize, lanes: u16| {
-            if position < to {
-                self.note(group, position, lanes, found);
+            if position < count {
+                self.note(group, first + position, lanes, found);
             }
         };
-        let positions = (from..to).step_by(TILE);
+        let positions = (0..count).step_by(TILE);
         match (self.instructions, self.planes == 1) {
             #[cfg(target_arch = "x86_64")]
             (Instructions::Avx512, true) => avx512::run::<true>(&job, positions, &mut note),

@@ -212,12 +212,13 @@ fn call_row(
     if dictionary.atoms().iter().all(|atom| atom.width > signal.length()) {
         return Ok(called);
     }
-    if !fitter.fits(&signal) {
+    if let Some(most) = fitter.most_positions(&options.settings).filter(|&most| signal.length() > most) {
         return Err(Error::data(format!(
-            "region {}: {} bases are too many for {} filters at once: cut it into tiles",
+            "region {}: the proximal gradient takes at most {most} bases with {} filters, not {}: cut the \
+             region into tiles, or use --solver active-set, which takes any length",
             called.region,
+            motifs.filters.len(),
             signal.length(),
-            motifs.filters.len()
         )));
     }
     let fit = fitter.fit(&signal, &options.settings);

@@ -1,22 +1,35 @@
-//! Convolution, its transpose, and the linear layer: one direct algorithm, channels last, no im2col.
+//! Convolution, its transpose, and the linear layer: channels last, no im2col.
 //!
 //! In channels-last order the taps of a kernel row lie side by side, so a few positions form a small matrix
-//! product on overlapping rows of the input itself. Weights are packed once, at load.
+//! product on overlapping rows of the input itself. Two cases have better: columns of one-hot bases choose
+//! weights instead of multiplying them (with the same bits), and deep one-dimensional layers take
+//! half the multiplications ([`winograd`]). Weights are packed once, when first used.
 
+mod filters;
+mod one_hot;
+mod winograd;
+
+use std::cell::RefCell;
 use std::fmt;
-use std::sync::{Arc, LazyLock, OnceLock};
+use std::sync::Arc;
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::tile::{Instructions, Job, LANES, Run};
+use super::Instructions;
+use super::tile::{NOT_ONE_HOT, OneHot, Run};
 use crate::error::{Error, Result};
+use filters::Filters;
+use winograd::Winograd;
 
 /// Positions that one thread computes at a time: a multiple of every tile's height.
 const SEGMENT: usize = 240;
 
 /// Positions of a piece, where a single row is shared among threads.
 const PIECE: usize = 48;
+
+/// Positions that are looked up or multiplied together where a segment has columns of both kinds.
+const MIXED: usize = 24;
 
 /// Zeros around the input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,60 +77,6 @@ impl fmt::Debug for Conv {
             "Conv({inputs} to {outputs}, kernel {kernel:?}, stride {stride:?}, dilation {dilation:?}, "
         )?;
         write!(f, "{padding:?}, relu {relu})")
-    }
-}
-
-/// The weights of a convolution, plain and packed.
-struct Filters {
-    /// Kernel rows and columns.
-    kernel: [usize; 2],
-    inputs: usize,
-    outputs: usize,
-    /// `[outputs, kernel rows, kernel columns, inputs]`.
-    plain: Vec<f32>,
-    /// `[panels, taps, LANES]`, zero beyond the last output.
-    packed: Vec<f32>,
-    /// `[panels, LANES]`.
-    bias: Vec<f32>,
-    /// The filters of the input gradient, made when first wanted.
-    flipped: OnceLock<Arc<Filters>>,
-}
-
-impl Filters {
-    fn new(plain: Vec<f32>, bias: &[f32], [outputs, height, width, inputs]: [usize; 4]) -> Self {
-        let taps = height * width * inputs;
-        let panels = outputs.div_ceil(LANES);
-        let mut packed = vec![0.0; panels * taps * LANES];
-        for output in 0..outputs {
-            let panel = &mut packed[output / LANES * taps * LANES..][..taps * LANES];
-            for (tap, &weight) in plain[output * taps..][..taps].iter().enumerate() {
-                panel[tap * LANES + output % LANES] = weight;
-            }
-        }
-        let mut padded = vec![0.0; panels * LANES];
-        padded[..outputs].copy_from_slice(bias);
-        let kernel = [height, width];
-        Self { kernel, inputs, outputs, plain, packed, bias: padded, flipped: OnceLock::new() }
-    }
-
-    /// Returns the filters that carry a gradient from the outputs to the inputs: the kernel turned by 180°,
-    /// inputs and outputs exchanged.
-    fn flip(&self) -> &Arc<Filters> {
-        self.flipped.get_or_init(|| {
-            let [height, width] = self.kernel;
-            let (inputs, outputs) = (self.inputs, self.outputs);
-            let mut plain = vec![0.0; self.plain.len()];
-            let mut weights = self.plain.iter();
-            for output in 0..outputs {
-                for tap in (0..height * width).rev() {
-                    for input in 0..inputs {
-                        plain[(input * height * width + tap) * outputs + output] =
-                            *weights.next().expect("as many weights as taps");
-                    }
-                }
-            }
-            Arc::new(Self::new(plain, &vec![0.0; inputs], [inputs, height, width, outputs]))
-        })
     }
 }
 
@@ -255,6 +214,18 @@ fn spread(tensor: &Tensor, stride: [usize; 2]) -> candle_core::Result<Tensor> {
     Ok(tensor)
 }
 
+/// Buffers of one thread.
+#[derive(Default)]
+struct Scratch {
+    gathered: Vec<f32>,
+    codes: Vec<u32>,
+    winograd: winograd::Scratch,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
 /// The shapes of one convolution of an image `[H, W, C]`.
 struct Image<'a> {
     conv: &'a Conv,
@@ -264,8 +235,8 @@ struct Image<'a> {
 
 impl Image<'_> {
     /// Computes `count` outputs of the row `y` from column `x` on.
-    fn segment(&self, image: &[f32], [y, x]: [usize; 2], output: &mut [f32], scratch: &mut Vec<f32>) {
-        let Conv { filters, stride, dilation, padding, relu } = self.conv;
+    fn segment(&self, image: &[f32], [y, x]: [usize; 2], output: &mut [f32], scratch: &mut Scratch) {
+        let Conv { filters, stride, dilation, padding, .. } = self.conv;
         let channels = filters.inputs;
         let count = output.len() / filters.outputs;
         let span = (count - 1) * stride[1] + (filters.kernel[1] - 1) * dilation[1] + 1;
@@ -275,18 +246,89 @@ impl Image<'_> {
         let [height, width] = self.size;
         let inside =
             first_row >= 0 && first >= 0 && last_row < height as isize && first as usize + span <= width;
+        let Scratch { gathered, codes, .. } = scratch;
         let (input, pitch) = if inside {
             let start = (first_row as usize * width + first as usize) * channels;
             (&image[start..], dilation[0] * width * channels)
         } else {
-            self.gather(image, [first_row, first], span, scratch);
-            (&scratch[..], span * channels)
+            self.gather(image, [first_row, first], span, gathered);
+            (&gathered[..], span * channels)
         };
+        if channels == 4 && filters.kernel[0] == 1 {
+            one_hot::encode(&input[..span * 4], codes);
+            self.look_up(input, codes, output);
+        } else {
+            self.multiply(input, pitch, output);
+        }
+    }
+
+    /// Computes outputs whose inputs lie in rows `pitch` apart.
+    fn multiply(&self, input: &[f32], pitch: usize, output: &mut [f32]) {
+        let Conv { filters, stride, relu, .. } = self.conv;
         let runs = self.runs(pitch);
-        let (weights, bias, relu) = (&filters.packed, &filters.bias, *relu);
-        let step = stride[1] * channels;
-        let job = Job { input, step, runs: &runs, weights, bias, channels: filters.outputs, relu };
-        INSTRUCTIONS.run(&job, count, output);
+        let job = filters.packed().job(input, stride[1] * filters.inputs, &runs, *relu);
+        Instructions::detect().run(&job, output.len() / filters.outputs, output);
+    }
+
+    /// Computes outputs from columns of four numbers, of which those with a code are looked up.
+    fn look_up(&self, input: &[f32], codes: &[u32], output: &mut [f32]) {
+        let Conv { filters, stride, dilation, relu, .. } = self.conv;
+        let (taps, step, dilation) = (filters.kernel[1], stride[1], dilation[1]);
+        let clean = !codes.contains(&NOT_ONE_HOT);
+        let positions = if clean { output.len() / filters.outputs } else { MIXED };
+        for (block, output) in output.chunks_mut(positions * filters.outputs).enumerate() {
+            let (first, count) = (block * positions * step, output.len() / filters.outputs);
+            let codes = &codes[first..][..(count - 1) * step + (taps - 1) * dilation + 1];
+            if clean || !codes.contains(&NOT_ONE_HOT) {
+                let (weights, bias, channels) = (filters.columns(), filters.packed().bias(), filters.outputs);
+                let job = OneHot { codes, step, dilation, taps, weights, bias, channels, relu: *relu };
+                Instructions::detect().look_up(&job, count, output);
+            } else {
+                self.multiply(&input[first * 4..], 0, output);
+            }
+        }
+    }
+
+    /// Computes the row `y`; `residual` is added to it, `[W, outputs]`.
+    fn row(
+        &self,
+        image: &[f32],
+        y: usize,
+        residual: Option<&[f32]>,
+        output: &mut [f32],
+        scratch: &mut Scratch,
+    ) {
+        if let Some(filters) = self.conv.winograd() {
+            let row = self.winograd_row(&image[y * self.size[1] * filters.inputs()..], residual);
+            return filters.run(
+                Instructions::detect(),
+                &row,
+                0..row.steps(),
+                (output, 0),
+                &mut scratch.winograd,
+            );
+        }
+        let outputs = self.conv.filters.outputs;
+        for (segment, output) in output.chunks_mut(SEGMENT * outputs).enumerate() {
+            self.segment(image, [y, segment * SEGMENT], output, scratch);
+        }
+        for (output, residual) in output.iter_mut().zip(residual.into_iter().flatten()) {
+            *output += residual;
+        }
+    }
+
+    /// Describes the row that `input` begins with.
+    fn winograd_row<'a>(&self, input: &'a [f32], residual: Option<&'a [f32]>) -> winograd::Row<'a> {
+        let Conv { padding, dilation, relu, .. } = self.conv;
+        winograd::Row {
+            input,
+            length: self.size[1],
+            left: padding.left,
+            dilation: dilation[1],
+            count: self.output[1],
+            relu: *relu,
+            residual,
+        }
     }
 
     /// Copies the rows that a segment needs, zeros where the image has none.
@@ -319,9 +361,6 @@ impl Image<'_> {
     }
 }
 
-/// The instructions of this processor.
-static INSTRUCTIONS: LazyLock<Instructions> = LazyLock::new(Instructions::detect);
-
 impl Conv {
     fn output_size(&self, size: [usize; 2]) -> candle_core::Result<[usize; 2]> {
         let Padding { top, bottom, left, right } = self.padding;
@@ -340,6 +379,14 @@ impl Conv {
         Ok(output)
     }
 
+    /// Returns the filters for Winograd's algorithm, where it applies.
+    fn winograd(&self) -> Option<&Winograd> {
+        let Filters { kernel, inputs, outputs, .. } = *self.filters;
+        let flat = kernel[0] == 1 && self.padding.top == 0 && self.padding.bottom == 0;
+        let applies = flat && self.stride == [1, 1] && winograd::pays(inputs, outputs, kernel[1]);
+        applies.then(|| self.filters.winograd())
+    }
+
     /// Computes a batch of images.
     fn compute(&self, input: &[f32], image: &Image) -> Vec<f32> {
         let row = image.output[1] * self.filters.outputs;
@@ -347,27 +394,38 @@ impl Conv {
         let images = input.len() / pixels.max(1);
         let mut output = vec![0.0; images * image.output[0] * row];
         // Enough work for a thread to be worth waking: about a tenth of a millisecond.
-        let work = row * self.filters.plain.len() / self.filters.outputs.max(1) + 1;
+        let work = row * self.filters.taps() + 1;
         let least = (5_000_000 / work).max(1);
-        if images * image.output[0] == 1 {
-            // One row only, as of a linear layer: its pieces are shared out.
-            let piece = PIECE * self.filters.outputs;
-            let least = (5_000_000 * row / piece / work).max(1);
-            let pieces = output.par_chunks_mut(piece).with_min_len(least).enumerate();
-            pieces.for_each_init(Vec::new, |scratch, (index, output)| {
-                image.segment(input, [0, index * PIECE], output, scratch);
-            });
+        let apart = self.dilation[1] == 1 || self.winograd().is_none();
+        if images * image.output[0] == 1 && apart {
+            self.compute_row(input, image, &mut output);
             return output;
         }
-        let rows = output.par_chunks_mut(row).with_min_len(least).enumerate();
-        rows.for_each_init(Vec::new, |scratch, (index, output)| {
+        output.par_chunks_mut(row).with_min_len(least).enumerate().for_each(|(index, output)| {
             let (which, y) = (index / image.output[0], index % image.output[0]);
             let image_values = &input[which * pixels..][..pixels];
-            for (segment, output) in output.chunks_mut(SEGMENT * self.filters.outputs).enumerate() {
-                image.segment(image_values, [y, segment * SEGMENT], output, scratch);
-            }
+            SCRATCH.with_borrow_mut(|scratch| image.row(image_values, y, None, output, scratch));
         });
         output
+    }
+
+    /// Computes a single row, as of a linear layer: its pieces are shared out.
+    fn compute_row(&self, input: &[f32], image: &Image, output: &mut [f32]) {
+        let outputs = self.filters.outputs;
+        let row = self.winograd().map(|filters| (filters, filters.block(1), image.winograd_row(input, None)));
+        let piece = row.as_ref().map_or(PIECE, |(_, block, _)| Winograd::positions(*block)) * outputs;
+        let least = (5_000_000 / (piece * self.filters.taps() + 1)).max(1);
+        let pieces = output.par_chunks_mut(piece).with_min_len(least).enumerate();
+        pieces.for_each(|(index, output)| {
+            SCRATCH.with_borrow_mut(|scratch| match &row {
+                Some((filters, block, row)) => {
+                    let steps = index * block..((index + 1) * block).min(row.steps());
+                    let origin = index * Winograd::positions(*block);
+                    filters.run(Instructions::detect(), row, steps, (output, origin), &mut scratch.winograd);
+                }
+                None => image.segment(input, [0, index * PIECE], output, scratch),
+            });
+        });
     }
 }
 
@@ -398,6 +456,7 @@ impl CustomOp1 for Conv {
 #[cfg(test)]
 mod tests {
     use super::super::testing::*;
+    use super::filters::Packed;
     use super::*;
     use candle_core::Device;
     use proptest::prelude::*;
@@ -499,16 +558,92 @@ mod tests {
         }
 
         #[test]
+        fn a_deep_layer_is_what_its_definition_says_alone_and_in_a_batch(
+            (outputs, inputs, width) in (16usize..40, 16usize..40, 3usize..11), dilation in 1usize..9,
+            (left, right) in (0usize..12, 0usize..12), more in 0usize..60, relu: bool, seed: u64,
+        ) {
+            let shape = [outputs, inputs, 1, width];
+            let weights = noise(outputs * inputs * width, seed);
+            let bias = noise(outputs, seed ^ 1);
+            let conv = Conv::new(&weights, shape, &bias)
+                .with_dilation([1, dilation])
+                .with_padding(Padding { left, right, ..Padding::default() });
+            let conv = if relu { conv.with_relu() } else { conv };
+            let length = (dilation * (width - 1) + 1 + more).saturating_sub(left + right).max(1);
+            let input = noise_tensor(&[2, 1, length, inputs], seed ^ 2);
+            prop_assert!(conv.winograd().is_some());
+            let output = conv.forward(&input).unwrap();
+            for (output, expected) in flat(&output).iter().zip(naive(&input, &weights, shape, &bias, &conv)) {
+                prop_assert!((f64::from(*output) - expected).abs() < 1e-4, "{} is not {}", output, expected);
+            }
+            let alone = conv.forward(&input.narrow(0, 1, 1).unwrap()).unwrap();
+            prop_assert_eq!(bits(&alone), bits(&output.narrow(0, 1, 1).unwrap()));
+        }
+
+        #[test]
+        fn bases_that_are_looked_up_have_the_bits_of_products(
+            (outputs, width) in (1usize..70, 1usize..9), stride in 1usize..3, dilation in 1usize..4,
+            bases in prop::collection::vec(0usize..40, 40..90), relu: bool, seed: u64,
+        ) {
+            let conv = Conv::new(&noise(outputs * 4 * width, seed), [outputs, 4, 1, width], &noise(outputs, seed ^ 1))
+                .with_stride([1, stride])
+                .with_dilation([1, dilation]);
+            let conv = if relu { conv.with_relu() } else { conv };
+            // Mostly bases; now and then nothing, or a quarter of each.
+            let column = |&base: &usize| match base {
+                38 => [0.25; 4],
+                39 => [0.0; 4],
+                _ => std::array::from_fn(|letter| if letter == base % 4 { 1.0 } else { 0.0 }),
+            };
+            let columns: Vec<f32> = bases.iter().flat_map(column).collect();
+            let input = Tensor::from_slice(&columns, (1, 1, bases.len(), 4), &Device::Cpu).unwrap();
+            let size = [1, bases.len()];
+            let image = Image { conv: &conv, size, output: conv.output_size(size).unwrap() };
+            let mut products = vec![f32::NAN; image.output[1] * outputs];
+            image.multiply(&columns, 0, &mut products);
+            let products: Vec<u32> = products.into_iter().map(f32::to_bits).collect();
+            prop_assert_eq!(bits(&conv.forward(&input).unwrap()), products);
+        }
+
+        #[test]
+        fn all_instructions_look_up_and_filter_the_same_bits(
+            (outputs, inputs, width) in (16usize..40, 16usize..40, 3usize..6), dilation in 1usize..4,
+            count in 1usize..40, relu: bool, seed: u64,
+        ) {
+            let filters = Winograd::new(&noise(outputs * inputs * width, seed), [outputs, width, inputs], &noise(outputs, 1));
+            let input = noise(count * inputs, seed ^ 1);
+            let residual = noise(count * outputs, seed ^ 2);
+            let row = winograd::Row {
+                input: &input, length: count, left: dilation, dilation, count, relu, residual: Some(&residual),
+            };
+            let codes: Vec<u32> = (0..count + dilation * width).map(|i| ((seed >> (i % 60)) % 5 * 16) as u32).collect();
+            let plain = Filters::new(noise(outputs * 4 * width, seed), &noise(outputs, 3), [outputs, 1, width, 4]);
+            let job = OneHot {
+                codes: &codes, step: 1, dilation, taps: width, weights: plain.columns(),
+                bias: plain.packed().bias(), channels: outputs, relu,
+            };
+            let mut outputs = Instructions::available().into_iter().map(|instructions| {
+                let mut output = vec![f32::NAN; 2 * count * outputs];
+                let (filtered, looked_up) = output.split_at_mut(count * outputs);
+                filters.run(instructions, &row, 0..row.steps(), (filtered, 0), &mut winograd::Scratch::default());
+                instructions.look_up(&job, count, looked_up);
+                output.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+            });
+            let portable = outputs.next_back().unwrap();
+            for output in outputs {
+                prop_assert_eq!(&output, &portable);
+            }
+        }
+
+        #[test]
         fn all_instructions_compute_the_same_bits(
-            taps in 1usize..50, channels in 1usize..70, positions in 1usize..40, step in 1usize..5, relu: bool,
+            taps in 1usize..90, channels in 1usize..70, positions in 1usize..40, step in 1usize..5, relu: bool,
             seed: u64,
         ) {
-            let panels = channels.div_ceil(LANES);
             let input = noise((positions - 1) * step + taps + 3, seed);
-            let weights = noise(panels * taps * LANES, seed ^ 1);
-            let bias = noise(panels * LANES, seed ^ 2);
+            let filters = Packed::new(&noise(channels * taps, seed ^ 1), taps, &noise(channels, seed ^ 2), true);
             let runs = [Run { offset: 3, length: taps / 2 }, Run { offset: 0, length: taps - taps / 2 }];
-            let job = Job { input: &input, step, runs: &runs, weights: &weights, bias: &bias, channels, relu };
+            let job = filters.job(&input, step, &runs, relu);
             let mut outputs = Instructions::available().into_iter().map(|instructions| {
                 let mut output = vec![f32::NAN; positions * channels];
                 instructions.run(&job, positions, &mut output);

@@ -1,22 +1,21 @@
 //! Weights files of other programs → model directories. Nothing in a file is ever executed.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
 
 use candle_core::Device;
-use safetensors::tensor::{Dtype, TensorView};
+use safetensors::View;
 use serde_json::{Value, json};
 
 use super::config::Config;
-use super::weights::{Array, Weights};
+use super::weights::{Dtype, Stored, Weights};
 use super::{FAMILIES, architectures, build};
 use crate::error::{Error, InFile, Result};
 use crate::output;
 
 mod keras;
-mod torch;
 
 /// What a conversion may need to be told.
 #[derive(Clone, Debug, Default)]
@@ -38,7 +37,7 @@ pub struct Converted {
     pub weights: Weights,
 }
 
-/// Reads a weights file of PyTorch (zip archives), Keras (HDF5) or safetensors and finds its architecture.
+/// Reads a weights file of PyTorch, Keras (HDF5) or safetensors and finds its architecture.
 ///
 /// # Errors
 ///
@@ -49,10 +48,10 @@ pub fn read(path: &Path, hints: &Hints) -> Result<Converted> {
     let length = file.read(&mut magic).in_file(path)?;
     let mut converted = match &magic[..length] {
         [0x89, b'H', b'D', b'F', ..] => keras::read(path, hints.keras_json)?,
+        [_, _, _, _, _, _, _, _, b'{', ..] => from_safetensors(path, hints)?,
         [b'P', b'K', ..] | [0x80, ..] => from_torch(path, hints)?,
-        [.., b'{', _] | [_, _, _, _, _, _, _, _, b'{', ..] => from_safetensors(path, hints)?,
         _ => {
-            let message = "neither a PyTorch archive (.pth), nor Keras HDF5 (.h5), nor safetensors";
+            let message = "neither a PyTorch file (.pth), nor Keras HDF5 (.h5), nor safetensors";
             return Err(Error::data(message)).in_file(path);
         }
     };
@@ -76,36 +75,54 @@ pub fn read(path: &Path, hints: &Hints) -> Result<Converted> {
 /// When the directory cannot be written.
 pub fn write(converted: &Converted, directory: &Path) -> Result<()> {
     fs::create_dir_all(directory).in_file(directory)?;
-    let bytes: BTreeMap<&str, (Vec<usize>, Vec<u8>)> = (converted.weights.tensors().iter())
-        .map(|(name, Array { shape, values })| {
-            (name.as_str(), (shape.clone(), values.iter().flat_map(|value| value.to_le_bytes()).collect()))
-        })
-        .collect();
-    let views = bytes.iter().map(|(name, (shape, bytes))| {
-        TensorView::new(Dtype::F32, shape.clone(), bytes).map(|view| (*name, view))
-    });
-    let views: Vec<_> = views.collect::<std::result::Result<_, _>>().map_err(unwritable)?;
-    let weights = safetensors::serialize(views, None).map_err(unwritable)?;
-    output::write_file(&directory.join("model.safetensors"), &weights)?;
+    write_weights(&converted.weights, &directory.join("model.safetensors"))?;
     let mut text = serde_json::to_string_pretty(&converted.config)?;
     text.push('\n');
     output::write_file(&directory.join("config.json"), text.as_bytes())
 }
 
-fn unwritable(error: safetensors::SafeTensorError) -> Error {
-    Error::data(format!("cannot write safetensors: {error}"))
+/// Writes tensors one after the other, in the number format that they have.
+fn write_weights(weights: &Weights, path: &Path) -> Result<()> {
+    struct Lazy<'a>(&'a Stored);
+    impl View for &Lazy<'_> {
+        fn dtype(&self) -> safetensors::Dtype {
+            match self.0.dtype() {
+                Dtype::F16 => safetensors::Dtype::F16,
+                Dtype::Bf16 => safetensors::Dtype::BF16,
+                Dtype::F32 => safetensors::Dtype::F32,
+                Dtype::F64 => safetensors::Dtype::F64,
+            }
+        }
+        fn shape(&self) -> &[usize] {
+            &self.0.shape
+        }
+        fn data(&self) -> Cow<'_, [u8]> {
+            self.0.bytes()
+        }
+        fn data_len(&self) -> usize {
+            self.0.len() * self.0.dtype().size()
+        }
+    }
+    let temporary = output::temporary_beside(path)?;
+    let views: Vec<_> = weights.tensors().iter().map(|(name, tensor)| (name, Lazy(tensor))).collect();
+    let views = views.iter().map(|(name, view)| (name, view));
+    safetensors::serialize_to_file(views, None, temporary.path())
+        .map_err(|error| Error::data(format!("cannot write safetensors: {error}")))
+        .in_file(path)?;
+    temporary.as_file().sync_all().in_file(path)?;
+    temporary.persist(path).map_err(|error| error.error).in_file(path)?;
+    Ok(())
 }
 
 fn from_torch(path: &Path, hints: &Hints) -> Result<Converted> {
-    let archive = torch::read(path)?;
-    let weights = Weights::collect(path, archive.tensors);
+    let (weights, numbers) = Weights::read_module(path)?;
     let mut config = find(&weights, hints).in_file(path)?;
     if config.architecture() == "BPNet"
-        && let Some(trimming) = archive.numbers.get("trimming")
+        && let Some(trimming) = numbers.get("trimming").and_then(|&n| u32::try_from(n).ok())
     {
         // bpnet-lite trains on profiles of 1000 bases.
-        config.window = usize::try_from(1000 + 2 * trimming).ok();
-        config.rest.insert("trimming".into(), (*trimming).into());
+        config.window = Some(1000 + 2 * trimming as usize);
+        config.rest.insert("trimming".into(), trimming.into());
     }
     Ok(Converted { config, weights })
 }
@@ -169,6 +186,7 @@ fn find(weights: &Weights, hints: &Hints) -> Result<Config> {
 #[cfg(test)]
 mod tests {
     use super::super::testing::*;
+    use super::super::weights::Array;
     use super::*;
     use crate::kernel::testing::{bits, noise};
     use std::path::PathBuf;
@@ -220,11 +238,11 @@ mod tests {
     #[test]
     fn files_of_other_kinds_are_refused() {
         let (_directory, path) = saved(b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.");
-        assert!(message(&path, &Hints::default()).contains("torch.save(torch.load("));
+        assert!(message(&path, &Hints::default()).contains("ends in the middle"));
         let (_directory, path) = saved(b"GIF89a");
-        assert!(message(&path, &Hints::default()).contains("neither a PyTorch archive"));
+        assert!(message(&path, &Hints::default()).contains("neither a PyTorch file"));
         let (_directory, path) = saved(b"PK\x03\x04 and nothing more");
-        assert!(message(&path, &Hints::default()).contains("not a zip archive"));
+        assert!(message(&path, &Hints::default()).contains("damaged or cut short"));
     }
 
     #[test]
@@ -245,7 +263,7 @@ mod tests {
         };
         assert_eq!(files(), files());
         let again = Weights::read(&directory.path().join("model.safetensors")).unwrap();
-        assert_eq!(again.tensors(), converted.weights.tensors());
+        assert_eq!(arrays(&again), arrays(&converted.weights));
         let loaded = super::super::load(directory.path(), &Device::Cpu).unwrap();
         assert_eq!((loaded.model.window(), loaded.digest.len()), (None, 64));
         assert_eq!(loaded.model.labels(), ["class_0", "class_1"]);
@@ -276,7 +294,7 @@ mod tests {
         let hints = Hints { keras_json: Some(&json), ..Hints::default() };
         let path = shared("data/models/dragonn_in_vivo/ctcf.weights.hd5").unwrap();
         let turned = read(&path, &hints).unwrap();
-        let mut tensors = turned.weights.tensors().clone();
+        let mut tensors = arrays(&turned.weights);
         for array in tensors.values_mut().filter(|array| array.shape.len() == 3) {
             let filter = if array.shape[1] == 4 { 4 * array.shape[2] } else { array.shape[2] };
             array.values.chunks_exact_mut(filter).for_each(<[f32]>::reverse);

@@ -106,6 +106,7 @@ pub fn golden_sequences(folder: &Path) -> Vec<Vec<u8>> {
 pub fn hashed_weights(folder: &Path) -> Weights {
     let meta: serde_json::Value = serde_json::from_str(&text(&folder.join("meta.json"))).unwrap();
     let amplitude = meta["amp"].as_f64().unwrap() as f32;
+    let sharper = meta["qk_mult"].as_f64().unwrap_or(1.0) as f32;
     let mut tensors = std::collections::BTreeMap::new();
     for (name, shape) in meta["state_dict_keys"].as_object().unwrap() {
         let shape: Vec<usize> =
@@ -116,6 +117,8 @@ pub fn hashed_weights(folder: &Path) -> Weights {
             (0.0, 0.2)
         } else if shape.len() == 1 {
             if name.ends_with("weight") { (1.0, 0.2) } else { (0.0, 0.1) }
+        } else if [".query.weight", ".key.weight", "Wqkv.weight"].iter().any(|part| name.contains(part)) {
+            (0.0, amplitude * sharper)
         } else {
             (0.0, amplitude)
         };
@@ -158,4 +161,13 @@ pub fn chromosome_20() -> Vec<u8> {
     let mut bases = fasta.lines().skip(1).collect::<String>().into_bytes();
     crate::dna::normalize(&mut bases);
     bases
+}
+
+/// Returns the values of all tensors.
+pub fn arrays(weights: &Weights) -> std::collections::BTreeMap<String, Array> {
+    let array = |tensor: &super::weights::Stored| Array {
+        shape: tensor.shape.clone(),
+        values: tensor.read().into_owned(),
+    };
+    weights.tensors().iter().map(|(name, tensor)| (name.clone(), array(tensor))).collect()
 }

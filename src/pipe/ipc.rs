@@ -114,7 +114,11 @@ pub fn write(pipe: Pipe, writer: impl Write) -> Result<()> {
     let mut stream = StreamWriter::try_new(writer, &schema)?;
     for batch in batches {
         match batch {
-            Ok(batch) => stream.write(&batch)?,
+            Ok(batch) => {
+                stream.write(&batch)?;
+                // The next stage can begin with it, however long the next batch takes.
+                stream.get_mut().flush()?;
+            }
             Err(error) => {
                 // Nobody may be left to read the poison; the error to report is the first one.
                 let writer = stream.get_mut();

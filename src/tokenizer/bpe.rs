@@ -45,6 +45,10 @@ impl Bpe {
         Ok(tokens)
     }
 
+    pub(super) fn mask(&self) -> Option<u32> {
+        ["[MASK]", "<mask>"].into_iter().find_map(|token| self.tokenizer.token_to_id(token))
+    }
+
     pub(super) fn digest(&self) -> &str {
         &self.digest
     }

@@ -5,6 +5,7 @@ use super::{Tokens, kmers, number};
 const UNKNOWN: u32 = 1;
 const CLASS: u32 = 2;
 const SEPARATOR: u32 = 3;
+pub(super) const MASK: u32 = 4;
 const SPECIALS: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
 
 /// K-mers that fit between the specials of one piece of 512 tokens.

@@ -4,6 +4,7 @@ use super::{LETTERS, Tokens, kmers, number};
 
 const WIDTH: usize = 6;
 const UNKNOWN: u32 = 0;
+pub(super) const MASK: u32 = 2;
 const CLASS: u32 = 3;
 const SPECIALS: [&str; 6] = ["<unk>", "<pad>", "<mask>", "<cls>", "<eos>", "<bos>"];
 

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::Command;
 
 use nyx::device::{DeviceChoice, Opened};
+use nyx::kernel::instructions::{self, Instructions};
 use nyx::{Error, Result};
 use serde_json::{Value, json};
 
@@ -53,41 +54,15 @@ fn version() -> Finding {
 
 fn processor() -> Finding {
     let features: Vec<&str> =
-        features().into_iter().filter(|(_, here)| *here).map(|(name, _)| name).collect();
+        instructions::extensions().into_iter().filter(|(_, here)| *here).map(|(name, _)| name).collect();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let path = code_path(&features);
+    let path = Instructions::detect().name();
     let text = format!("{cores} cores, {}: {path} code runs", features.join(" "));
     Finding {
         subject: "processor",
         fine: true,
         text,
         value: json!({ "cores": cores, "features": features, "code": path }),
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-fn features() -> [(&'static str, bool); 4] {
-    [
-        ("avx2", is_x86_feature_detected!("avx2")),
-        ("fma", is_x86_feature_detected!("fma")),
-        ("avx512f", is_x86_feature_detected!("avx512f")),
-        ("avx512bf16", is_x86_feature_detected!("avx512bf16")),
-    ]
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn features() -> [(&'static str, bool); 0] {
-    []
-}
-
-/// Names the instructions that the kernels choose here; see `nyx::kernel`.
-fn code_path(features: &[&str]) -> &'static str {
-    if features.contains(&"avx512f") {
-        "AVX-512"
-    } else if features.contains(&"avx2") && features.contains(&"fma") {
-        "AVX2"
-    } else {
-        "portable"
     }
 }
 

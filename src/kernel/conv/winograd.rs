@@ -1,0 +1,441 @@
+//! Convolution of deep layers with half the multiplications: Winograd's minimal filtering.
+//!
+//! Four neighbouring outputs of a filter of r taps are a product of polynomials, which r + 3 values at as many
+//! points determine. So input and filters are evaluated at the points, multiplied, and the outputs interpolated:
+//! r + 3 multiplications for 4·r. At each point the work that is left is a convolution itself, of every fourth
+//! position, and goes through the same tiles. Filters of three taps use r = 3; longer ones are cut into groups of
+//! r = 4, whose inputs overlap by a whole step, so that all groups share one evaluation.
+//!
+//! The points 0, ±1, ±2, ½ and ∞ keep all coefficients small: the error is about twice that of the direct sum in
+//! f32, and the sums are shorter. A number that is not finite spreads to the four outputs of its step.
+
+use std::ops::{Add, Mul, Range, Sub};
+
+use super::filters::Packed;
+use crate::kernel::Instructions;
+use crate::kernel::tile::{LANES, Run, Work};
+
+/// Outputs that are computed together.
+const STEP: usize = 4;
+
+/// The most points of any scheme.
+const MOST: usize = 7;
+
+/// Floats of evaluated inputs and products that a block may have: they stay in the second-level cache.
+const BLOCK: usize = 96 << 10;
+
+/// Tiles of a block come in this number, which every tile height divides.
+const BLOCK_UNIT: usize = 12;
+
+/// One vector of channels.
+#[derive(Clone, Copy)]
+struct Vector([f32; LANES]);
+
+impl Vector {
+    #[inline(always)]
+    fn load(values: &[f32], at: usize) -> Self {
+        Self(values[at..at + LANES].try_into().expect("one vector"))
+    }
+
+    #[inline(always)]
+    fn store(self, values: &mut [f32], at: usize) {
+        values[at..at + LANES].copy_from_slice(&self.0);
+    }
+}
+
+macro_rules! lane_by_lane {
+    ($operation:ident, $name:ident, $operator:tt) => {
+        impl $operation for Vector {
+            type Output = Self;
+            #[inline(always)]
+            fn $name(mut self, other: Self) -> Self {
+                let mut lane = 0;
+                while lane < LANES {
+                    self.0[lane] = self.0[lane] $operator other.0[lane];
+                    lane += 1;
+                }
+                self
+            }
+        }
+    };
+}
+lane_by_lane!(Add, add, +);
+lane_by_lane!(Sub, sub, -);
+
+impl Mul<Vector> for f32 {
+    type Output = Vector;
+    #[inline(always)]
+    fn mul(self, mut other: Vector) -> Vector {
+        let mut lane = 0;
+        while lane < LANES {
+            other.0[lane] *= self;
+            lane += 1;
+        }
+        other
+    }
+}
+
+/// The points of an evaluation.
+trait Scheme {
+    /// Number of points.
+    const POINTS: usize;
+    /// Taps of a group.
+    const TAPS: usize;
+    /// From the taps of a group to the points.
+    const FILTER: &[[f64; STEP]];
+
+    /// Evaluates the inputs of one step at the points.
+    fn evaluate(inputs: [Vector; MOST]) -> [Vector; MOST];
+
+    /// Interpolates the outputs of one step.
+    fn interpolate(products: [Vector; MOST]) -> [Vector; STEP];
+}
+
+/// Filters of three taps: the points 0, 1, -1, 2, -2, ∞.
+struct Three;
+
+/// Groups of four taps: the points 0, 1, -1, 2, -2, ½, ∞.
+struct Four;
+
+/// Evaluates five inputs at 0, 1, -1, 2, -2.
+#[inline(always)]
+fn evaluate_five([a, b, c, d, e]: [Vector; 5]) -> [Vector; 5] {
+    let (even, odd) = (e - 4.0 * c, d - 4.0 * b);
+    let (small, twice) = (e - c, 2.0 * (d - b));
+    [4.0 * a - 5.0 * c + e, even + odd, even - odd, small + twice, small - twice]
+}
+
+impl Scheme for Three {
+    const POINTS: usize = 6;
+    const TAPS: usize = 3;
+    const FILTER: &[[f64; STEP]] = &[
+        [1.0 / 4.0, 0.0, 0.0, 0.0],
+        [-1.0 / 6.0, -1.0 / 6.0, -1.0 / 6.0, 0.0],
+        [-1.0 / 6.0, 1.0 / 6.0, -1.0 / 6.0, 0.0],
+        [1.0 / 24.0, 1.0 / 12.0, 1.0 / 6.0, 0.0],
+        [1.0 / 24.0, -1.0 / 12.0, 1.0 / 6.0, 0.0],
+        [0.0, 0.0, 1.0, 0.0],
+    ];
+
+    #[inline(always)]
+    fn evaluate([a, b, c, d, e, f, unused]: [Vector; MOST]) -> [Vector; MOST] {
+        let [zero, one, minus_one, two, minus_two] = evaluate_five([a, b, c, d, e]);
+        [zero, one, minus_one, two, minus_two, 4.0 * b - 5.0 * d + f, unused]
+    }
+
+    #[inline(always)]
+    fn interpolate([zero, one, minus_one, two, minus_two, infinity, _]: [Vector; MOST]) -> [Vector; STEP] {
+        let (sum, difference) = (one + minus_one, one - minus_one);
+        let (sum_2, difference_2) = (two + minus_two, two - minus_two);
+        [
+            zero + sum + sum_2,
+            difference + 2.0 * difference_2,
+            sum + 4.0 * sum_2,
+            difference + 8.0 * difference_2 + infinity,
+        ]
+    }
+}
+
+impl Scheme for Four {
+    const POINTS: usize = 7;
+    const TAPS: usize = 4;
+    const FILTER: &[[f64; STEP]] = &[
+        [-1.0 / 4.0, 0.0, 0.0, 0.0],
+        [-1.0 / 6.0, -1.0 / 6.0, -1.0 / 6.0, -1.0 / 6.0],
+        [1.0 / 18.0, -1.0 / 18.0, 1.0 / 18.0, -1.0 / 18.0],
+        [1.0 / 72.0, 1.0 / 36.0, 1.0 / 18.0, 1.0 / 9.0],
+        [-1.0 / 120.0, 1.0 / 60.0, -1.0 / 30.0, 1.0 / 15.0],
+        [32.0 / 45.0, 16.0 / 45.0, 8.0 / 45.0, 4.0 / 45.0],
+        [0.0, 0.0, 0.0, 1.0 / 2.0],
+    ];
+
+    #[inline(always)]
+    fn evaluate([a, b, c, d, e, f, g]: [Vector; MOST]) -> [Vector; MOST] {
+        // The root ½ first, 2·x - 1: what remains are the other points.
+        let [p, q, r] = [2.0 * b - a, 2.0 * c - b, 2.0 * d - c];
+        let [s, t, u] = [2.0 * e - d, 2.0 * f - e, 2.0 * g - f];
+        let [zero, one, minus_one, two, minus_two] = evaluate_five([p, q, r, s, t]);
+        [zero, one, minus_one, two, minus_two, 4.0 * b - 5.0 * d + f, 4.0 * q - 5.0 * s + u]
+    }
+
+    #[inline(always)]
+    fn interpolate([zero, one, minus_one, two, minus_two, half, infinity]: [Vector; MOST]) -> [Vector; STEP] {
+        let (sum, difference) = (one + minus_one, one - minus_one);
+        let (sum_2, difference_2) = (two + minus_two, two - minus_two);
+        [
+            zero + sum + sum_2 + half,
+            difference + 2.0 * difference_2 + 0.5 * half,
+            sum + 4.0 * sum_2 + 0.25 * half,
+            difference + 8.0 * difference_2 + 0.125 * half + infinity,
+        ]
+    }
+}
+
+/// The filters of a one-dimensional convolution at the points.
+pub(super) struct Winograd {
+    inputs: usize,
+    outputs: usize,
+    groups: usize,
+    /// One for each point, taps `[groups, inputs]`.
+    points: Vec<Packed>,
+    bias: Vec<f32>,
+}
+
+/// Where [`Winograd`] applies and pays.
+pub(super) fn pays(inputs: usize, outputs: usize, width: usize) -> bool {
+    inputs >= LANES && outputs >= LANES && width >= 3
+}
+
+/// A row of positions to convolve.
+pub(super) struct Row<'a> {
+    /// `[length, inputs]`.
+    pub input: &'a [f32],
+    /// Positions.
+    pub length: usize,
+    /// Zeros before the first.
+    pub left: usize,
+    /// Positions from one tap to the next.
+    pub dilation: usize,
+    /// Positions of the output.
+    pub count: usize,
+    /// Whether negative outputs become zero.
+    pub relu: bool,
+    /// What is added to the output after that, `[count, outputs]`.
+    pub residual: Option<&'a [f32]>,
+}
+
+impl Row<'_> {
+    /// Returns how many steps cover the output. Step `j` has the outputs [`Row::first`] `+ (0..4) · dilation`.
+    pub fn steps(&self) -> usize {
+        let span = STEP * self.dilation;
+        self.count / span * self.dilation + (self.count % span).min(self.dilation)
+    }
+
+    /// Returns the first output of a step.
+    fn first(&self, step: usize) -> usize {
+        step / self.dilation * STEP * self.dilation + step % self.dilation
+    }
+}
+
+/// Buffers of one thread.
+#[derive(Default)]
+pub(super) struct Scratch {
+    evaluated: Vec<f32>,
+    products: Vec<f32>,
+}
+
+impl Winograd {
+    /// Evaluates weights `[outputs, width, inputs]` at the points.
+    pub fn new(plain: &[f32], [outputs, width, inputs]: [usize; 3], bias: &[f32]) -> Self {
+        let (filter, taps) = if width == 3 { (Three::FILTER, 3) } else { (Four::FILTER, Four::TAPS) };
+        let groups = width.div_ceil(taps);
+        let evaluate = |row: &[f64; STEP]| {
+            let mut weights = vec![0.0; outputs * groups * inputs];
+            for (index, weight) in weights.iter_mut().enumerate() {
+                let (output, group, input) =
+                    (index / (groups * inputs), index / inputs % groups, index % inputs);
+                let within = (0..taps).filter(|tap| group * taps + tap < width);
+                let terms = within.map(|tap| {
+                    let place = (output * width + group * taps + tap) * inputs + input;
+                    row[tap] * f64::from(plain[place])
+                });
+                *weight = terms.sum::<f64>() as f32;
+            }
+            Packed::new(&weights, groups * inputs, &vec![0.0; outputs], true)
+        };
+        let points = filter.iter().map(evaluate).collect();
+        Self { inputs, outputs, groups, points, bias: bias.to_vec() }
+    }
+
+    /// Returns the channels of the input.
+    pub fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    /// Returns how many steps go together through the caches.
+    pub fn block(&self, dilation: usize) -> usize {
+        let fit = BLOCK / (self.points.len() * (self.inputs + self.outputs));
+        let overlap = (self.groups - 1) * dilation;
+        (fit / BLOCK_UNIT * BLOCK_UNIT).max(2 * BLOCK_UNIT).max(4 * overlap).next_multiple_of(BLOCK_UNIT)
+    }
+
+    /// Returns the outputs of `steps` steps without dilation.
+    pub fn positions(steps: usize) -> usize {
+        steps * STEP
+    }
+
+    /// Computes some steps of a row. `output` begins with the position `origin`.
+    pub fn run(
+        &self,
+        instructions: Instructions,
+        row: &Row,
+        steps: Range<usize>,
+        (output, origin): (&mut [f32], usize),
+        scratch: &mut Scratch,
+    ) {
+        let mut start = steps.start;
+        while start < steps.end {
+            let end = (start + self.block(row.dilation)).min(steps.end);
+            if self.points.len() == Three::POINTS {
+                self.run_block::<Three>(instructions, row, start..end, (output, origin), scratch);
+            } else {
+                self.run_block::<Four>(instructions, row, start..end, (output, origin), scratch);
+            }
+            start = end;
+        }
+    }
+
+    fn run_block<S: Scheme>(
+        &self,
+        instructions: Instructions,
+        row: &Row,
+        steps: Range<usize>,
+        (output, origin): (&mut [f32], usize),
+        scratch: &mut Scratch,
+    ) {
+        let (inputs, dilation) = (self.inputs, row.dilation);
+        let count = steps.len();
+        let with_overlap = count + (self.groups - 1) * dilation;
+        let Scratch { evaluated, products } = scratch;
+        evaluated.resize(evaluated.len().max(S::POINTS * with_overlap * inputs), 0.0);
+        products.resize(products.len().max(S::POINTS * count * self.outputs), 0.0);
+        let plane = with_overlap * inputs;
+        let wanted = steps.start..steps.start + with_overlap;
+        instructions.compiled(Evaluate::<S> {
+            row,
+            steps: wanted,
+            channels: inputs,
+            zeros: &vec![0.0; inputs],
+            output: &mut evaluated[..S::POINTS * plane],
+            scheme: std::marker::PhantomData,
+        });
+        let runs: Vec<Run> = if dilation == 1 {
+            vec![Run { offset: 0, length: self.groups * inputs }]
+        } else {
+            let run = |group| Run { offset: group * dilation * inputs, length: inputs };
+            (0..self.groups).map(run).collect()
+        };
+        let planes = evaluated.chunks_exact(plane).zip(products.chunks_exact_mut(count * self.outputs));
+        for (filters, (evaluated, products)) in self.points.iter().zip(planes) {
+            instructions.run(&filters.job(evaluated, inputs, &runs, false), count, products);
+        }
+        instructions.compiled(Interpolate::<S> {
+            row,
+            steps,
+            bias: &self.bias,
+            products: &products[..S::POINTS * count * self.outputs],
+            output,
+            origin,
+            scheme: std::marker::PhantomData,
+        });
+    }
+}
+
+/// Calls `f` with channels that begin vectors which cover all; the last moves back to stay inside.
+#[inline(always)]
+fn for_vectors(channels: usize, mut f: impl FnMut(usize)) {
+    let mut channel = 0;
+    while channel + LANES <= channels {
+        f(channel);
+        channel += LANES;
+    }
+    if channel < channels {
+        f(channels - LANES);
+    }
+}
+
+/// The evaluation of steps: `output` is `[points, steps, channels]`.
+struct Evaluate<'a, S> {
+    row: &'a Row<'a>,
+    steps: Range<usize>,
+    channels: usize,
+    zeros: &'a [f32],
+    output: &'a mut [f32],
+    scheme: std::marker::PhantomData<S>,
+}
+
+impl<S: Scheme> Work for Evaluate<'_, S> {
+    #[inline(always)]
+    fn run(self) {
+        let Self { row, steps, channels, zeros, output, .. } = self;
+        let plane = steps.len() * channels;
+        for (index, step) in steps.enumerate() {
+            let first = row.first(step) as isize - row.left as isize;
+            let mut rows = [zeros; MOST];
+            let mut i = 0;
+            while i < S::POINTS {
+                let position = first + (i * row.dilation) as isize;
+                if position >= 0 && (position as usize) < row.length {
+                    rows[i] = &row.input[position as usize * channels..][..channels];
+                }
+                i += 1;
+            }
+            for_vectors(channels, |channel| {
+                let mut inputs = [Vector([0.0; LANES]); MOST];
+                let mut i = 0;
+                while i < S::POINTS {
+                    inputs[i] = Vector::load(rows[i], channel);
+                    i += 1;
+                }
+                let values = S::evaluate(inputs);
+                let mut point = 0;
+                while point < S::POINTS {
+                    values[point].store(output, point * plane + index * channels + channel);
+                    point += 1;
+                }
+            });
+        }
+    }
+}
+
+/// The interpolation of steps from products `[points, steps, channels]`, and what follows it.
+struct Interpolate<'a, S> {
+    row: &'a Row<'a>,
+    steps: Range<usize>,
+    bias: &'a [f32],
+    products: &'a [f32],
+    output: &'a mut [f32],
+    origin: usize,
+    scheme: std::marker::PhantomData<S>,
+}
+
+impl<S: Scheme> Work for Interpolate<'_, S> {
+    #[inline(always)]
+    fn run(self) {
+        let Self { row, steps, bias, products, output, origin, .. } = self;
+        let channels = bias.len();
+        let plane = steps.len() * channels;
+        for (index, step) in steps.enumerate() {
+            let first = row.first(step);
+            for_vectors(channels, |channel| {
+                let mut values = [Vector([0.0; LANES]); MOST];
+                let mut point = 0;
+                while point < S::POINTS {
+                    values[point] = Vector::load(products, point * plane + index * channels + channel);
+                    point += 1;
+                }
+                let values = S::interpolate(values);
+                let bias = Vector::load(bias, channel);
+                let mut i = 0;
+                while i < STEP {
+                    let position = first + i * row.dilation;
+                    if position < row.count {
+                        let mut value = values[i] + bias;
+                        if row.relu {
+                            let mut lane = 0;
+                            while lane < LANES {
+                                value.0[lane] = if value.0[lane] < 0.0 { 0.0 } else { value.0[lane] };
+                                lane += 1;
+                            }
+                        }
+                        if let Some(residual) = row.residual {
+                            value = value + Vector::load(residual, position * channels + channel);
+                        }
+                        value.store(output, (position - origin) * channels + channel);
+                    }
+                    i += 1;
+                }
+            });
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! Tiles in plain Rust: the reference for the vector code, and what other processors run.
+
+use super::{Job, Sums, Unit};
+
+pub(super) fn multiply<T: Unit>(job: Job<T>, count: usize, sums: &mut Sums<T::Sum>) {
+    for (row, sums) in sums.0.iter_mut().enumerate().take(count) {
+        for (value, weights) in job.rows[row * job.stride..].iter().zip(job.strip) {
+            for (sum, &weight) in sums.iter_mut().zip(&weights.0) {
+                *sum = value.add(weight, *sum);
+            }
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! ESM as the Nucleotide Transformer uses it: norms before, learned positions (v1) or rotary ones and a gated
+//! feed-forward part (v2), and its heads: a class for a sequence, masked tokens, or none.
+
+use serde::Deserialize;
+
+use super::bert::{decision, head_width, labels, layers};
+use super::transformer::{
+    Activation, Attending, Classifier, Embeddings, Encoder, LanguageModel, Layer, Matrix, Named, NormKind, NormPlace,
+    Parts, Precision, Scale, Spec, Tensors, TokenHead,
+};
+use super::Source;
+use crate::error::{Error, Result};
+use crate::tokenizer::{Nucleotide, Tokenizer};
+
+const WORDS: &str = "embeddings.word_embeddings.weight";
+const POSITIONS: &str = "embeddings.position_embeddings.weight";
+const UP: &str = "encoder.layer.0.intermediate.dense.weight";
+const DOWN: &str = "encoder.layer.0.output.dense.weight";
+
+/// The first position of a sequence: those before it belong to the token ids before and of padding.
+const FIRST_POSITION: usize = 2;
+/// Base of the wavelengths of rotary positions.
+const WAVELENGTHS: f32 = 10_000.0;
+
+/// What an ESM's `config.json` says beyond what its tensors do.
+#[derive(Clone, Debug, Deserialize)]
+struct Shape {
+    num_hidden_layers: usize,
+    num_attention_heads: usize,
+    max_position_embeddings: usize,
+    layer_norm_eps: f32,
+    position_embedding_type: String,
+    #[serde(default)]
+    token_dropout: bool,
+    #[serde(default)]
+    emb_layer_norm_before: Option<bool>,
+    problem_type: Option<String>,
+}
+
+/// Loads an ESM with whatever heads its tensors have.
+///
+/// # Errors
+///
+/// When a tensor is missing or has another shape, or the config asks for what nyx does not compute.
+pub fn load(source: &Source) -> Result<LanguageModel> {
+    let shape: Shape = source.config.part()?;
+    if shape.token_dropout {
+        return Err(Error::data("config.json: `token_dropout` is for ESM of proteins, which nyx does not compute"));
+    }
+    let body = Named::under(source.weights, "esm.", WORDS);
+    let spec = spec(&shape, &body)?;
+    let tensors = Body { named: body, norm: shape.emb_layer_norm_before == Some(true), spec: spec.clone() };
+    let classifier = classifier(source, &shape, spec.hidden)?;
+    LanguageModel::new(Parts {
+        tokenizer: tokenizer(source, spec.vocabulary)?,
+        encoder: Encoder::new(spec.clone(), &tensors, source.precision)?,
+        limit: Some(shape.max_position_embeddings.saturating_sub(FIRST_POSITION)),
+        labels: labels(source, classifier.as_ref())?,
+        classifier,
+        token_head: token_head(source, &spec)?,
+        pooling: None,
+    })
+}
+
+fn spec(shape: &Shape, body: &Named) -> Result<Spec> {
+    let [vocabulary, hidden] = body.shape(WORDS)?;
+    let [up, _] = body.shape(UP)?;
+    let [_, intermediate] = body.shape(DOWN)?;
+    let rotary = match shape.position_embedding_type.as_str() {
+        "rotary" => Some(WAVELENGTHS),
+        "absolute" => None,
+        other => return Err(Error::data(format!("config.json: positions of type `{other}` in an ESM"))),
+    };
+    let gated = up == 2 * intermediate;
+    Ok(Spec {
+        vocabulary,
+        hidden,
+        heads: shape.num_attention_heads,
+        key_value_heads: shape.num_attention_heads,
+        width: head_width(hidden, shape.num_attention_heads)?,
+        intermediate,
+        activation: if gated { Activation::Silu } else { Activation::Gelu },
+        gated,
+        norm: NormKind::Layer,
+        epsilon: shape.layer_norm_eps,
+        place: NormPlace::Before,
+        layers: layers(shape.num_hidden_layers, Attending { rotary, ..Attending::default() })?,
+    })
+}
+
+/// Returns the directory's own tokenizer, or the Nucleotide Transformer's that fits the vocabulary.
+fn tokenizer(source: &Source, vocabulary: usize) -> Result<Tokenizer> {
+    let file = source.directory.join("vocab.txt");
+    if file.is_file() {
+        return Tokenizer::from_file(&file);
+    }
+    match vocabulary {
+        4105 => Ok(Tokenizer::Nucleotide(Nucleotide::V1)),
+        4107 => Ok(Tokenizer::Nucleotide(Nucleotide::V2)),
+        _ => Err(Error::data(format!(
+            "no vocab.txt, and {vocabulary} tokens are not those of the Nucleotide Transformer (4105, 4107)"
+        ))),
+    }
+}
+
+/// Reads the classifier, where there is one.
+fn classifier(source: &Source, shape: &Shape, hidden: usize) -> Result<Option<Classifier>> {
+    let outer = Named::all(source.weights);
+    let weights = "classifier.out_proj.weight";
+    if !outer.has(weights) {
+        return Ok(None);
+    }
+    let [classes, _] = outer.shape(weights)?;
+    let pooler = outer.matrix("classifier.dense", [hidden, hidden])?.linear(source.precision);
+    Ok(Some(Classifier {
+        pooler: pooler.with_activation(Activation::Tanh),
+        long: None,
+        output: outer.matrix("classifier.out_proj", [classes, hidden])?.linear(Precision::F32),
+        decision: decision(shape.problem_type.as_deref(), classes),
+    }))
+}
+
+/// Reads the head of a masked language model, where there is one.
+fn token_head(source: &Source, spec: &Spec) -> Result<Option<TokenHead>> {
+    let outer = Named::all(source.weights);
+    if !outer.has("lm_head.dense.weight") {
+        return Ok(None);
+    }
+    let (vocabulary, hidden) = (spec.vocabulary, spec.hidden);
+    // Tied to the word embeddings, and not always saved.
+    let words = outer.first(["lm_head.decoder.weight", "esm.embeddings.word_embeddings.weight"]);
+    let decoder = Matrix {
+        values: outer.get(words, &[vocabulary, hidden])?,
+        shape: [vocabulary, hidden],
+        bias: Some(outer.get("lm_head.bias", &[vocabulary])?),
+    };
+    let transform = outer.matrix("lm_head.dense", [hidden, hidden])?.linear(source.precision);
+    Ok(Some(TokenHead {
+        transform: transform.with_activation(Activation::Gelu),
+        norm: outer.scale("lm_head.layer_norm", hidden)?.norm(spec),
+        decoder: decoder.linear(source.precision),
+    }))
+}
+
+/// The tensors of an ESM by their names.
+struct Body<'a> {
+    named: Named<'a>,
+    /// Whether a norm follows the embeddings.
+    norm: bool,
+    spec: Spec,
+}
+
+impl Tensors for Body<'_> {
+    fn embeddings(&self) -> Result<Embeddings<'_>> {
+        let hidden = self.spec.hidden;
+        let positions = match self.spec.layers[0].rotary {
+            Some(_) => None,
+            None => {
+                let [count, _] = self.named.shape(POSITIONS)?;
+                let table = self.named.get(POSITIONS, &[count, hidden])?;
+                Some(table[(FIRST_POSITION * hidden).min(table.len())..].to_vec().into())
+            }
+        };
+        Ok(Embeddings {
+            words: self.named.get(WORDS, &[self.spec.vocabulary, hidden])?,
+            constant: None,
+            positions,
+            norm: if self.norm { Some(self.named.scale("embeddings.layer_norm", hidden)?) } else { None },
+        })
+    }
+
+    fn layer(&self, index: usize) -> Result<Layer<'_>> {
+        let Spec { hidden, intermediate, gated, .. } = self.spec;
+        let matrix = |name: &str, shape| self.named.matrix(&format!("encoder.layer.{index}.{name}"), shape);
+        let scale = |name: &str| self.named.scale(&format!("encoder.layer.{index}.{name}"), hidden);
+        let square = |name: &str| matrix(name, [hidden, hidden]);
+        Ok(Layer {
+            projection: Matrix::stack(&[
+                square("attention.self.query")?,
+                square("attention.self.key")?,
+                square("attention.self.value")?,
+            ]),
+            output: square("attention.output.dense")?,
+            attention_norm: Some(scale("attention.LayerNorm")?),
+            up: matrix("intermediate.dense", [if gated { 2 * intermediate } else { intermediate }, hidden])?,
+            down: matrix("output.dense", [hidden, intermediate])?,
+            feed_forward_norm: scale("LayerNorm")?,
+        })
+    }
+
+    fn last_norm(&self) -> Result<Option<Scale<'_>>> {
+        self.named.scale("encoder.emb_layer_norm_after", self.spec.hidden).map(Some)
+    }
+}

@@ -1,0 +1,31 @@
+//! Transformers over tokens: one encoder for every family, and what language models are asked for.
+//!
+//! A family file maps a `config.json` and the names of a state dict onto a [`Spec`] and [`Tensors`]; nothing
+//! below knows families. Sequences are never padded: a thread lays some end to end and takes them through all
+//! layers. A token's numbers are one fixed chain, so neither its pack nor the threads change a bit.
+
+mod block;
+mod encoder;
+mod head;
+mod language;
+mod pack;
+mod read;
+mod recurrent;
+mod sentence;
+mod spec;
+mod standin;
+mod tensors;
+
+pub use encoder::{Encoder, Scratch, Sequence, Watch};
+pub use head::{Classifier, Decision, LongHead, TokenHead};
+pub use language::{LanguageModel, Parts};
+pub use recurrent::{Direction, Recurrent};
+pub use sentence::LayerPooling;
+pub use spec::{Attending, NormKind, NormPlace, Spec};
+pub use standin::{Activation, Linear, Precision};
+pub use tensors::{Embeddings, Layer, Matrix, Named, Scale, Tensors};
+
+#[cfg(test)]
+mod golden;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,329 @@
+//! The reference implementations' own numbers, as `../shared/golden/models` has them.
+//!
+//! With `--nocapture` every check prints its line of the parity card (`benches/parity.md`).
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value, json};
+use tempfile::TempDir;
+
+use super::super::testing::{golden_sequences, hashed_weights, shared, text};
+use super::super::weights::Weights;
+use super::super::{Answer, Attentions, Config, Input, Likelihood, Model, Pooling, Source, Wanted, bert, esm};
+use super::encoder::{Scratch, Sequence, Watch};
+use super::{LanguageModel, Precision};
+use crate::npy::{Array, Npz};
+
+/// What every number is held to.
+const TOLERANCE: f32 = 1e-4;
+
+/// A folder of reference numbers.
+struct Golden {
+    name: &'static str,
+    folder: PathBuf,
+    arrays: Npz,
+    /// Token ids without padding.
+    rows: Vec<Vec<u32>>,
+}
+
+impl Golden {
+    fn open(name: &'static str) -> Option<Self> {
+        let folder = shared(&format!("golden/models/{name}"))?;
+        let mut arrays = Npz::open(&folder.join("golden.npz")).unwrap();
+        let ids: Array<i64> = arrays.numbers("input_ids").unwrap();
+        let mask: Array<i64> = arrays.numbers("attention_mask").unwrap();
+        let row = |(ids, mask): (&[i64], &[i64])| {
+            let used = ids.iter().zip(mask).filter(|(_, used)| **used == 1);
+            used.map(|(&id, _)| id as u32).collect()
+        };
+        let length = ids.shape[1];
+        let rows = ids.values.chunks(length).zip(mask.values.chunks(length)).map(row).collect();
+        Some(Self { name, folder, arrays, rows })
+    }
+
+    fn array(&mut self, name: &str) -> Array<f32> {
+        self.arrays.numbers(name).unwrap()
+    }
+
+    /// Makes a model directory, without weights.
+    fn directory(&self, extra: Value) -> TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        let config: Map<String, Value> =
+            serde_json::from_str(&text(&self.folder.join("config.json"))).unwrap();
+        let config: Map<String, Value> =
+            config.into_iter().chain(extra.as_object().unwrap().clone()).collect();
+        std::fs::write(directory.path().join("config.json"), serde_json::to_string(&config).unwrap()).unwrap();
+        if let Some(tokenizer) = shared("data/tokenizers/dnabert2/tokenizer.json").filter(|_| self.name.contains("bert2")) {
+            std::fs::copy(tokenizer, directory.path().join("tokenizer.json")).unwrap();
+        }
+        directory
+    }
+
+    /// Loads the model of this folder.
+    fn load(&self, architecture: &str) -> LanguageModel {
+        self.load_from(self.directory(json!({"architectures": [architecture]})).path())
+    }
+
+    fn load_from(&self, directory: &Path) -> LanguageModel {
+        let file = self.folder.join("model.safetensors");
+        let weights = if file.exists() { Weights::read(&file).unwrap() } else { hashed_weights(&self.folder) };
+        load(directory, &weights)
+    }
+
+    fn tokens(&self) -> Vec<&[u32]> {
+        self.rows.iter().map(Vec::as_slice).collect()
+    }
+
+    /// Returns what the model says to the rows.
+    fn answers(&self, model: &LanguageModel, wanted: &Wanted) -> Vec<super::super::Scores> {
+        let answers = model.predict_tokens(&self.tokens(), wanted).unwrap();
+        answers.into_iter().map(Answer::unwrap).collect()
+    }
+
+    /// Checks numbers against those of the reference, and prints their line of the parity card.
+    fn check(&self, what: &str, errors: impl IntoIterator<Item = (f32, f32)>) {
+        let mut largest = 0f32;
+        let mut count = 0;
+        for (found, expected) in errors {
+            assert!(found.is_finite() && expected.is_finite(), "{} {what}", self.name);
+            largest = largest.max((found - expected).abs());
+            count += 1;
+        }
+        assert!(count > 0, "{} {what}: nothing was compared", self.name);
+        assert!(largest < TOLERANCE, "{} {what}: {largest}", self.name);
+        println!("| {} | {what} | {count} | f32 | CPU | {largest:.1e} |", self.name);
+    }
+
+    /// Checks `[B, …]` without padding.
+    fn check_rows(&mut self, what: &str, array: &str, rows: &[Vec<f32>]) {
+        let expected = self.array(array);
+        let width = expected.values.len() / expected.shape[0];
+        assert_eq!(rows.len(), expected.shape[0]);
+        assert!(rows.iter().all(|row| row.len() == width), "{what}");
+        self.check(what, rows.concat().into_iter().zip(expected.values));
+    }
+
+    /// Checks `[B, L, width]` where L is padded.
+    fn check_tokens(&self, what: &str, expected: &[f32], length: usize, rows: &[Vec<f32>]) {
+        let width = expected.len() / rows.len() / length;
+        let pairs = rows.iter().zip(expected.chunks_exact(length * width));
+        let pairs: Vec<(f32, f32)> =
+            pairs.flat_map(|(row, expected)| row.iter().copied().zip(expected.iter().copied())).collect();
+        assert_eq!(pairs.len(), self.rows.iter().map(|row| row.len() * width).sum::<usize>());
+        self.check(what, pairs);
+    }
+
+    /// Checks `[layers, B, heads, L, L]` where both L are padded, or `[layers, B, heads, L]` of the first token.
+    fn check_attentions(&mut self, array: &str, which: Attentions, model: &LanguageModel) {
+        let expected = self.array(array);
+        let [layers, _, heads, length] = expected.shape[..4].try_into().unwrap();
+        let wanted = Wanted { attentions: Some(which), ..Wanted::default() };
+        let answers = self.answers(model, &wanted);
+        let lines = expected.shape.get(4).copied().unwrap_or(1);
+        let mut pairs = Vec::new();
+        for (row, answer) in answers.iter().enumerate() {
+            let tokens = self.rows[row].len();
+            let own_lines = if which == Attentions::All { tokens } else { 1 };
+            let found = answer.attentions.as_ref().unwrap();
+            assert_eq!(found.len(), layers * heads * own_lines * tokens);
+            for (index, &found) in found.iter().enumerate() {
+                let (rest, key) = (index / tokens, index % tokens);
+                let (rest, line) = (rest / own_lines, rest % own_lines);
+                let (layer, head) = (rest / heads, rest % heads);
+                let place = ((layer * answers.len() + row) * heads + head) * lines + line;
+                pairs.push((found, expected.values[place * length + key]));
+            }
+        }
+        self.check("attentions", pairs);
+    }
+}
+
+/// Loads the model of a directory with these weights.
+fn load(directory: &Path, weights: &Weights) -> LanguageModel {
+    let config = Config::read(directory).unwrap();
+    let source = Source { directory, config: &config, weights, precision: Precision::F32 };
+    let load = if config.architecture().starts_with("Esm") { esm::load } else { bert::load };
+    load(&source).unwrap()
+}
+
+/// Collects all hidden states.
+#[derive(Default)]
+struct States(Vec<Vec<f32>>);
+
+impl Watch for States {
+    fn states(&mut self, states: &[f32]) {
+        self.0.push(states.to_vec());
+    }
+}
+
+/// Returns the hidden states of each row, `[states][rows][tokens, hidden]`.
+fn states(model: &LanguageModel, rows: &[&[u32]]) -> Vec<Vec<Vec<f32>>> {
+    let width = model.encoder().spec().hidden;
+    let sequences: Vec<Sequence> = rows.iter().map(|row| Sequence::of(row)).collect();
+    let mut states = States::default();
+    model.encoder().run(&sequences, None, &mut states, &mut Scratch::default());
+    let cut = |all: Vec<f32>| {
+        let mut rest = all.as_slice();
+        let mut rows_of = Vec::new();
+        for row in rows {
+            let (own, others) = rest.split_at(row.len() * width);
+            rows_of.push(own.to_vec());
+            rest = others;
+        }
+        rows_of
+    };
+    states.0.into_iter().map(cut).collect()
+}
+
+fn logits(golden: &Golden, model: &LanguageModel) -> Vec<Vec<f32>> {
+    golden.answers(model, &Wanted::default()).into_iter().map(|scores| scores.logits).collect()
+}
+
+fn embeddings(golden: &Golden, model: &LanguageModel, pooling: Pooling) -> Vec<Vec<f32>> {
+    let wanted = Wanted { embedding: Some(pooling), ..Wanted::default() };
+    golden.answers(model, &wanted).into_iter().map(|scores| scores.embedding.unwrap()).collect()
+}
+
+/// Checks that bases give the tokens of the reference.
+fn check_tokens_of_bases(golden: &Golden, model: &LanguageModel) {
+    for (bases, tokens) in golden_sequences(&golden.folder).iter().zip(&golden.rows) {
+        assert_eq!(*model.tokens(&Input::of(bases)).unwrap(), **tokens);
+    }
+}
+
+#[test]
+fn dnabert_agrees_in_every_state_and_attention() {
+    let Some(mut golden) = Golden::open("dnabert1_tiny") else { return };
+    let model = golden.load("BertForSequenceClassification");
+    check_tokens_of_bases(&golden, &model);
+    let expected = golden.array("hidden_states");
+    let states = states(&model, &golden.tokens());
+    for (layer, (found, expected)) in states.iter().zip(expected.values.chunks(expected.values.len() / 4)).enumerate() {
+        golden.check_tokens(&format!("hidden states {layer}"), expected, 64, found);
+    }
+    golden.check_attentions("attentions", Attentions::All, &model);
+    let first: Vec<f32> = states[3].iter().flat_map(|row| row[..64].to_vec()).collect();
+    let pooled = model.classifier().unwrap().pool(&first);
+    golden.check_rows("pooled", "pooled", &pooled.chunks(64).map(<[f32]>::to_vec).collect::<Vec<_>>());
+    let logits = logits(&golden, &model);
+    golden.check_rows("logits", "logits", &logits);
+}
+
+#[test]
+fn dnabert_of_full_size_agrees() {
+    let Some(mut golden) = Golden::open("dnabert1_base_hashweights") else { return };
+    let model = golden.load("BertForSequenceClassification");
+    let states = states(&model, &golden.tokens());
+    let expected = golden.array("hidden_last").values;
+    golden.check_tokens("last hidden state", &expected, 64, &states[12]);
+    golden.check_attentions("attention_cls_row", Attentions::Cls, &model);
+    let logits = logits(&golden, &model);
+    golden.check_rows("logits", "logits_f64", &logits);
+}
+
+#[test]
+fn the_masked_dnabert_agrees() {
+    let Some(mut golden) = Golden::open("dnabert1_mlm_tiny") else { return };
+    let model = golden.load("BertForMaskedLM");
+    let states = states(&model, &golden.tokens()).pop().unwrap();
+    let vocabulary = model.encoder().spec().vocabulary;
+    let guesses: Vec<Vec<f32>> = states.iter().map(|row| model.token_head().unwrap().logits(row)).collect();
+    let masked: Vec<f32> = guesses[0][10 * vocabulary..16 * vocabulary].to_vec();
+    let expected = golden.array("logits_masked_pos_row0").values;
+    golden.check("logits of masked tokens", masked.into_iter().zip(expected));
+    let best: Array<i64> = golden.arrays.numbers("argmax").unwrap();
+    for (row, guesses) in guesses.iter().enumerate() {
+        for (place, logits) in guesses.chunks(vocabulary).enumerate() {
+            let largest = (0..vocabulary).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap();
+            assert_eq!(largest as i64, best.values[row * 64 + place]);
+        }
+    }
+}
+
+#[test]
+fn dnabert_2_agrees_in_every_state_attention_and_embedding() {
+    let Some(mut golden) = Golden::open("dnabert2_tiny") else { return };
+    let model = golden.load("BertForSequenceClassification");
+    check_tokens_of_bases(&golden, &model);
+    let states = states(&model, &golden.tokens());
+    let expected = golden.array("embedding_output").values;
+    golden.check_tokens("embeddings", &expected, 30, &states[0]);
+    let expected = golden.array("hidden_states").values;
+    for (layer, expected) in expected.chunks(expected.len() / 3).enumerate() {
+        golden.check_tokens(&format!("hidden states {}", layer + 1), expected, 30, &states[layer + 1]);
+    }
+    golden.check_attentions("attentions", Attentions::All, &model);
+    let slopes = golden.array("alibi_slopes").values;
+    golden.check("slopes", model.encoder().spec().slopes().into_iter().zip(slopes));
+    let logits = logits(&golden, &model);
+    golden.check_rows("logits", "logits", &logits);
+    let embeddings = embeddings(&golden, &model, Pooling::Mean);
+    golden.check_rows("mean embedding", "sentence_embedding_start2", &embeddings);
+    sentence_embeddings(&mut golden, &[0, 1, 2]);
+}
+
+/// Checks the embeddings of a SentenceTransformer directory for each first layer.
+fn sentence_embeddings(golden: &mut Golden, starts: &[usize]) {
+    for start in starts {
+        let directory = golden.directory(json!({"architectures": ["BertModel"]}));
+        let pooling = directory.path().join("1_WeightedLayerPooling");
+        std::fs::create_dir(&pooling).unwrap();
+        std::fs::write(pooling.join("config.json"), json!({"start_layer": start}).to_string()).unwrap();
+        let model = golden.load_from(directory.path());
+        let embeddings = embeddings(golden, &model, Pooling::Own);
+        let (what, array) =
+            (format!("sentence embedding from layer {start}"), format!("sentence_embedding_start{start}"));
+        golden.check_rows(&what, &array, &embeddings);
+    }
+}
+
+#[test]
+fn dnabert_2_of_full_size_agrees() {
+    let Some(mut golden) = Golden::open("dnabert2_base_hashweights") else { return };
+    let model = golden.load("BertForSequenceClassification");
+    let states = states(&model, &golden.tokens());
+    let expected = golden.array("hidden_last").values;
+    golden.check_tokens("last hidden state", &expected, 30, &states[12]);
+    golden.check_attentions("attention_cls_row", Attentions::Cls, &model);
+    let logits = logits(&golden, &model);
+    golden.check_rows("logits", "logits_f64", &logits);
+    let embeddings = embeddings(&golden, &model, Pooling::Mean);
+    golden.check_rows("mean embedding", "mean_pool_all_tokens", &embeddings);
+}
+
+#[test]
+fn the_masked_dnabert_2_agrees() {
+    let Some(mut golden) = Golden::open("dnabert2_mlm_tiny") else { return };
+    let model = golden.load("BertForMaskedLM");
+    let states = states(&model, &golden.tokens()).pop().unwrap();
+    let vocabulary = model.encoder().spec().vocabulary;
+    let guesses = model.token_head().unwrap().logits(&states[0]);
+    let masked = [3, 7].map(|place| &guesses[place * vocabulary..(place + 1) * vocabulary]).concat();
+    let expected = golden.array("logits_row0_masked").values;
+    golden.check("logits of masked tokens", masked.into_iter().zip(expected));
+}
+
+fn nucleotide_transformer(name: &'static str) {
+    let Some(mut golden) = Golden::open(name) else { return };
+    let model = golden.load("EsmForSequenceClassification");
+    check_tokens_of_bases(&golden, &model);
+    let states = states(&model, &golden.tokens());
+    let expected = golden.array("hidden_states");
+    let length = expected.shape[2];
+    for (layer, expected) in expected.values.chunks(expected.values.len() / 4).enumerate() {
+        golden.check_tokens(&format!("hidden states {layer}"), expected, length, &states[layer]);
+    }
+    golden.check_attentions("attentions", Attentions::All, &model);
+    let logits = logits(&golden, &model);
+    golden.check_rows("logits", "logits", &logits);
+}
+
+#[test]
+fn the_first_nucleotide_transformer_agrees() {
+    nucleotide_transformer("nt_v1_tiny");
+}
+
+#[test]
+fn the_second_nucleotide_transformer_agrees() {
+    nucleotide_transformer("nt_v2_tiny");
+}

@@ -1,0 +1,192 @@
+//! What is read off sequences while they go through an encoder.
+
+use rayon::prelude::*;
+
+use super::super::{Attentions, Pooling};
+use super::encoder::{Encoder, Scratch, Sequence, Watch, starts};
+use super::head::{Classifier, TokenHead};
+use super::pack::packs;
+use super::sentence::LayerPooling;
+
+/// What one sequence gives.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Reading {
+    /// What the first layer of the classifier makes of the first token, `[hidden]`.
+    pub pooled: Vec<f32>,
+    /// The sum of the states that the embedding is the mean of, `[hidden]`.
+    pub sum: Vec<f64>,
+    /// How many states the sum is of.
+    pub count: usize,
+    /// `[layers, heads, tokens]` or `[layers, heads, tokens, tokens]`.
+    pub attentions: Vec<f32>,
+    /// Log-probabilities of the tokens that are no specials.
+    pub likelihoods: Vec<f32>,
+}
+
+/// What is read.
+pub struct Plan<'a> {
+    /// The classifier, when its logits are wanted.
+    pub classifier: Option<&'a Classifier>,
+    /// How an embedding is made, if one is wanted, and of which states.
+    pub embedding: Option<(Pooling, &'a LayerPooling)>,
+    /// Which attentions are wanted, of which layers.
+    pub attentions: Option<(Attentions, &'a [usize])>,
+    /// The head that guesses tokens, when its likelihoods are wanted.
+    pub token_head: Option<&'a TokenHead>,
+    /// Tokens that are no bases.
+    pub specials: &'a [u32],
+}
+
+impl Plan<'_> {
+    /// Returns whether anything is read.
+    pub fn is_empty(&self) -> bool {
+        self.classifier.is_none()
+            && self.embedding.is_none()
+            && self.attentions.is_none()
+            && self.token_head.is_none()
+    }
+
+    /// Reads sequences, in order, on all threads.
+    pub fn read(&self, encoder: &Encoder, sequences: &[Sequence]) -> Vec<Reading> {
+        in_packs(encoder, sequences, |pack, scratch| self.read_pack(encoder, pack, scratch))
+    }
+
+    fn read_pack(&self, encoder: &Encoder, sequences: &[Sequence], scratch: &mut Scratch) -> Vec<Reading> {
+        let starts = starts(sequences);
+        let mut reader = Reader {
+            plan: self,
+            sequences,
+            heads: encoder.spec().heads,
+            states: 0,
+            readings: vec![Reading::default(); sequences.len()],
+        };
+        let firsts = &starts[..sequences.len()];
+        let kept = (!self.needs_all_tokens()).then_some(firsts);
+        let states = encoder.run(sequences, kept, &mut reader, scratch);
+        let mut readings = reader.readings;
+        let width = encoder.spec().hidden;
+        let row = |place: usize| &states[place * width..(place + 1) * width];
+        let first = |sequence: usize| row(if kept.is_some() { sequence } else { starts[sequence] });
+        if let Some(classifier) = self.classifier {
+            let first: Vec<f32> = (0..sequences.len()).flat_map(first).copied().collect();
+            let pooled = classifier.pool(&first);
+            for (reading, pooled) in readings.iter_mut().zip(pooled.chunks_exact(classifier.pooler.outputs())) {
+                reading.pooled = pooled.to_vec();
+            }
+        }
+        for (sequence, reading) in readings.iter_mut().enumerate() {
+            if let Some((Pooling::Cls, _)) = self.embedding {
+                (reading.sum, reading.count) =
+                    (first(sequence).iter().map(|&value| f64::from(value)).collect(), 1);
+            }
+            if let Some(head) = self.token_head {
+                let tokens = self.bases(sequences[sequence].tokens);
+                let states: Vec<f32> =
+                    tokens.iter().flat_map(|&token| row(starts[sequence] + token)).copied().collect();
+                let tokens: Vec<u32> = tokens.iter().map(|&token| sequences[sequence].tokens[token]).collect();
+                reading.likelihoods = head.likelihoods(&states, &tokens);
+            }
+        }
+        readings
+    }
+
+    /// Returns whether more than the first token of the last layer is read.
+    fn needs_all_tokens(&self) -> bool {
+        self.token_head.is_some() || self.embedding.is_some_and(|(pooling, _)| pooling != Pooling::Cls)
+    }
+
+    /// Returns the places of the tokens that are no specials.
+    fn bases(&self, tokens: &[u32]) -> Vec<usize> {
+        (0..tokens.len()).filter(|&place| !self.specials.contains(&tokens[place])).collect()
+    }
+}
+
+/// Returns the natural logarithm of the probability of each token that is masked, in order.
+pub fn guess(encoder: &Encoder, head: &TokenHead, sequences: &[Sequence]) -> Vec<f32> {
+    in_packs(encoder, sequences, |pack, scratch| {
+        let starts = starts(pack);
+        let place = |sequence: &Sequence| sequence.masked.map_or(0, |(place, _)| place);
+        let kept: Vec<usize> = pack.iter().zip(&starts).map(|(sequence, start)| start + place(sequence)).collect();
+        let tokens: Vec<u32> = pack.iter().map(|sequence| sequence.tokens[place(sequence)]).collect();
+        let states = encoder.run(pack, Some(&kept), &mut (), scratch);
+        head.likelihoods(states, &tokens)
+    })
+}
+
+/// Runs sequences in packs, each on a thread, and returns what `run` gives for each, in order.
+fn in_packs<T: Send>(
+    encoder: &Encoder,
+    sequences: &[Sequence],
+    run: impl Fn(&[Sequence], &mut Scratch) -> Vec<T> + Sync,
+) -> Vec<T> {
+    let lengths: Vec<usize> = sequences.iter().map(|sequence| sequence.tokens.len()).collect();
+    let packs = packs(&lengths, encoder.spec().hidden, rayon::current_num_threads());
+    let results: Vec<Vec<T>> = packs
+        .par_iter()
+        .map_init(Scratch::default, |scratch, pack| {
+            let pack: Vec<Sequence> = pack.iter().map(|&sequence| sequences[sequence]).collect();
+            run(&pack, scratch)
+        })
+        .collect();
+    let mut ordered: Vec<(usize, T)> =
+        packs.into_iter().flatten().zip(results.into_iter().flatten()).collect();
+    ordered.sort_unstable_by_key(|(sequence, _)| *sequence);
+    ordered.into_iter().map(|(_, result)| result).collect()
+}
+
+/// Reads what is between the layers.
+struct Reader<'a> {
+    plan: &'a Plan<'a>,
+    sequences: &'a [Sequence<'a>],
+    heads: usize,
+    /// How many hidden states have been seen.
+    states: usize,
+    readings: Vec<Reading>,
+}
+
+impl Watch for Reader<'_> {
+    fn wants_attentions(&self, layer: usize) -> bool {
+        self.plan.attentions.is_some_and(|(_, layers)| layers.contains(&layer))
+    }
+
+    fn attentions(&mut self, layer: usize, sequence: usize, probabilities: &[f32]) {
+        let Some((which, layers)) = self.plan.attentions else { return };
+        let length = self.sequences[sequence].tokens.len();
+        let rows = if which == Attentions::Cls { 1 } else { length };
+        let size = self.heads * rows * length;
+        let all = &mut self.readings[sequence].attentions;
+        all.resize(layers.len() * size, 0.0);
+        for (all, _) in all.chunks_exact_mut(size).zip(layers).filter(|(_, wanted)| **wanted == layer) {
+            let heads = probabilities.chunks_exact(length * length);
+            for (target, head) in all.chunks_exact_mut(rows * length).zip(heads) {
+                target.copy_from_slice(&head[..rows * length]);
+            }
+        }
+    }
+
+    fn states(&mut self, states: &[f32]) {
+        let state = self.states;
+        self.states += 1;
+        let Some((pooling, layers)) = self.plan.embedding else { return };
+        let weight = layers.weights[state];
+        if pooling == Pooling::Cls || weight == 0.0 {
+            return;
+        }
+        let width = states.len() / self.sequences.iter().map(|s| s.tokens.len()).sum::<usize>();
+        let mut rest = states;
+        for (sequence, reading) in self.sequences.iter().zip(&mut self.readings) {
+            let (own, others) = rest.split_at(sequence.tokens.len() * width);
+            rest = others;
+            reading.sum.resize(width, 0.0);
+            reading.count = 0;
+            for (row, token) in own.chunks_exact(width).zip(sequence.tokens) {
+                if pooling == Pooling::MeanOfBases && self.plan.specials.contains(token) {
+                    continue;
+                }
+                reading.count += 1;
+                let sum = reading.sum.iter_mut().zip(row);
+                sum.for_each(|(sum, &value)| *sum += weight * f64::from(value));
+            }
+        }
+    }
+}

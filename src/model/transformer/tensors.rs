@@ -1,0 +1,190 @@
+//! The tensors of an encoder, whatever a checkpoint calls them.
+
+use std::borrow::Cow;
+
+use super::super::weights::Weights;
+use super::{NormKind, Spec};
+use crate::error::Result;
+
+use super::standin::{Linear, Norm, Precision};
+
+/// A matrix with its bias.
+pub struct Matrix<'a> {
+    /// `[outputs, inputs]`.
+    pub values: Cow<'a, [f32]>,
+    /// `outputs, inputs`.
+    pub shape: [usize; 2],
+    /// `[outputs]`.
+    pub bias: Option<Cow<'a, [f32]>>,
+}
+
+impl<'a> Matrix<'a> {
+    /// Lays matrices of as many inputs one below the other.
+    ///
+    /// # Panics
+    ///
+    /// When there is none, or only some have a bias.
+    pub fn stack(parts: &[Self]) -> Self {
+        let outputs = parts.iter().map(|part| part.shape[0]).sum();
+        let values: Vec<f32> = parts.iter().flat_map(|part| part.values.iter().copied()).collect();
+        let bias = parts.iter().map(|part| part.bias.as_deref()).collect::<Option<Vec<_>>>();
+        assert!(bias.is_some() || parts.iter().all(|part| part.bias.is_none()));
+        Self {
+            values: values.into(),
+            shape: [outputs, parts[0].shape[1]],
+            bias: bias.map(|parts| parts.concat().into()),
+        }
+    }
+
+    /// Makes a layer of it.
+    pub fn linear(&self, precision: Precision) -> Linear {
+        Linear::new(&self.values, self.shape, self.bias.as_deref(), precision)
+    }
+}
+
+/// The weights and bias of a norm, `[hidden]` each.
+pub struct Scale<'a> {
+    /// The weights.
+    pub weights: Cow<'a, [f32]>,
+    /// The bias.
+    pub bias: Option<Cow<'a, [f32]>>,
+}
+
+impl Scale<'_> {
+    /// Makes a norm of it.
+    pub fn norm(&self, spec: &Spec) -> Norm {
+        match spec.norm {
+            NormKind::Layer => Norm::layer(&self.weights, self.bias.as_deref(), spec.epsilon),
+            NormKind::RootMeanSquare => Norm::rms(&self.weights, spec.epsilon),
+        }
+    }
+}
+
+/// What turns token ids into vectors.
+pub struct Embeddings<'a> {
+    /// `[vocabulary, hidden]`.
+    pub words: Cow<'a, [f32]>,
+    /// Added to every token, `[hidden]`.
+    pub constant: Option<Cow<'a, [f32]>>,
+    /// Added by position, `[positions, hidden]`, from the first token of a sequence on.
+    pub positions: Option<Cow<'a, [f32]>>,
+    /// The norm that follows.
+    pub norm: Option<Scale<'a>>,
+}
+
+/// The tensors of one layer.
+pub struct Layer<'a> {
+    /// Queries, keys and values, one below the other: `[(heads + 2·key_value_heads)·width, hidden]`.
+    pub projection: Matrix<'a>,
+    /// From what heads have read back to `[hidden, heads·width]`.
+    pub output: Matrix<'a>,
+    /// The norm of attention; a layer of some families has none.
+    pub attention_norm: Option<Scale<'a>>,
+    /// `[intermediate, hidden]`, or twice as high where it is gated, the activated half first.
+    pub up: Matrix<'a>,
+    /// `[hidden, intermediate]`.
+    pub down: Matrix<'a>,
+    /// The norm of the feed-forward part.
+    pub feed_forward_norm: Scale<'a>,
+}
+
+/// Where an encoder finds its tensors.
+pub trait Tensors {
+    /// Returns what turns tokens into vectors.
+    ///
+    /// # Errors
+    ///
+    /// When a tensor is missing or has another shape.
+    fn embeddings(&self) -> Result<Embeddings<'_>>;
+
+    /// Returns a layer, from 0.
+    ///
+    /// # Errors
+    ///
+    /// When a tensor is missing or has another shape.
+    fn layer(&self, index: usize) -> Result<Layer<'_>>;
+
+    /// Returns the norm behind the last layer, where there is one.
+    ///
+    /// # Errors
+    ///
+    /// When it has another shape.
+    fn last_norm(&self) -> Result<Option<Scale<'_>>>;
+}
+
+/// Tensors whose names may have a prefix.
+#[derive(Clone, Debug)]
+pub struct Named<'a> {
+    weights: &'a Weights,
+    prefix: &'static str,
+}
+
+impl<'a> Named<'a> {
+    /// Returns the tensors below `prefix`, or all of them when there is no `{prefix}{name}`: base models are saved
+    /// without the prefix that they have inside others.
+    pub fn under(weights: &'a Weights, prefix: &'static str, name: &str) -> Self {
+        let has = weights.tensors().contains_key(&format!("{prefix}{name}"));
+        Self { weights, prefix: if has { prefix } else { "" } }
+    }
+
+    /// Returns the tensors by their whole names.
+    pub fn all(weights: &'a Weights) -> Self {
+        Self { weights, prefix: "" }
+    }
+
+    /// Returns the first of two names that there is, or the second.
+    pub fn first(&self, [first, second]: [&'static str; 2]) -> &'static str {
+        if self.has(first) { first } else { second }
+    }
+
+    fn full(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    /// Returns whether there is such a tensor.
+    pub fn has(&self, name: &str) -> bool {
+        self.weights.tensors().contains_key(&self.full(name))
+    }
+
+    /// Returns the shape of a tensor.
+    ///
+    /// # Errors
+    ///
+    /// When it is missing or has not `N` axes.
+    pub fn shape<const N: usize>(&self, name: &str) -> Result<[usize; N]> {
+        self.weights.shape(&self.full(name))
+    }
+
+    /// Returns the values of a tensor.
+    ///
+    /// # Errors
+    ///
+    /// When it is missing or of another shape.
+    pub fn get(&self, name: &str, shape: &[usize]) -> Result<Cow<'a, [f32]>> {
+        Ok(self.weights.get(&self.full(name), shape)?.into())
+    }
+
+    /// Returns `{name}.weight`, and `{name}.bias` where there is one.
+    ///
+    /// # Errors
+    ///
+    /// When one has another shape, or there are no weights.
+    pub fn matrix(&self, name: &str, shape: [usize; 2]) -> Result<Matrix<'a>> {
+        let values = self.get(&format!("{name}.weight"), &shape)?;
+        Ok(Matrix { values, shape, bias: self.bias(name, shape[0])? })
+    }
+
+    /// Returns the norm `name`: its `weight`, and its `bias` where there is one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Named::matrix`].
+    pub fn scale(&self, name: &str, width: usize) -> Result<Scale<'a>> {
+        Ok(Scale { weights: self.get(&format!("{name}.weight"), &[width])?, bias: self.bias(name, width)? })
+    }
+
+    fn bias(&self, name: &str, width: usize) -> Result<Option<Cow<'a, [f32]>>> {
+        let name = format!("{name}.bias");
+        if self.has(&name) { self.get(&name, &[width]).map(Some) } else { Ok(None) }
+    }
+}
