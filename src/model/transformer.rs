@@ -6,6 +6,7 @@
 
 mod block;
 mod encoder;
+pub mod gpu;
 mod head;
 mod language;
 mod pack;
