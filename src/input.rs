@@ -14,6 +14,8 @@ use crate::output::widen_pipe;
 use crate::pipe::{self, Pipe, ipc};
 use crate::provenance;
 
+pub mod fetch;
+pub mod hub;
 mod mapped;
 
 pub use mapped::Mapped;

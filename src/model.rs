@@ -7,8 +7,9 @@ use std::path::Path;
 
 use candle_core::Device;
 
-use crate::error::{Error, InFile, Result};
+use crate::error::{Error, Result};
 
+pub mod adapter;
 pub mod bert;
 pub mod config;
 pub mod convert;
@@ -24,21 +25,24 @@ pub mod deep_bind_published;
 pub mod deep_snr;
 mod ensemble;
 pub mod esm;
+pub mod layout;
 mod mosaic_bert;
 mod network;
+mod opened;
 mod scores;
 pub mod sequential_cnn;
 pub mod transformer;
 
 pub use ensemble::{Ensemble, Gradient, Member};
 pub use network::{Network, NetworkModel, PASS_BASES, Prediction};
+pub use opened::Opened;
 pub use scores::{Answer, Attentions, Input, Likelihood, Misfit, Outputs, Pooling, Scores, Wanted};
 
 use config::Config;
 use network::Head;
-use transformer::Precision;
 use weights::Weights;
 
+use crate::kernel::Precision;
 use crate::tokenizer::Tokenizer;
 
 /// A model that reads DNA. Its numbers do not depend on which rows share a batch.
@@ -121,6 +125,9 @@ const FAMILIES: &[(&str, Builder)] = &[
     ("EsmForSequenceClassification", Whole(esm)),
     ("EsmModel", Whole(esm)),
     ("SequentialCnn", Net(sequential_cnn::load)),
+    // The `model_type` of configs that name no architecture.
+    ("bert", Whole(bert)),
+    ("esm", Whole(esm)),
 ];
 
 fn bert(source: &Source) -> Result<Box<dyn Model>> {
@@ -136,28 +143,14 @@ pub fn architectures() -> Vec<&'static str> {
     FAMILIES.iter().map(|(name, _)| *name).collect()
 }
 
-/// Loads the model directory `path` (`config.json`, `model.safetensors`) onto `device`.
+/// Loads the model directory `path` (`config.json` and weights) onto `device`.
 ///
 /// # Errors
 ///
 /// When a file is missing, the architecture is unknown, or a tensor is missing or has another shape: the
 /// message names it.
 pub fn load(path: &Path, device: &Device) -> Result<Loaded> {
-    if path.is_file() {
-        let message = "a weights file is not a model directory: `nyx-model convert` makes one from it, as in \
-                       `nyx-model convert FILE -o DIR`";
-        return Err(Error::data(message)).in_file(path);
-    }
-    let config = Config::read(path)?;
-    let weights = Weights::open(path)?;
-    let source = Source { directory: path, config: &config, weights: &weights, precision: Precision::F32 };
-    let model: Box<dyn Model> = match builder(&config).in_file(path)? {
-        Builder::Network(_) => {
-            Box::new(NetworkModel::new(build(&config, &weights, device).in_file(path)?).in_file(path)?)
-        }
-        Builder::Model(build) => build(&source).in_file(path)?,
-    };
-    Ok(Loaded { model, digest: weights.digest().into(), architecture: config.architecture().into() })
+    Opened::read(path)?.build(device, Precision::F32)
 }
 
 /// Builds the network that `config` names.

@@ -10,10 +10,11 @@ mod nucleotide;
 use std::fs;
 use std::path::Path;
 
+use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, InFile, Result};
-use crate::input;
+use crate::input::{self, hub};
 use crate::provenance;
 
 pub use bpe::Bpe;
@@ -79,7 +80,7 @@ pub enum Tokenizer {
 
 impl Tokenizer {
     /// Opens a tokenizer by its name (`kmer:3` to `kmer:6`, `nt`, `nt-v1`, `onehot`), or from a file
-    /// (`tokenizer.json`, `vocab.txt`) or a model directory that has one.
+    /// (`tokenizer.json`, `vocab.txt`), a model directory, or `hf://org/name` from the Hugging Face cache.
     ///
     /// # Errors
     ///
@@ -97,24 +98,57 @@ impl Tokenizer {
                 Error::usage(format!("--tokenizer {text}: the widths are kmer:3, kmer:4, kmer:5 and kmer:6"))
             });
         }
-        let path = Path::new(text);
+        let path = hub::locate(Path::new(text))?.path;
         if !path.exists() {
             return Err(Error::usage(format!(
                 "--tokenizer {text}: neither a file nor one of kmer:3 to kmer:6, nt, nt-v1, onehot"
             )));
         }
-        if path.is_dir() { Self::in_directory(path) } else { Self::from_file(path) }
+        if path.is_dir() { Self::of_model(&path) } else { Self::from_file(&path) }
     }
 
-    /// Reads the tokenizer of a model directory.
-    fn in_directory(path: &Path) -> Result<Self> {
-        for name in ["tokenizer.json", "vocab.txt"] {
-            let file = path.join(name);
-            if file.is_file() {
-                return Self::from_file(&file);
+    /// Reads the tokenizer of a model directory: a `vocab.txt` that is one of DNABERT or of the Nucleotide
+    /// Transformer, `tokenizer.json`, or else what the size of the vocabulary in `config.json` says.
+    ///
+    /// # Errors
+    ///
+    /// When none of them tells.
+    pub fn of_model(directory: &Path) -> Result<Self> {
+        // SentenceTransformers may keep the transformer in a directory of its own.
+        for directory in [directory.to_owned(), directory.join("0_Transformer")] {
+            let (vocabulary, json) = (directory.join("vocab.txt"), directory.join("tokenizer.json"));
+            match (vocabulary.is_file(), json.is_file()) {
+                // Beside a vocabulary of k-mers, tokenizer.json describes the same as a WordPiece.
+                (true, true) => return Self::from_file(&vocabulary).or_else(|_| Self::from_file(&json)),
+                (true, false) => return Self::from_file(&vocabulary),
+                (false, true) => return Self::from_file(&json),
+                (false, false) => {}
             }
         }
-        Err(Error::data("no tokenizer.json and no vocab.txt in this directory")).in_file(path)
+        Self::from_config(&directory.join("config.json"))
+    }
+
+    /// Returns the built-in tokenizer whose vocabulary has the size that `config.json` states.
+    fn from_config(path: &Path) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Sizes {
+            vocab_size: Option<usize>,
+        }
+        let missing = || Error::data("no tokenizer.json and no vocab.txt in this directory");
+        let directory = path.parent().unwrap_or(path);
+        let bytes = fs::read(path).map_err(|_| missing()).in_file(directory)?;
+        let Sizes { vocab_size } = serde_json::from_slice(&bytes).in_file(path)?;
+        let size = vocab_size.ok_or_else(missing).in_file(directory)?;
+        Self::built_in()
+            .find(|tokenizer| tokenizer.vocabulary().len() == size)
+            .ok_or_else(missing)
+            .in_file(directory)
+    }
+
+    /// Returns the tokenizers that need no file.
+    fn built_in() -> impl Iterator<Item = Self> {
+        let kmers = (3..=6).filter_map(Kmer::new).map(Self::Kmer);
+        kmers.chain([Nucleotide::V2, Nucleotide::V1].map(Self::Nucleotide))
     }
 
     /// Reads `tokenizer.json` or `vocab.txt`, known by what is in it.
@@ -134,9 +168,7 @@ impl Tokenizer {
 
     /// Returns the built-in tokenizer that has this vocabulary.
     fn from_vocabulary(tokens: &[&str]) -> Result<Self> {
-        let kmers = (3..=6).filter_map(Kmer::new).map(Self::Kmer);
-        let known = kmers.chain([Nucleotide::V2, Nucleotide::V1].map(Self::Nucleotide));
-        known.into_iter().find(|tokenizer| tokenizer.vocabulary() == tokens).ok_or_else(|| {
+        Self::built_in().find(|tokenizer| tokenizer.vocabulary() == tokens).ok_or_else(|| {
             let count = tokens.len();
             Error::data(format!(
                 "{count} tokens that are no vocabulary this program knows: DNABERT's for k = 3 to 6 (69, 261, 1029, 4101 tokens) or the Nucleotide Transformer's (4105, 4107)"

@@ -3,13 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use candle_core::Device;
 use clap::ValueEnum;
 
 use super::{Common, DeviceArg};
 use crate::attrib::{Center, Columns, Method, Options};
 use crate::error::{Error, Result};
-use crate::model;
-use crate::model::{Ensemble, Member, Wanted};
+use crate::input::hub::{self, Located};
+use crate::kernel::Precision;
+use crate::model::{Ensemble, Member, Opened, Wanted};
 use crate::provenance::Step;
 
 /// Rows of a batch whose contributions are wanted, unless the user says otherwise.
@@ -21,18 +23,45 @@ pub enum Dtype {
     /// 32-bit floats.
     #[default]
     F32,
-    /// bfloat16.
+    /// bfloat16 (language models).
     Bf16,
     /// 16-bit floats.
     F16,
+    /// Whole numbers of 8 bits (language models; less exact).
+    Int8,
+}
+
+impl Dtype {
+    /// Returns the numbers that layers multiply.
+    fn precision(self) -> Result<Precision> {
+        match self {
+            Self::F32 => Ok(Precision::F32),
+            Self::Bf16 => Ok(Precision::Bf16),
+            Self::Int8 => Ok(Precision::Int8),
+            Self::F16 => Err(Error::data("--dtype f16: the processor computes in f32, bf16 or int8")),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::F16 => "f16",
+            Self::Int8 => "int8",
+        }
+    }
 }
 
 /// Flags that choose models and how they run.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ModelArgs {
-    /// Model directory; several make an ensemble (the mean of their logits, and of their probabilities)
+    /// Model directory, or hf://ORG/NAME@REVISION from the Hugging Face cache; several make an ensemble (the
+    /// mean of their logits, and of their probabilities)
     #[arg(long, value_name = "DIR", required = true)]
     pub model: Vec<PathBuf>,
+    /// LoRA adapter (a PEFT directory) to merge into the model: one for each --model in their order, or one for all
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Vec<PathBuf>,
     /// Average every answer over the sequence and its reverse complement
     #[arg(long)]
     pub rc_average: bool,
@@ -54,14 +83,23 @@ impl ModelArgs {
     /// When a directory is no model, the models do not fit together, or the device or number format is
     /// not to be had.
     pub fn load(&self) -> Result<Arc<Ensemble>> {
-        if self.dtype != Dtype::F32 {
-            return Err(Error::data("--dtype: this release computes in f32 only; leave the flag out"));
-        }
+        let precision = self.dtype.precision()?;
         let device = self.device.device.candle()?;
-        let load = |path: &PathBuf| -> Result<Member> {
-            Ok(Member { name: name_of(path), loaded: model::load(path, &device)? })
+        let adapters = match self.adapter.len() {
+            0 => vec![None; self.model.len()],
+            1 => vec![self.adapter.first(); self.model.len()],
+            count if count == self.model.len() => self.adapter.iter().map(Some).collect(),
+            count => {
+                let models = self.model.len();
+                let message =
+                    format!("{count} --adapter for {models} --model: give one for each, or one for all");
+                return Err(Error::usage(message));
+            }
         };
-        let members = self.model.iter().map(load).collect::<Result<_>>()?;
+        let members = self.model.iter().zip(adapters);
+        let members = members
+            .map(|(model, adapter)| load(model, adapter, &device, precision))
+            .collect::<Result<_>>()?;
         Ok(Arc::new(Ensemble::new(members, self.rc_average, Wanted::default())?))
     }
 
@@ -70,16 +108,25 @@ impl ModelArgs {
         Step {
             model: Some(models.provenance()),
             device: Some("cpu".into()),
-            dtype: Some("f32".into()),
+            dtype: Some(self.dtype.name().into()),
             ..common.step()
         }
     }
 }
 
-/// Returns the last part of a path that is a name.
-fn name_of(path: &Path) -> String {
-    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+/// Loads one model with its adapter. Its name tells both, and what may be wrong with them.
+fn load(model: &Path, adapter: Option<&PathBuf>, device: &Device, precision: Precision) -> Result<Member> {
+    let Located { path, mut name } = hub::locate(model)?;
+    let mut opened = Opened::read(&path)?;
+    if let Some(adapter) = adapter {
+        let adapter = hub::locate(adapter)?;
+        opened = opened.adapt(&adapter.path, name.split('@').next().unwrap_or_default())?;
+        name = format!("{name} with adapter {}", adapter.name);
+        for doubt in &opened.doubts {
+            name = format!("{name} ({doubt})");
+        }
+    }
+    Ok(Member { name, loaded: opened.build(device, precision)? })
 }
 
 /// What mutagenesis compares a mutated logit with.

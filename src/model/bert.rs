@@ -3,13 +3,16 @@
 
 use serde::Deserialize;
 
+use super::layout::Mode;
 use super::transformer::{
-    Activation, Attending, Classifier, Decision, Embeddings, Encoder, LanguageModel, Layer, LayerPooling, Matrix,
-    Named, NormKind, NormPlace, Parts, Scale, Spec, Tensors,
+    Attending, Classifier, Decision, Embeddings, Encoder, LanguageModel, Layer, LayerPooling, Matrix,
+    NormKind, NormPlace, Parts, Scale, Spec, Tensors, matrix, scale,
 };
-use super::{Source, mosaic_bert};
+use super::weights::Weights;
+use super::{Pooling, Source, mosaic_bert};
 use crate::error::{Error, Result};
-use crate::tokenizer::{Kmer, Tokenizer};
+use crate::kernel::Activation;
+use crate::tokenizer::Tokenizer;
 
 mod heads;
 
@@ -48,25 +51,49 @@ fn absolute() -> String {
 /// When a tensor is missing or has another shape, or the config asks for what nyx does not compute.
 pub fn load(source: &Source) -> Result<LanguageModel> {
     let shape: Shape = source.config.part()?;
-    let body = Named::under(source.weights, "bert.", WORDS);
-    let (encoder, tokenizer, limit) = match mosaic_bert::is_one(&body) {
-        true => (mosaic_bert::encoder(source, &shape, &body)?, mosaic_bert::tokenizer(source)?, None),
-        false => {
-            let [vocabulary, _] = body.shape(WORDS)?;
-            let [positions, _] = body.shape(POSITIONS)?;
-            (encoder(source, &shape, &body)?, tokenizer(source, vocabulary)?, Some(positions))
-        }
+    let body = source.weights.under("bert.");
+    let encoder = match mosaic_bert::is_one(&body) {
+        true => mosaic_bert::encoder(source, &shape, &body)?,
+        false => encoder(source, &shape, &body)?,
     };
     let classifier = heads::classifier(source, &shape, &body, encoder.spec().hidden)?;
     LanguageModel::new(Parts {
         labels: labels(source, classifier.as_ref())?,
         token_head: heads::token_head(source, &shape, encoder.spec())?,
-        pooling: LayerPooling::read(source.directory, encoder.spec().layers.len())?,
-        tokenizer,
+        pooling: own_pooling(source, encoder.spec().layers.len())?,
+        tokenizer: Tokenizer::of_model(source.directory)?,
         encoder,
-        limit,
         classifier,
     })
+}
+
+/// Reads a classifier whose long head, if it has one, reads so many pieces.
+#[cfg(test)]
+pub(super) fn classifier(source: &Source, pieces: usize, hidden: usize) -> Result<Option<Classifier>> {
+    let shape = Shape {
+        num_hidden_layers: 1,
+        num_attention_heads: 1,
+        hidden_act: gelu(),
+        layer_norm_eps: epsilon(),
+        position_embedding_type: absolute(),
+        problem_type: None,
+        split: Some(pieces),
+    };
+    heads::classifier(source, &shape, source.weights, hidden)
+}
+
+/// Returns how the directory of a sentence embedder makes one vector of a sequence.
+pub(super) fn own_pooling(source: &Source, layers: usize) -> Result<Option<(Pooling, LayerPooling)>> {
+    let Some(pooling) = &source.config.pooling else { return Ok(None) };
+    let states = match &pooling.layers {
+        Some(weighted) => LayerPooling::weighted(layers, weighted.start, &weighted.weights)?,
+        None => LayerPooling::last(layers),
+    };
+    match pooling.mode {
+        Mode::Mean => Ok(Some((Pooling::Mean, states))),
+        Mode::Cls if pooling.layers.is_none() => Ok(Some((Pooling::Cls, states))),
+        mode => Err(Error::data(format!("pooling by {mode:?} over tokens is not computed; Mean is"))),
+    }
 }
 
 /// Returns the names of the classes; none without a classifier.
@@ -77,15 +104,17 @@ pub(super) fn labels(source: &Source, classifier: Option<&Classifier>) -> Result
 pub(super) const WORDS: &str = "embeddings.word_embeddings.weight";
 const POSITIONS: &str = "embeddings.position_embeddings.weight";
 
-fn encoder(source: &Source, shape: &Shape, body: &Named) -> Result<Encoder> {
+fn encoder(source: &Source, shape: &Shape, body: &Weights) -> Result<Encoder> {
     if shape.position_embedding_type != "absolute" {
         let message = format!("config.json: positions of type `{}` in a BERT", shape.position_embedding_type);
         return Err(Error::data(message));
     }
     let [vocabulary, hidden] = body.shape(WORDS)?;
     let [intermediate, _] = body.shape("encoder.layer.0.intermediate.dense.weight")?;
+    let [positions, _] = body.shape(POSITIONS)?;
     let spec = spec(shape, [vocabulary, hidden, intermediate], Attending::default())?;
-    Encoder::new(spec.clone(), &Body { named: body.clone(), spec }, source.precision)
+    let spec = Spec { positions: Some(positions), ..spec };
+    Encoder::new(spec.clone(), &Body { weights: body.clone(), spec }, source.precision)
 }
 
 /// Returns the spec of a BERT without its gate: norms after, layer norm.
@@ -93,6 +122,7 @@ pub(super) fn spec(shape: &Shape, sizes: [usize; 3], attending: Attending) -> Re
     let [vocabulary, hidden, intermediate] = sizes;
     Ok(Spec {
         vocabulary,
+        positions: None,
         hidden,
         heads: shape.num_attention_heads,
         key_value_heads: shape.num_attention_heads,
@@ -144,50 +174,39 @@ pub(super) fn decision(problem: Option<&str>, classes: usize) -> Decision {
     }
 }
 
-/// Returns the directory's own tokenizer, or that of the k-mers whose number fits the vocabulary.
-fn tokenizer(source: &Source, vocabulary: usize) -> Result<Tokenizer> {
-    let file = source.directory.join("vocab.txt");
-    if file.is_file() {
-        return Tokenizer::from_file(&file);
-    }
-    let width = (3..=6).find(|width| 5 + (1 << (2 * width)) == vocabulary);
-    width.and_then(Kmer::new).map(Tokenizer::Kmer).ok_or_else(|| {
-        Error::data(format!("no vocab.txt, and {vocabulary} tokens are no k-mers of 3 to 6 bases (69, 261, 1029, 4101)"))
-    })
-}
-
 /// The tensors of a BERT by their names.
-struct Body<'a> {
-    named: Named<'a>,
+struct Body {
+    weights: Weights,
     spec: Spec,
 }
 
 /// Returns the word embeddings with those of the first token type, and the norm.
-pub(super) fn embeddings<'a>(named: &Named<'a>, spec: &Spec) -> Result<Embeddings<'a>> {
+pub(super) fn embeddings<'a>(weights: &'a Weights, spec: &Spec) -> Result<Embeddings<'a>> {
     let hidden = spec.hidden;
     let types = "embeddings.token_type_embeddings.weight";
-    let [count, _] = named.shape(types)?;
-    let types = named.get(types, &[count, hidden])?;
+    let [count, _] = weights.shape(types)?;
+    let types = weights.read_tensor(types, &[count, hidden])?;
     Ok(Embeddings {
-        words: named.get(WORDS, &[spec.vocabulary, hidden])?,
+        words: weights.read_tensor(WORDS, &[spec.vocabulary, hidden])?,
         constant: Some(types[..hidden].to_vec().into()),
         positions: None,
-        norm: Some(named.scale("embeddings.LayerNorm", hidden)?),
+        norm: Some(scale(weights, "embeddings.LayerNorm", hidden)?),
     })
 }
 
-impl Tensors for Body<'_> {
+impl Tensors for Body {
     fn embeddings(&self) -> Result<Embeddings<'_>> {
-        let [count, _] = self.named.shape(POSITIONS)?;
-        let positions = Some(self.named.get(POSITIONS, &[count, self.spec.hidden])?);
-        Ok(Embeddings { positions, ..embeddings(&self.named, &self.spec)? })
+        let shape = [self.spec.positions.unwrap_or(0), self.spec.hidden];
+        let positions = Some(self.weights.read_tensor(POSITIONS, &shape)?);
+        Ok(Embeddings { positions, ..embeddings(&self.weights, &self.spec)? })
     }
 
     fn layer(&self, index: usize) -> Result<Layer<'_>> {
         let (hidden, intermediate) = (self.spec.hidden, self.spec.intermediate);
-        let matrix = |name: &str, shape| self.named.matrix(&format!("encoder.layer.{index}.{name}"), shape);
-        let scale = |name: &str| self.named.scale(&format!("encoder.layer.{index}.{name}"), hidden);
-        let square = |name: &str| matrix(name, [hidden, hidden]);
+        let name = |part: &str| format!("encoder.layer.{index}.{part}");
+        let matrix = |part: &str, shape| matrix(&self.weights, &name(part), shape);
+        let scale = |part: &str| scale(&self.weights, &name(part), hidden);
+        let square = |part: &str| matrix(part, [hidden, hidden]);
         Ok(Layer {
             projection: Matrix::stack(&[
                 square("attention.self.query")?,

@@ -3,14 +3,16 @@
 
 use serde::Deserialize;
 
-use super::bert::{decision, head_width, labels, layers};
-use super::transformer::{
-    Activation, Attending, Classifier, Embeddings, Encoder, LanguageModel, Layer, Matrix, Named, NormKind, NormPlace,
-    Parts, Precision, Scale, Spec, Tensors, TokenHead,
-};
 use super::Source;
+use super::bert::{decision, head_width, labels, layers, own_pooling};
+use super::transformer::{
+    Attending, Classifier, Embeddings, Encoder, LanguageModel, Layer, Matrix, NormKind, NormPlace, Parts,
+    Scale, Spec, Tensors, TokenHead, matrix, scale,
+};
+use super::weights::Weights;
 use crate::error::{Error, Result};
-use crate::tokenizer::{Nucleotide, Tokenizer};
+use crate::kernel::{Activation, Precision};
+use crate::tokenizer::Tokenizer;
 
 const WORDS: &str = "embeddings.word_embeddings.weight";
 const POSITIONS: &str = "embeddings.position_embeddings.weight";
@@ -45,24 +47,25 @@ struct Shape {
 pub fn load(source: &Source) -> Result<LanguageModel> {
     let shape: Shape = source.config.part()?;
     if shape.token_dropout {
-        return Err(Error::data("config.json: `token_dropout` is for ESM of proteins, which nyx does not compute"));
+        return Err(Error::data(
+            "config.json: `token_dropout` is for ESM of proteins, which nyx does not compute",
+        ));
     }
-    let body = Named::under(source.weights, "esm.", WORDS);
+    let body = source.weights.under("esm.");
     let spec = spec(&shape, &body)?;
-    let tensors = Body { named: body, norm: shape.emb_layer_norm_before == Some(true), spec: spec.clone() };
+    let tensors = Body { weights: body, norm: shape.emb_layer_norm_before == Some(true), spec: spec.clone() };
     let classifier = classifier(source, &shape, spec.hidden)?;
     LanguageModel::new(Parts {
-        tokenizer: tokenizer(source, spec.vocabulary)?,
+        tokenizer: Tokenizer::of_model(source.directory)?,
         encoder: Encoder::new(spec.clone(), &tensors, source.precision)?,
-        limit: Some(shape.max_position_embeddings.saturating_sub(FIRST_POSITION)),
         labels: labels(source, classifier.as_ref())?,
         classifier,
         token_head: token_head(source, &spec)?,
-        pooling: None,
+        pooling: own_pooling(source, spec.layers.len())?,
     })
 }
 
-fn spec(shape: &Shape, body: &Named) -> Result<Spec> {
+fn spec(shape: &Shape, body: &Weights) -> Result<Spec> {
     let [vocabulary, hidden] = body.shape(WORDS)?;
     let [up, _] = body.shape(UP)?;
     let [_, intermediate] = body.shape(DOWN)?;
@@ -74,6 +77,7 @@ fn spec(shape: &Shape, body: &Named) -> Result<Spec> {
     let gated = up == 2 * intermediate;
     Ok(Spec {
         vocabulary,
+        positions: Some(shape.max_position_embeddings.saturating_sub(FIRST_POSITION)),
         hidden,
         heads: shape.num_attention_heads,
         key_value_heads: shape.num_attention_heads,
@@ -88,92 +92,78 @@ fn spec(shape: &Shape, body: &Named) -> Result<Spec> {
     })
 }
 
-/// Returns the directory's own tokenizer, or the Nucleotide Transformer's that fits the vocabulary.
-fn tokenizer(source: &Source, vocabulary: usize) -> Result<Tokenizer> {
-    let file = source.directory.join("vocab.txt");
-    if file.is_file() {
-        return Tokenizer::from_file(&file);
-    }
-    match vocabulary {
-        4105 => Ok(Tokenizer::Nucleotide(Nucleotide::V1)),
-        4107 => Ok(Tokenizer::Nucleotide(Nucleotide::V2)),
-        _ => Err(Error::data(format!(
-            "no vocab.txt, and {vocabulary} tokens are not those of the Nucleotide Transformer (4105, 4107)"
-        ))),
-    }
-}
-
 /// Reads the classifier, where there is one.
 fn classifier(source: &Source, shape: &Shape, hidden: usize) -> Result<Option<Classifier>> {
-    let outer = Named::all(source.weights);
+    let outer = source.weights;
     let weights = "classifier.out_proj.weight";
-    if !outer.has(weights) {
+    if !outer.contains(weights) {
         return Ok(None);
     }
     let [classes, _] = outer.shape(weights)?;
-    let pooler = outer.matrix("classifier.dense", [hidden, hidden])?.linear(source.precision);
+    let pooler = matrix(outer, "classifier.dense", [hidden, hidden])?.linear(source.precision);
     Ok(Some(Classifier {
         pooler: pooler.with_activation(Activation::Tanh),
         long: None,
-        output: outer.matrix("classifier.out_proj", [classes, hidden])?.linear(Precision::F32),
+        output: matrix(outer, "classifier.out_proj", [classes, hidden])?.linear(Precision::F32),
         decision: decision(shape.problem_type.as_deref(), classes),
     }))
 }
 
 /// Reads the head of a masked language model, where there is one.
 fn token_head(source: &Source, spec: &Spec) -> Result<Option<TokenHead>> {
-    let outer = Named::all(source.weights);
-    if !outer.has("lm_head.dense.weight") {
+    let outer = source.weights;
+    if !outer.contains("lm_head.dense.weight") {
         return Ok(None);
     }
     let (vocabulary, hidden) = (spec.vocabulary, spec.hidden);
     // Tied to the word embeddings, and not always saved.
-    let words = outer.first(["lm_head.decoder.weight", "esm.embeddings.word_embeddings.weight"]);
+    let words = outer.first(&["lm_head.decoder.weight", "esm.embeddings.word_embeddings.weight"])?;
     let decoder = Matrix {
-        values: outer.get(words, &[vocabulary, hidden])?,
+        values: outer.read_tensor(words, &[vocabulary, hidden])?,
         shape: [vocabulary, hidden],
-        bias: Some(outer.get("lm_head.bias", &[vocabulary])?),
+        bias: Some(outer.read_tensor("lm_head.bias", &[vocabulary])?),
     };
-    let transform = outer.matrix("lm_head.dense", [hidden, hidden])?.linear(source.precision);
+    let transform = matrix(outer, "lm_head.dense", [hidden, hidden])?.linear(source.precision);
     Ok(Some(TokenHead {
         transform: transform.with_activation(Activation::Gelu),
-        norm: outer.scale("lm_head.layer_norm", hidden)?.norm(spec),
+        norm: scale(outer, "lm_head.layer_norm", hidden)?.norm(spec),
         decoder: decoder.linear(source.precision),
     }))
 }
 
 /// The tensors of an ESM by their names.
-struct Body<'a> {
-    named: Named<'a>,
+struct Body {
+    weights: Weights,
     /// Whether a norm follows the embeddings.
     norm: bool,
     spec: Spec,
 }
 
-impl Tensors for Body<'_> {
+impl Tensors for Body {
     fn embeddings(&self) -> Result<Embeddings<'_>> {
         let hidden = self.spec.hidden;
         let positions = match self.spec.layers[0].rotary {
             Some(_) => None,
             None => {
-                let [count, _] = self.named.shape(POSITIONS)?;
-                let table = self.named.get(POSITIONS, &[count, hidden])?;
-                Some(table[(FIRST_POSITION * hidden).min(table.len())..].to_vec().into())
+                let count = self.spec.positions.unwrap_or(0) + FIRST_POSITION;
+                let table = self.weights.read_tensor(POSITIONS, &[count, hidden])?;
+                Some(table[FIRST_POSITION * hidden..].to_vec().into())
             }
         };
         Ok(Embeddings {
-            words: self.named.get(WORDS, &[self.spec.vocabulary, hidden])?,
+            words: self.weights.read_tensor(WORDS, &[self.spec.vocabulary, hidden])?,
             constant: None,
             positions,
-            norm: if self.norm { Some(self.named.scale("embeddings.layer_norm", hidden)?) } else { None },
+            norm: if self.norm { Some(scale(&self.weights, "embeddings.layer_norm", hidden)?) } else { None },
         })
     }
 
     fn layer(&self, index: usize) -> Result<Layer<'_>> {
         let Spec { hidden, intermediate, gated, .. } = self.spec;
-        let matrix = |name: &str, shape| self.named.matrix(&format!("encoder.layer.{index}.{name}"), shape);
-        let scale = |name: &str| self.named.scale(&format!("encoder.layer.{index}.{name}"), hidden);
-        let square = |name: &str| matrix(name, [hidden, hidden]);
+        let name = |part: &str| format!("encoder.layer.{index}.{part}");
+        let matrix = |part: &str, shape| matrix(&self.weights, &name(part), shape);
+        let scale = |part: &str| scale(&self.weights, &name(part), hidden);
+        let square = |part: &str| matrix(part, [hidden, hidden]);
         Ok(Layer {
             projection: Matrix::stack(&[
                 square("attention.self.query")?,
@@ -189,6 +179,6 @@ impl Tensors for Body<'_> {
     }
 
     fn last_norm(&self) -> Result<Option<Scale<'_>>> {
-        self.named.scale("encoder.emb_layer_norm_after", self.spec.hidden).map(Some)
+        scale(&self.weights, "encoder.emb_layer_norm_after", self.spec.hidden).map(Some)
     }
 }

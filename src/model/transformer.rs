@@ -14,7 +14,6 @@ mod read;
 mod recurrent;
 mod sentence;
 mod spec;
-mod standin;
 mod tensors;
 
 pub use encoder::{Encoder, Scratch, Sequence, Watch};
@@ -23,8 +22,7 @@ pub use language::{LanguageModel, Parts};
 pub use recurrent::{Direction, Recurrent};
 pub use sentence::LayerPooling;
 pub use spec::{Attending, NormKind, NormPlace, Spec};
-pub use standin::{Activation, Linear, Precision};
-pub use tensors::{Embeddings, Layer, Matrix, Named, Scale, Tensors};
+pub use tensors::{Embeddings, Layer, Matrix, Scale, Tensors, matrix, scale};
 
 #[cfg(test)]
 mod golden;

@@ -141,9 +141,9 @@ impl Weights {
     }
 
     /// Returns these weights with some tensors replaced or added, which came from further files.
-    pub(super) fn with(&self, tensors: BTreeMap<String, Stored>, files: Vec<Mapped>) -> Self {
+    pub(super) fn with(&self, tensors: BTreeMap<String, Arc<Stored>>, files: Vec<Mapped>) -> Self {
         let mut weights = self.clone();
-        tensors.into_iter().for_each(|(name, tensor)| weights.tensors.insert(&name, tensor));
+        weights.tensors.stored.extend(tensors);
         let files = self.source.files.iter().cloned().chain(files).collect();
         weights.source = Arc::new(Source { files, digest: OnceLock::new() });
         weights

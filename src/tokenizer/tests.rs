@@ -183,3 +183,32 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_model_directory_tells_its_tokenizer() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let name = || Tokenizer::open(directory.path().to_str().unwrap()).map(|tokenizer| tokenizer.name());
+    assert!(name().unwrap_err().to_string().contains("no tokenizer.json and no vocab.txt"));
+    for (size, expected) in
+        [(69, "kmer:3"), (261, "kmer:4"), (1029, "kmer:5"), (4101, "kmer:6"), (4107, "nt"), (4105, "nt-v1")]
+    {
+        fs::write(path("config.json"), format!(r#"{{"vocab_size": {size}}}"#)).unwrap();
+        assert_eq!(name().unwrap(), Tokenizer::open(expected).unwrap().name());
+    }
+    // DNABERT-2 has as many tokens as no other, and needs its file.
+    fs::write(path("config.json"), r#"{"vocab_size": 4096}"#).unwrap();
+    assert!(name().unwrap_err().to_string().contains("no tokenizer.json"));
+    // A vocabulary of k-mers wins over the WordPiece that the same tokens make.
+    let kmer = Tokenizer::open("kmer:3").unwrap();
+    fs::write(path("tokenizer.json"), r#"{"model": {"type": "WordPiece"}}"#).unwrap();
+    fs::write(path("vocab.txt"), kmer.vocabulary().join("\n")).unwrap();
+    assert_eq!(name().unwrap(), kmer.name());
+    for file in ["vocab.txt", "tokenizer.json", "config.json"] {
+        fs::remove_file(path(file)).unwrap();
+    }
+    fs::create_dir(path("0_Transformer")).unwrap();
+    fs::write(path("0_Transformer/vocab.txt"), Tokenizer::open("nt").unwrap().vocabulary().join("\n"))
+        .unwrap();
+    assert_eq!(name().unwrap(), Tokenizer::open("nt").unwrap().name());
+}

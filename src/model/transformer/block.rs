@@ -1,8 +1,9 @@
 //! One layer: attention and a feed-forward part, each inside a residual.
 
 use super::encoder::{Scratch, Watch};
-use super::standin::{Attention, Linear, Norm, Precision};
 use super::{Attending, Layer, NormPlace, Spec};
+use crate::kernel::attention::alibi_slopes;
+use crate::kernel::{Attention, Linear, Norm, Precision, Rotary};
 
 /// A layer as it runs.
 pub struct Block {
@@ -18,7 +19,8 @@ pub struct Block {
 
 impl Block {
     /// Builds a layer.
-    pub fn new(spec: &Spec, attending: &Attending, tensors: &Layer, precision: Precision) -> Self {
+    pub fn new(spec: &Spec, attention: Attention, tensors: &Layer) -> Self {
+        let precision = attention.precision;
         let up = &tensors.up;
         let up = match spec.gated {
             true => Linear::gated(
@@ -33,7 +35,7 @@ impl Block {
         Self {
             place: spec.place,
             projection: tensors.projection.linear(precision),
-            attention: attention(spec, attending),
+            attention,
             output: tensors.output.linear(precision),
             attention_norm: tensors.attention_norm.as_ref().map(|scale| scale.norm(spec)),
             up,
@@ -79,7 +81,7 @@ impl Block {
 
     /// Fills `scratch.context` `[tokens, heads·width]`.
     fn attend(&self, layer: usize, starts: &[usize], watch: &mut dyn Watch, scratch: &mut Scratch) {
-        let Scratch { hidden, normed, projected, context, probabilities, .. } = scratch;
+        let Scratch { hidden, normed, projected, context, probabilities, attention, .. } = scratch;
         let rows = hidden.len() / self.projection.inputs();
         projected.resize(rows * self.projection.outputs(), 0.0);
         context.resize(rows * self.output.inputs(), 0.0);
@@ -94,29 +96,35 @@ impl Block {
         let watched = watch.wants_attentions(layer);
         for (sequence, ends) in starts.windows(2).enumerate() {
             let (first, length) = (ends[0], ends[1] - ends[0]);
-            let projected = &projected[first * self.projection.outputs()..][..length * self.projection.outputs()];
+            let projected =
+                &projected[first * self.projection.outputs()..][..length * self.projection.outputs()];
             let context = &mut context[first * self.output.inputs()..][..length * self.output.inputs()];
             if watched {
                 probabilities.resize(self.attention.heads * length * length, 0.0);
-                self.attention.apply(projected, length, context, Some(probabilities));
+                self.attention.apply(projected, length, context, attention, Some(probabilities));
                 watch.attentions(layer, sequence, probabilities);
             } else {
-                self.attention.apply(projected, length, context, None);
+                self.attention.apply(projected, length, context, attention, None);
             }
         }
     }
 }
 
-fn attention(spec: &Spec, attending: &Attending) -> Attention {
+/// Returns what lets the tokens of a layer see each other.
+pub fn attention(
+    spec: &Spec,
+    attending: &Attending,
+    rotary: Option<Rotary>,
+    precision: Precision,
+) -> Attention {
     Attention {
-        heads: spec.heads,
         key_value_heads: spec.key_value_heads,
-        width: spec.width,
-        scale: 1.0 / (spec.width as f32).sqrt(),
-        slopes: attending.alibi.then(|| spec.slopes()),
+        slopes: attending.alibi.then(|| alibi_slopes(spec.heads)),
         causal: attending.causal,
         window: attending.reach,
-        rotary: attending.rotary,
+        rotary,
+        precision,
+        ..Attention::new(spec.heads, spec.width)
     }
 }
 

@@ -1,9 +1,13 @@
 //! Token ids to hidden states.
 
-use super::block::Block;
-use super::standin::{Norm, Precision};
+use super::block::{Block, attention};
 use super::{Embeddings, Spec, Tensors};
 use crate::error::Result;
+use crate::kernel;
+use crate::kernel::{Norm, Precision, Rotary};
+
+/// Positions that rotary angles are made for where a spec has no end.
+const POSITIONS: usize = 8192;
 
 /// One sequence of tokens.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +58,7 @@ pub struct Scratch {
     pub(super) wide: Vec<f32>,
     /// `[heads, length, length]`.
     pub(super) probabilities: Vec<f32>,
+    pub(super) attention: kernel::Scratch,
 }
 
 /// An encoder on the processor.
@@ -80,10 +85,20 @@ impl Encoder {
         for word in words.chunks_exact_mut(spec.hidden) {
             constant.iter().for_each(|constant| add(word, constant));
         }
-        let block = |(index, attending)| -> Result<Block> {
-            Ok(Block::new(&spec, attending, &tensors.layer(index)?, precision))
-        };
-        let blocks = spec.layers.iter().enumerate().map(block).collect::<Result<_>>()?;
+        let mut blocks = Vec::new();
+        let mut angles: Vec<(f32, Rotary)> = Vec::new();
+        for (index, attending) in spec.layers.iter().enumerate() {
+            let rotary = attending.rotary.map(|base| {
+                let known = angles.iter().find(|(known, _)| *known == base);
+                known.map(|(_, rotary)| rotary.clone()).unwrap_or_else(|| {
+                    let rotary = rotary(&spec, base);
+                    angles.push((base, rotary.clone()));
+                    rotary
+                })
+            });
+            let attention = attention(&spec, attending, rotary, precision);
+            blocks.push(Block::new(&spec, attention, &tensors.layer(index)?));
+        }
         Ok(Self {
             words,
             positions: positions.map(|table| table.into_owned()),
@@ -140,6 +155,13 @@ impl Encoder {
         }
         self.norm.iter().for_each(|norm| norm.apply(hidden));
     }
+}
+
+/// Returns the angles of rotary positions: frequencies base^(−2j/width), j < width/2.
+fn rotary(spec: &Spec, base: f32) -> Rotary {
+    let frequency = |pair: usize| 1.0 / base.powf(2.0 * pair as f32 / spec.width as f32);
+    let frequencies: Vec<f32> = (0..spec.width / 2).map(frequency).collect();
+    Rotary::new(&frequencies, spec.positions.unwrap_or(POSITIONS))
 }
 
 /// Returns where each sequence begins, and where the last ends.

@@ -2,16 +2,21 @@
 //!
 //! With `--nocapture` every check prints its line of the parity card (`benches/parity.md`).
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use safetensors::tensor::TensorView;
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
+use super::super::adapter::Adapter;
+use super::super::layout::Layout;
 use super::super::testing::{golden_sequences, hashed_weights, shared, text};
 use super::super::weights::Weights;
-use super::super::{Answer, Attentions, Config, Input, Likelihood, Model, Pooling, Source, Wanted, bert, esm};
+use super::super::{Answer, Attentions, Config, Input, Pooling, Source, Wanted, bert, esm, weights};
+use super::LanguageModel;
 use super::encoder::{Scratch, Sequence, Watch};
-use super::{LanguageModel, Precision};
+use crate::kernel::Precision;
 use crate::npy::{Array, Npz};
 
 /// What every number is held to.
@@ -41,6 +46,10 @@ impl Golden {
         Some(Self { name, folder, arrays, rows })
     }
 
+    fn config(&self) -> Map<String, Value> {
+        serde_json::from_str(&text(&self.folder.join("config.json"))).unwrap()
+    }
+
     fn array(&mut self, name: &str) -> Array<f32> {
         self.arrays.numbers(name).unwrap()
     }
@@ -49,11 +58,12 @@ impl Golden {
     fn directory(&self, extra: Value) -> TempDir {
         let directory = tempfile::tempdir().unwrap();
         let config: Map<String, Value> =
-            serde_json::from_str(&text(&self.folder.join("config.json"))).unwrap();
-        let config: Map<String, Value> =
-            config.into_iter().chain(extra.as_object().unwrap().clone()).collect();
-        std::fs::write(directory.path().join("config.json"), serde_json::to_string(&config).unwrap()).unwrap();
-        if let Some(tokenizer) = shared("data/tokenizers/dnabert2/tokenizer.json").filter(|_| self.name.contains("bert2")) {
+            self.config().into_iter().chain(extra.as_object().unwrap().clone()).collect();
+        std::fs::write(directory.path().join("config.json"), serde_json::to_string(&config).unwrap())
+            .unwrap();
+        if let Some(tokenizer) =
+            shared("data/tokenizers/dnabert2/tokenizer.json").filter(|_| self.name.contains("bert2"))
+        {
             std::fs::copy(tokenizer, directory.path().join("tokenizer.json")).unwrap();
         }
         directory
@@ -66,7 +76,8 @@ impl Golden {
 
     fn load_from(&self, directory: &Path) -> LanguageModel {
         let file = self.folder.join("model.safetensors");
-        let weights = if file.exists() { Weights::read(&file).unwrap() } else { hashed_weights(&self.folder) };
+        let weights =
+            if file.exists() { Weights::read(&file).unwrap() } else { hashed_weights(&self.folder) };
         load(directory, &weights)
     }
 
@@ -140,7 +151,8 @@ impl Golden {
 
 /// Loads the model of a directory with these weights.
 fn load(directory: &Path, weights: &Weights) -> LanguageModel {
-    let config = Config::read(directory).unwrap();
+    let pooling = Layout::read(directory).unwrap().pooling;
+    let config = Config { pooling, ..Config::read(directory).unwrap() };
     let source = Source { directory, config: &config, weights, precision: Precision::F32 };
     let load = if config.architecture().starts_with("Esm") { esm::load } else { bert::load };
     load(&source).unwrap()
@@ -198,7 +210,9 @@ fn dnabert_agrees_in_every_state_and_attention() {
     check_tokens_of_bases(&golden, &model);
     let expected = golden.array("hidden_states");
     let states = states(&model, &golden.tokens());
-    for (layer, (found, expected)) in states.iter().zip(expected.values.chunks(expected.values.len() / 4)).enumerate() {
+    for (layer, (found, expected)) in
+        states.iter().zip(expected.values.chunks(expected.values.len() / 4)).enumerate()
+    {
         golden.check_tokens(&format!("hidden states {layer}"), expected, 64, found);
     }
     golden.check_attentions("attentions", Attentions::All, &model);
@@ -254,7 +268,7 @@ fn dnabert_2_agrees_in_every_state_attention_and_embedding() {
     }
     golden.check_attentions("attentions", Attentions::All, &model);
     let slopes = golden.array("alibi_slopes").values;
-    golden.check("slopes", model.encoder().spec().slopes().into_iter().zip(slopes));
+    golden.check("slopes", crate::kernel::attention::alibi_slopes(12).into_iter().zip(slopes));
     let logits = logits(&golden, &model);
     golden.check_rows("logits", "logits", &logits);
     let embeddings = embeddings(&golden, &model, Pooling::Mean);
@@ -265,16 +279,35 @@ fn dnabert_2_agrees_in_every_state_attention_and_embedding() {
 /// Checks the embeddings of a SentenceTransformer directory for each first layer.
 fn sentence_embeddings(golden: &mut Golden, starts: &[usize]) {
     for start in starts {
+        let layers = golden.config()["num_hidden_layers"].as_u64().unwrap() as usize;
         let directory = golden.directory(json!({"architectures": ["BertModel"]}));
-        let pooling = directory.path().join("1_WeightedLayerPooling");
-        std::fs::create_dir(&pooling).unwrap();
-        std::fs::write(pooling.join("config.json"), json!({"start_layer": start}).to_string()).unwrap();
+        embedder(directory.path(), *start, layers);
         let model = golden.load_from(directory.path());
         let embeddings = embeddings(golden, &model, Pooling::Own);
         let (what, array) =
             (format!("sentence embedding from layer {start}"), format!("sentence_embedding_start{start}"));
         golden.check_rows(&what, &array, &embeddings);
     }
+}
+
+/// Adds what SentenceTransformers has after a transformer.
+fn embedder(directory: &Path, start: usize, layers: usize) {
+    let write =
+        |name: &str, content: Value| std::fs::write(directory.join(name), content.to_string()).unwrap();
+    let modules = ["", "1_WeightedLayerPooling", "2_Pooling"].map(|path| {
+        let class = path.split('_').nth(1).unwrap_or("Transformer");
+        json!({"path": path, "type": format!("sentence_transformers.models.{class}")})
+    });
+    write("modules.json", modules.into_iter().collect());
+    for folder in ["1_WeightedLayerPooling", "2_Pooling"] {
+        std::fs::create_dir(directory.join(folder)).unwrap();
+    }
+    write("1_WeightedLayerPooling/config.json", json!({"layer_start": start}));
+    write("2_Pooling/config.json", json!({"pooling_mode_mean_tokens": true}));
+    let ones: Vec<u8> = (start..layers).flat_map(|_| 1f32.to_le_bytes()).collect();
+    let view = TensorView::new(safetensors::Dtype::F32, vec![layers - start], &ones).unwrap();
+    let bytes = safetensors::serialize([("layer_weights", view)], None).unwrap();
+    std::fs::write(directory.join("1_WeightedLayerPooling/model.safetensors"), bytes).unwrap();
 }
 
 #[test]
@@ -326,4 +359,75 @@ fn the_first_nucleotide_transformer_agrees() {
 #[test]
 fn the_second_nucleotide_transformer_agrees() {
     nucleotide_transformer("nt_v2_tiny");
+}
+
+/// Merges an adapter into the model that it belongs to.
+fn with_adapter(base: &str, name: &'static str, architecture: &str) -> Option<(Golden, LanguageModel)> {
+    let (mut golden, base) = (Golden::open(name)?, shared(&format!("golden/models/{base}"))?);
+    let adapter = Adapter::read(&golden.folder).unwrap();
+    let weights = adapter.merge(&Weights::read(&base.join("model.safetensors")).unwrap()).unwrap();
+    let folder = std::mem::replace(&mut golden.folder, base);
+    let directory = golden.directory(json!({"architectures": [architecture]}));
+    golden.folder = folder;
+    Some((golden, load(directory.path(), &weights)))
+}
+
+#[test]
+fn dnabert_2_with_an_adapter_agrees() {
+    let Some((mut golden, model)) =
+        with_adapter("dnabert2_tiny", "dnabert2_tiny_lora", "BertForSequenceClassification")
+    else {
+        return;
+    };
+    let logits = logits(&golden, &model);
+    golden.check_rows("logits", "logits", &logits);
+}
+
+#[test]
+fn the_second_nucleotide_transformer_with_an_adapter_agrees() {
+    let Some((mut golden, model)) =
+        with_adapter("nt_v2_tiny", "nt_v2_tiny_lora", "EsmForSequenceClassification")
+    else {
+        return;
+    };
+    let logits = logits(&golden, &model);
+    golden.check_rows("logits", "logits", &logits);
+}
+
+#[test]
+fn the_long_heads_agree() {
+    let Some(folder) = shared("golden/models/dnabert_long_heads") else { return };
+    for name in ["lstm", "gru", "cat"] {
+        let mut arrays = Npz::open(&folder.join(format!("{name}.npz"))).unwrap();
+        let pooled: Array<f32> = arrays.numbers("pooled").unwrap();
+        let logits: Array<f32> = arrays.numbers("logits").unwrap();
+        let weights = Weights::read(&folder.join(format!("{name}.safetensors"))).unwrap();
+        let [_, pieces, hidden] = pooled.shape[..].try_into().unwrap();
+        let mut tensors: BTreeMap<String, weights::Array> = (weights.tensors().iter())
+            .map(|(name, tensor)| {
+                let shape = tensor.shape.clone();
+                (name.clone(), weights::Array { values: weights.get(name, &shape).unwrap().to_vec(), shape })
+            })
+            .collect();
+        // The reference has no encoder: its heads read vectors that a pooler would have made.
+        tensors.insert(
+            "pooler.dense.weight".into(),
+            weights::Array { shape: vec![hidden, hidden], values: vec![0.0; hidden * hidden] },
+        );
+        let weights = Weights::collect(&folder, tensors);
+        let config = Config::new("BertForLongSequenceClassification");
+        let source =
+            Source { directory: &folder, config: &config, weights: &weights, precision: Precision::F32 };
+        let classifier = bert::classifier(&source, pieces, hidden).unwrap().unwrap();
+        let rows = pooled.values.chunks(pieces * hidden);
+        let found: Vec<f32> = rows.flat_map(|row| classifier.logits(row)).collect();
+        assert_eq!(found.len(), logits.values.len());
+        let errors = found.iter().zip(&logits.values).map(|(a, b)| (a - b).abs());
+        let largest = errors.fold(0.0, f32::max);
+        assert!(largest < TOLERANCE, "{name}: {largest}");
+        println!(
+            "| dnabert_long_heads | logits of the {name} head | {} | f32 | CPU | {largest:.1e} |",
+            found.len()
+        );
+    }
 }

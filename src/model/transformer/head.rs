@@ -1,7 +1,7 @@
 //! What stands on an encoder: classifiers of sequences, and the head that guesses tokens.
 
 use super::recurrent::Recurrent;
-use super::standin::{Linear, Norm};
+use crate::kernel::{Linear, Norm};
 
 /// Tokens whose guesses are computed together.
 const GUESSED: usize = 64;

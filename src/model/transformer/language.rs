@@ -24,16 +24,14 @@ pub struct Parts {
     pub tokenizer: Tokenizer,
     /// Turns tokens into hidden states.
     pub encoder: Encoder,
-    /// Most tokens of a sequence, specials included.
-    pub limit: Option<usize>,
     /// Puts sequences into classes.
     pub classifier: Option<Classifier>,
     /// Names of the classes.
     pub labels: Vec<String>,
     /// Guesses tokens.
     pub token_head: Option<TokenHead>,
-    /// The directory's own embedding.
-    pub pooling: Option<LayerPooling>,
+    /// The directory's own embedding: over tokens, and over layers.
+    pub pooling: Option<(Pooling, LayerPooling)>,
 }
 
 /// A language model. A row's numbers are one fixed chain, whatever it shares a batch with.
@@ -80,7 +78,7 @@ impl LanguageModel {
 
     /// Returns the most tokens of one sequence, specials included, if there is such a number.
     pub fn limit(&self) -> Option<usize> {
-        self.parts.limit.filter(|_| self.long().is_none())
+        self.encoder().spec().positions.filter(|_| self.long().is_none())
     }
 
     fn long(&self) -> Option<&LongHead> {
@@ -117,7 +115,8 @@ impl LanguageModel {
 
     /// Joins the pieces into which the k-mer tokenizer cuts long sequences, for models without a head for them.
     fn in_one_piece<'a>(&self, tokens: Cow<'a, [u32]>) -> Cow<'a, [u32]> {
-        let (Tokenizer::Kmer(_), [class, separator]) = (&self.parts.tokenizer, self.specials.as_slice()) else {
+        let (Tokenizer::Kmer(_), [class, separator]) = (&self.parts.tokenizer, self.specials.as_slice())
+        else {
             return tokens;
         };
         if tokens.len() <= PIECE {
@@ -148,8 +147,7 @@ impl LanguageModel {
         }
         .into_iter();
         let mut scores = |count: usize| self.scores(readings.by_ref().take(count).collect(), wanted);
-        let mut answers: Vec<Answer> =
-            pieces.into_iter().map(|pieces| Ok(scores(pieces?.len()))).collect();
+        let mut answers: Vec<Answer> = pieces.into_iter().map(|pieces| Ok(scores(pieces?.len()))).collect();
         if wanted.likelihood == Some(Likelihood::Masked) && !wanted.logits_only {
             self.guess(rows, &mut answers);
         }
@@ -162,7 +160,7 @@ impl LanguageModel {
             return Err(Misfit::TooShort);
         }
         let Some(long) = self.long() else {
-            let fits = self.parts.limit.is_none_or(|limit| tokens.len() <= limit);
+            let fits = self.encoder().spec().positions.is_none_or(|limit| tokens.len() <= limit);
             return if fits { Ok(vec![tokens]) } else { Err(Misfit::TooLong) };
         };
         let mut pieces: Vec<&[u32]> = tokens.chunks(PIECE).collect();
@@ -176,8 +174,11 @@ impl LanguageModel {
 
     fn plan<'a>(&'a self, wanted: &Wanted, layers: &'a [usize]) -> Plan<'a> {
         let all = !wanted.logits_only;
-        let own = self.parts.pooling.as_ref().unwrap_or(&self.last);
-        let pooling = |pooling| (pooling, if pooling == Pooling::Own { own } else { &self.last });
+        let pooling = |pooling| match (pooling, &self.parts.pooling) {
+            (Pooling::Own, Some((own, layers))) => (*own, layers),
+            (Pooling::Own, None) => (Pooling::Mean, &self.last),
+            _ => (pooling, &self.last),
+        };
         Plan {
             classifier: self.parts.classifier.as_ref(),
             embedding: wanted.embedding.filter(|_| all).map(pooling),
@@ -203,8 +204,7 @@ impl LanguageModel {
     fn scores(&self, pieces: Vec<Reading>, wanted: &Wanted) -> Scores {
         let mut scores = Scores::default();
         if let Some(classifier) = &self.parts.classifier {
-            let mut pooled: Vec<f32> =
-                pieces.iter().flat_map(|piece| piece.pooled.iter().copied()).collect();
+            let mut pooled: Vec<f32> = pieces.iter().flat_map(|piece| piece.pooled.iter().copied()).collect();
             let wished = classifier.long.as_ref().and_then(LongHead::pieces).unwrap_or(0);
             for _ in pieces.len()..wished {
                 pooled.extend_from_slice(self.padding(classifier));
@@ -251,7 +251,8 @@ impl LanguageModel {
         };
         let copies: Vec<(usize, usize)> = answered.flat_map(bases).collect();
         for copies in copies.chunks(COPIES) {
-            let copy = |&(row, place): &(usize, usize)| Sequence { tokens: rows[row], masked: Some((place, mask)) };
+            let copy =
+                |&(row, place): &(usize, usize)| Sequence { tokens: rows[row], masked: Some((place, mask)) };
             let sequences: Vec<Sequence> = copies.iter().map(copy).collect();
             for ((row, _), likelihood) in copies.iter().zip(guess(&self.parts.encoder, head, &sequences)) {
                 let scores = answers[*row].iter_mut();
@@ -274,10 +275,18 @@ impl LanguageModel {
             "the model's tokenizer has no [MASK] token: ask for unmasked likelihoods",
         )?;
         let long = self.long().is_some();
-        refuse(wanted.attentions.is_some() && long, "a model that reads sequences in pieces gives no attentions")?;
-        refuse(wanted.likelihood.is_some() && long, "a model that reads sequences in pieces gives no likelihoods")?;
+        refuse(
+            wanted.attentions.is_some() && long,
+            "a model that reads sequences in pieces gives no attentions",
+        )?;
+        refuse(
+            wanted.likelihood.is_some() && long,
+            "a model that reads sequences in pieces gives no likelihoods",
+        )?;
         match wanted.layers.iter().find(|&&layer| layer >= layers) {
-            Some(layer) => Err(Error::usage(format!("layer {layer}: the model has layers 0 to {}", layers - 1))),
+            Some(layer) => {
+                Err(Error::usage(format!("layer {layer}: the model has layers 0 to {}", layers - 1)))
+            }
             None => Ok(()),
         }
     }

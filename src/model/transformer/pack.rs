@@ -38,8 +38,7 @@ mod tests {
             all.sort_unstable();
             assert_eq!(all, (0..500).collect::<Vec<_>>());
             assert!(packs.len().is_multiple_of(threads));
-            let loads: Vec<usize> =
-                packs.iter().map(|pack| pack.iter().map(|&s| lengths[s]).sum()).collect();
+            let loads: Vec<usize> = packs.iter().map(|pack| pack.iter().map(|&s| lengths[s]).sum()).collect();
             assert!(loads.iter().all(|&load| load <= TOKENS + 305), "{loads:?}");
         }
         assert_eq!(packs(&[9, 9], 64, 16).len(), 2);

@@ -70,7 +70,8 @@ impl Plan<'_> {
         if let Some(classifier) = self.classifier {
             let first: Vec<f32> = (0..sequences.len()).flat_map(first).copied().collect();
             let pooled = classifier.pool(&first);
-            for (reading, pooled) in readings.iter_mut().zip(pooled.chunks_exact(classifier.pooler.outputs())) {
+            for (reading, pooled) in readings.iter_mut().zip(pooled.chunks_exact(classifier.pooler.outputs()))
+            {
                 reading.pooled = pooled.to_vec();
             }
         }
@@ -83,7 +84,8 @@ impl Plan<'_> {
                 let tokens = self.bases(sequences[sequence].tokens);
                 let states: Vec<f32> =
                     tokens.iter().flat_map(|&token| row(starts[sequence] + token)).copied().collect();
-                let tokens: Vec<u32> = tokens.iter().map(|&token| sequences[sequence].tokens[token]).collect();
+                let tokens: Vec<u32> =
+                    tokens.iter().map(|&token| sequences[sequence].tokens[token]).collect();
                 reading.likelihoods = head.likelihoods(&states, &tokens);
             }
         }
@@ -106,7 +108,8 @@ pub fn guess(encoder: &Encoder, head: &TokenHead, sequences: &[Sequence]) -> Vec
     in_packs(encoder, sequences, |pack, scratch| {
         let starts = starts(pack);
         let place = |sequence: &Sequence| sequence.masked.map_or(0, |(place, _)| place);
-        let kept: Vec<usize> = pack.iter().zip(&starts).map(|(sequence, start)| start + place(sequence)).collect();
+        let kept: Vec<usize> =
+            pack.iter().zip(&starts).map(|(sequence, start)| start + place(sequence)).collect();
         let tokens: Vec<u32> = pack.iter().map(|sequence| sequence.tokens[place(sequence)]).collect();
         let states = encoder.run(pack, Some(&kept), &mut (), scratch);
         head.likelihoods(states, &tokens)

@@ -1,6 +1,6 @@
 //! Recurrent layers that read the pieces of a long sequence, both ways.
 
-use super::standin::Linear;
+use crate::kernel::Linear;
 
 /// One direction of one layer.
 pub struct Direction {

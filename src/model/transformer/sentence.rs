@@ -1,11 +1,6 @@
 //! How a SentenceTransformer directory makes one vector of a sequence.
 
-use std::path::Path;
-
-use serde::Deserialize;
-
-use super::super::weights::Weights;
-use crate::error::{Error, InFile, Result};
+use crate::error::{Error, Result};
 
 /// A weighted mean over hidden states, each the mean over all tokens.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,30 +9,20 @@ pub struct LayerPooling {
     pub weights: Vec<f64>,
 }
 
-/// `1_WeightedLayerPooling/config.json`.
-#[derive(Deserialize)]
-struct Config {
-    #[serde(alias = "layer_start")]
-    start_layer: usize,
-}
-
 impl LayerPooling {
     /// Returns the mean over the tokens of the last of `layers` layers.
     pub fn last(layers: usize) -> Self {
         Self { weights: (0..=layers).map(|state| if state == layers { 1.0 } else { 0.0 }).collect() }
     }
 
-    /// Returns a mean over the layers from `start` on, counted from 0, with these weights (equal ones where
-    /// there are none).
+    /// Returns a mean over the layers from `start` on, counted from 0, with these weights.
     ///
     /// sentence-transformers counts the embeddings as a layer, NyxBind does not: the number of weights tells.
     ///
     /// # Errors
     ///
     /// When there are not as many weights as layers.
-    pub fn weighted(layers: usize, start: usize, weights: Option<&[f32]>) -> Result<Self> {
-        let equal = vec![1.0; layers.saturating_sub(start)];
-        let weights = weights.unwrap_or(&equal);
+    pub fn weighted(layers: usize, start: usize, weights: &[f32]) -> Result<Self> {
         let first = match start + weights.len() {
             count if count == layers => start + 1,
             count if count == layers + 1 => start,
@@ -56,31 +41,6 @@ impl LayerPooling {
         all[first..].iter_mut().zip(weights).for_each(|(all, &weight)| *all = f64::from(weight) / sum);
         Ok(Self { weights: all })
     }
-
-    /// Reads `1_WeightedLayerPooling` of a model directory, where there is one.
-    ///
-    /// # Errors
-    ///
-    /// When a file in it is damaged or does not belong to an encoder of `layers` layers.
-    pub fn read(directory: &Path, layers: usize) -> Result<Option<Self>> {
-        let directory = directory.join("1_WeightedLayerPooling");
-        if !directory.is_dir() {
-            return Ok(None);
-        }
-        let path = directory.join("config.json");
-        let text = std::fs::read_to_string(&path).in_file(&path)?;
-        let Config { start_layer } = serde_json::from_str(&text).in_file(&path)?;
-        let path = directory.join("model.safetensors");
-        let weights = if path.is_file() { Some(Weights::read(&path)?) } else { None };
-        let weights = match &weights {
-            Some(weights) => {
-                let [count] = weights.shape("layer_weights")?;
-                Some(weights.get("layer_weights", &[count])?)
-            }
-            None => None,
-        };
-        Self::weighted(layers, start_layer, weights).in_file(&directory).map(Some)
-    }
 }
 
 #[cfg(test)]
@@ -90,11 +50,10 @@ mod tests {
     #[test]
     fn the_number_of_weights_tells_whether_the_embeddings_count() {
         let weights = |pooling: Result<LayerPooling>| pooling.unwrap().weights;
-        assert_eq!(weights(LayerPooling::weighted(3, 1, None)), [0.0, 0.0, 0.5, 0.5]);
-        assert_eq!(weights(LayerPooling::weighted(3, 2, Some(&[1.0]))), [0.0, 0.0, 0.0, 1.0]);
-        assert_eq!(weights(LayerPooling::weighted(3, 2, Some(&[3.0, 1.0]))), [0.0, 0.0, 0.75, 0.25]);
-        assert_eq!(weights(LayerPooling::weighted(3, 2, Some(&[1.0]))), LayerPooling::last(3).weights);
-        assert!(LayerPooling::weighted(3, 3, None).is_err());
-        assert!(LayerPooling::weighted(3, 0, Some(&[1.0])).is_err());
+        assert_eq!(weights(LayerPooling::weighted(3, 1, &[1.0, 1.0])), [0.0, 0.0, 0.5, 0.5]);
+        assert_eq!(weights(LayerPooling::weighted(3, 2, &[3.0, 1.0])), [0.0, 0.0, 0.75, 0.25]);
+        assert_eq!(weights(LayerPooling::weighted(3, 2, &[1.0])), LayerPooling::last(3).weights);
+        assert!(LayerPooling::weighted(3, 3, &[]).is_err());
+        assert!(LayerPooling::weighted(3, 0, &[1.0]).is_err());
     }
 }

@@ -1,6 +1,6 @@
 //! What tells one encoder from another.
 
-use super::Activation;
+use crate::kernel::Activation;
 
 /// Where norms stand in a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub struct Attending {
 pub struct Spec {
     /// Number of token ids.
     pub vocabulary: usize,
+    /// Most tokens of a sequence, where there is a most.
+    pub positions: Option<usize>,
     /// Length of the vector of a token.
     pub hidden: usize,
     /// Heads of attention.
@@ -66,50 +68,5 @@ impl Spec {
     /// Returns the length of the queries, keys and values of one token.
     pub fn projected(&self) -> usize {
         (self.heads + 2 * self.key_value_heads) * self.width
-    }
-
-    /// Returns the slope of each head with ALiBi: a geometric sequence down to 2⁻⁸ for a power of two. For other
-    /// numbers of heads it is followed by every other slope of twice that power.
-    pub fn slopes(&self) -> Vec<f32> {
-        let sequence = |heads: usize| (1..=heads).map(move |head| (-8.0 * head as f64 / heads as f64).exp2());
-        let power = if self.heads.is_power_of_two() { self.heads } else { self.heads.next_power_of_two() / 2 };
-        let slopes = sequence(power).chain(sequence(2 * power).step_by(2)).take(self.heads);
-        slopes.map(|slope| slope as f32).collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn slopes_of_twelve_heads_go_on_between_those_of_eight() {
-        let mut spec = Spec::of(12, 96);
-        let slopes = spec.slopes();
-        assert_eq!(slopes[..8], [0.5, 0.25, 0.125, 0.0625, 0.03125, 0.015625, 0.0078125, 0.00390625]);
-        assert_eq!(slopes[8..], [-0.5f32, -1.5, -2.5, -3.5].map(f32::exp2));
-        spec.heads = 4;
-        assert_eq!(spec.slopes(), [0.25, 0.0625, 0.015625, 0.00390625]);
-    }
-}
-
-#[cfg(test)]
-impl Spec {
-    /// Returns a spec of so many heads and no layer.
-    pub(super) fn of(heads: usize, hidden: usize) -> Self {
-        Self {
-            vocabulary: 16,
-            hidden,
-            heads,
-            key_value_heads: heads,
-            width: hidden / heads,
-            intermediate: 2 * hidden,
-            activation: Activation::Gelu,
-            gated: false,
-            norm: NormKind::Layer,
-            epsilon: 1e-12,
-            place: NormPlace::After,
-            layers: Vec::new(),
-        }
     }
 }

@@ -5,8 +5,7 @@ use std::borrow::Cow;
 use super::super::weights::Weights;
 use super::{NormKind, Spec};
 use crate::error::Result;
-
-use super::standin::{Linear, Norm, Precision};
+use crate::kernel::{Linear, Norm, Precision};
 
 /// A matrix with its bias.
 pub struct Matrix<'a> {
@@ -112,79 +111,27 @@ pub trait Tensors {
     fn last_norm(&self) -> Result<Option<Scale<'_>>>;
 }
 
-/// Tensors whose names may have a prefix.
-#[derive(Clone, Debug)]
-pub struct Named<'a> {
-    weights: &'a Weights,
-    prefix: &'static str,
+/// Returns `{name}.weight`, and `{name}.bias` where there is one.
+///
+/// # Errors
+///
+/// When one has another shape, or there are no weights.
+pub fn matrix<'a>(weights: &'a Weights, name: &str, shape: [usize; 2]) -> Result<Matrix<'a>> {
+    let values = weights.read_tensor(&format!("{name}.weight"), &shape)?;
+    Ok(Matrix { values, shape, bias: bias(weights, name, shape[0])? })
 }
 
-impl<'a> Named<'a> {
-    /// Returns the tensors below `prefix`, or all of them when there is no `{prefix}{name}`: base models are saved
-    /// without the prefix that they have inside others.
-    pub fn under(weights: &'a Weights, prefix: &'static str, name: &str) -> Self {
-        let has = weights.tensors().contains_key(&format!("{prefix}{name}"));
-        Self { weights, prefix: if has { prefix } else { "" } }
-    }
+/// Returns the norm `name`: its `weight`, and its `bias` where there is one.
+///
+/// # Errors
+///
+/// As [`matrix`].
+pub fn scale<'a>(weights: &'a Weights, name: &str, width: usize) -> Result<Scale<'a>> {
+    let values = weights.read_tensor(&format!("{name}.weight"), &[width])?;
+    Ok(Scale { weights: values, bias: bias(weights, name, width)? })
+}
 
-    /// Returns the tensors by their whole names.
-    pub fn all(weights: &'a Weights) -> Self {
-        Self { weights, prefix: "" }
-    }
-
-    /// Returns the first of two names that there is, or the second.
-    pub fn first(&self, [first, second]: [&'static str; 2]) -> &'static str {
-        if self.has(first) { first } else { second }
-    }
-
-    fn full(&self, name: &str) -> String {
-        format!("{}{name}", self.prefix)
-    }
-
-    /// Returns whether there is such a tensor.
-    pub fn has(&self, name: &str) -> bool {
-        self.weights.tensors().contains_key(&self.full(name))
-    }
-
-    /// Returns the shape of a tensor.
-    ///
-    /// # Errors
-    ///
-    /// When it is missing or has not `N` axes.
-    pub fn shape<const N: usize>(&self, name: &str) -> Result<[usize; N]> {
-        self.weights.shape(&self.full(name))
-    }
-
-    /// Returns the values of a tensor.
-    ///
-    /// # Errors
-    ///
-    /// When it is missing or of another shape.
-    pub fn get(&self, name: &str, shape: &[usize]) -> Result<Cow<'a, [f32]>> {
-        Ok(self.weights.get(&self.full(name), shape)?.into())
-    }
-
-    /// Returns `{name}.weight`, and `{name}.bias` where there is one.
-    ///
-    /// # Errors
-    ///
-    /// When one has another shape, or there are no weights.
-    pub fn matrix(&self, name: &str, shape: [usize; 2]) -> Result<Matrix<'a>> {
-        let values = self.get(&format!("{name}.weight"), &shape)?;
-        Ok(Matrix { values, shape, bias: self.bias(name, shape[0])? })
-    }
-
-    /// Returns the norm `name`: its `weight`, and its `bias` where there is one.
-    ///
-    /// # Errors
-    ///
-    /// As [`Named::matrix`].
-    pub fn scale(&self, name: &str, width: usize) -> Result<Scale<'a>> {
-        Ok(Scale { weights: self.get(&format!("{name}.weight"), &[width])?, bias: self.bias(name, width)? })
-    }
-
-    fn bias(&self, name: &str, width: usize) -> Result<Option<Cow<'a, [f32]>>> {
-        let name = format!("{name}.bias");
-        if self.has(&name) { self.get(&name, &[width]).map(Some) } else { Ok(None) }
-    }
+fn bias<'a>(weights: &'a Weights, name: &str, width: usize) -> Result<Option<Cow<'a, [f32]>>> {
+    let name = format!("{name}.bias");
+    if weights.contains(&name) { weights.read_tensor(&name, &[width]).map(Some) } else { Ok(None) }
 }

@@ -1,0 +1,78 @@
+//! A model directory that was read, before a network is built from it.
+
+use std::path::{Path, PathBuf};
+
+use candle_core::Device;
+
+use super::adapter::Adapter;
+use super::config::Config;
+use super::layout::Layout;
+use super::weights::Weights;
+use super::{Builder, Loaded, Model, NetworkModel, Source, build, builder};
+use crate::error::{Error, InFile, Result};
+use crate::kernel::Precision;
+
+/// The config and the weights of a model.
+pub struct Opened {
+    /// What `config.json` says.
+    pub config: Config,
+    /// The tensors. After [`Opened::build`] they know which of them the network asked for.
+    pub weights: Weights,
+    /// What may be wrong, a line each.
+    pub doubts: Vec<String>,
+    /// The directory of the transformer.
+    pub path: PathBuf,
+}
+
+impl Opened {
+    /// Reads the model directory `path`: `config.json` and weights, in the layout of transformers or of
+    /// SentenceTransformers.
+    ///
+    /// # Errors
+    ///
+    /// When a file is missing or damaged.
+    pub fn read(path: &Path) -> Result<Self> {
+        if path.is_file() {
+            let message = "a weights file is not a model directory: `nyx-model convert` makes one from it, as in \
+                           `nyx-model convert FILE -o DIR`";
+            return Err(Error::data(message)).in_file(path);
+        }
+        let Layout { transformer, pooling } = Layout::read(path)?;
+        let config = Config { pooling, ..Config::read(&transformer)? };
+        Ok(Self { config, weights: Weights::open(&transformer)?, doubts: Vec::new(), path: transformer })
+    }
+
+    /// Merges the adapter in `directory` into the weights; `name` is what the base is called.
+    ///
+    /// # Errors
+    ///
+    /// When it is no LoRA adapter, or one of another model.
+    pub fn adapt(mut self, directory: &Path, name: &str) -> Result<Self> {
+        let adapter = Adapter::read(directory)?;
+        self.doubts.extend(adapter.doubts(&self.weights, name));
+        self.config = adapter.config(&self.config);
+        self.weights = adapter.merge(&self.weights).in_file(directory)?;
+        Ok(self)
+    }
+
+    /// Builds the model, a network on `device`. A language model multiplies in numbers of this `precision`.
+    ///
+    /// # Errors
+    ///
+    /// When the architecture is unknown, or a tensor is missing or has another shape: the message names it.
+    pub fn build(&self, device: &Device, precision: Precision) -> Result<Loaded> {
+        let Self { config, weights, path, .. } = self;
+        let source = Source { directory: path, config, weights, precision };
+        let model: Box<dyn Model> = match builder(config).in_file(path)? {
+            Builder::Network(_) if precision != Precision::F32 => {
+                let message = format!("a {} computes in f32 only: leave --dtype out", config.architecture());
+                return Err(Error::data(message)).in_file(path);
+            }
+            Builder::Network(_) => {
+                Box::new(NetworkModel::new(build(config, weights, device).in_file(path)?).in_file(path)?)
+            }
+            Builder::Model(build) => build(&source).in_file(path)?,
+        };
+        Ok(Loaded { model, digest: weights.digest().into(), architecture: config.architecture().into() })
+    }
+}
