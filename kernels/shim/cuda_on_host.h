@@ -34,6 +34,7 @@
 #define __global__
 #define __device__
 #define __forceinline__ inline
+#define __noinline__ __attribute__((noinline))
 #define __restrict__
 #define __launch_bounds__(...)
 // Blocks run one after the other, so that one copy serves them all.
@@ -195,7 +196,7 @@ inline unsigned char *red_zone(unsigned char *at) {
 #endif
 }
 
-inline void enter() {
+SHIM_UNWATCHED inline void enter() {
     Fiber *const fiber = machine.current;
 #if defined(__SANITIZE_ADDRESS__)
     __sanitizer_finish_switch_fiber(nullptr, &machine.stack, &machine.stack_bytes);
@@ -211,12 +212,12 @@ inline void enter() {
     pause();
 }
 
-inline uint64_t draw() {
+SHIM_UNWATCHED inline uint64_t draw() {
     machine.seed = machine.seed * 6364136223846793005u + 1442695040888963407u;
     return machine.seed >> 33;
 }
 
-inline void resume(Fiber &fiber) {
+SHIM_UNWATCHED inline void resume(Fiber &fiber) {
     machine.current = &fiber;
 #if defined(__SANITIZE_ADDRESS__)
     void *own;
@@ -231,7 +232,7 @@ inline void resume(Fiber &fiber) {
 #endif
 }
 
-inline void start(Fiber &fiber, unsigned thread) {
+SHIM_UNWATCHED inline void start(Fiber &fiber, unsigned thread) {
     char *const stack = fiber.stack ? fiber.stack : static_cast<char *>(malloc(kStack));
     memset(static_cast<void *>(&fiber), 0, sizeof fiber);
     fiber.stack = stack;
@@ -249,7 +250,7 @@ inline void start(Fiber &fiber, unsigned thread) {
 }
 
 // Runs the fibers of a block until all have finished.
-inline void run_block() {
+SHIM_UNWATCHED inline void run_block() {
     const unsigned threads = machine.size.x;
     for (unsigned thread = 0; thread < threads; thread++) start(machine.fibers[thread], thread);
     for (unsigned unfinished = threads; unfinished > 0;) {
@@ -290,7 +291,7 @@ inline void launch(unsigned blocks, unsigned threads, size_t shared, uint64_t se
         machine.index = {block, 1, 1};
         // Room for the gaps between arrays where addresses are checked.
 #if defined(__SANITIZE_ADDRESS__)
-        const size_t room = shared + 1024;
+        const size_t room = shared + 1024;  // NYX_RED_ZONES
 #else
         const size_t room = shared;
 #endif
@@ -313,6 +314,11 @@ inline void launch(unsigned blocks, unsigned threads, size_t shared, uint64_t se
 }  // namespace shim
 
 #define NYX_RED_ZONE(at) (::shim::red_zone(at))
+#if defined(__SANITIZE_ADDRESS__)
+#define NYX_RED_ZONES 1024
+#else
+#define NYX_RED_ZONES 0
+#endif
 #define dynamic_shared (::shim::machine.shared)
 #define threadIdx (dim3{::shim::thread(), 0, 0})
 #define blockIdx (::shim::machine.index)

@@ -8,10 +8,14 @@ use clap::ValueEnum;
 
 use super::{Common, DeviceArg};
 use crate::attrib::{Center, Columns, Method, Options};
+use crate::device::backend::Number;
+use crate::device::{DeviceChoice, Opened};
 use crate::error::{Error, Result};
 use crate::input::hub::{self, Located};
 use crate::kernel::Precision;
-use crate::model::{Ensemble, Member, Opened, Wanted};
+use crate::model::transformer::Gpu;
+use crate::model::transformer::gpu::{Limits, PTX};
+use crate::model::{Ensemble, Member, Opened as Directory, Wanted};
 use crate::provenance::Step;
 
 /// Rows of a batch whose contributions are wanted, unless the user says otherwise.
@@ -32,13 +36,23 @@ pub enum Dtype {
 }
 
 impl Dtype {
-    /// Returns the numbers that layers multiply.
+    /// Returns the numbers that layers multiply on the processor.
     fn precision(self) -> Result<Precision> {
         match self {
             Self::F32 => Ok(Precision::F32),
             Self::Bf16 => Ok(Precision::Bf16),
             Self::Int8 => Ok(Precision::Int8),
             Self::F16 => Err(Error::data("--dtype f16: the processor computes in f32, bf16 or int8")),
+        }
+    }
+
+    /// Returns the numbers of weights and activations on a GPU.
+    fn number(self) -> Result<Number> {
+        match self {
+            Self::F32 => Ok(Number::F32),
+            Self::Bf16 => Ok(Number::Bf16),
+            Self::F16 => Ok(Number::F16),
+            Self::Int8 => Err(Error::data("--dtype int8: a GPU computes in f32, bf16 or f16")),
         }
     }
 
@@ -68,7 +82,7 @@ pub struct ModelArgs {
     /// Fail on the first result that is infinite or not a number, rather than mark its row
     #[arg(long)]
     pub strict: bool,
-    /// Number format of the arithmetic
+    /// Number format of the arithmetic; on a GPU f32, bf16 or f16
     #[arg(long, value_enum, value_name = "TYPE", default_value_t)]
     pub dtype: Dtype,
     #[command(flatten)]
@@ -83,8 +97,7 @@ impl ModelArgs {
     /// When a directory is no model, the models do not fit together, or the device or number format is
     /// not to be had.
     pub fn load(&self) -> Result<Arc<Ensemble>> {
-        let precision = self.dtype.precision()?;
-        let device = self.device.device.candle()?;
+        let place = self.place()?;
         let adapters = match self.adapter.len() {
             0 => vec![None; self.model.len()],
             1 => vec![self.adapter.first(); self.model.len()],
@@ -97,27 +110,48 @@ impl ModelArgs {
             }
         };
         let members = self.model.iter().zip(adapters);
-        let members = members
-            .map(|(model, adapter)| load(model, adapter, &device, precision))
-            .collect::<Result<_>>()?;
+        let members = members.map(|(model, adapter)| load(model, adapter, &place)).collect::<Result<_>>()?;
         Ok(Arc::new(Ensemble::new(members, self.rc_average, Wanted::default())?))
+    }
+
+    /// Opens the device.
+    fn place(&self) -> Result<Place> {
+        let gpu = match self.device.device.open()? {
+            Opened::Cpu => None,
+            Opened::Cuda(cuda) => {
+                let number = self.dtype.number()?;
+                Some(Gpu { backend: Arc::new(cuda.backend(PTX)?), number, limits: Limits::default() })
+            }
+        };
+        let precision = if gpu.is_some() { Precision::F32 } else { self.dtype.precision()? };
+        Ok(Place { gpu, precision })
     }
 
     /// Starts the record of this process with the models in it.
     pub fn step(&self, common: &Common, models: &Ensemble) -> Step {
         Step {
             model: Some(models.provenance()),
-            device: Some("cpu".into()),
+            device: Some(match self.device.device {
+                DeviceChoice::Auto => "cpu".into(),
+                named => named.to_string(),
+            }),
             dtype: Some(self.dtype.name().into()),
             ..common.step()
         }
     }
 }
 
+/// Where models run, and in what numbers.
+struct Place {
+    gpu: Option<Gpu>,
+    /// On the processor.
+    precision: Precision,
+}
+
 /// Loads one model with its adapter. Its name tells both, and what may be wrong with them.
-fn load(model: &Path, adapter: Option<&PathBuf>, device: &Device, precision: Precision) -> Result<Member> {
+fn load(model: &Path, adapter: Option<&PathBuf>, place: &Place) -> Result<Member> {
     let Located { path, mut name } = hub::locate(model)?;
-    let mut opened = Opened::read(&path)?;
+    let mut opened = Directory::read(&path)?;
     if let Some(adapter) = adapter {
         let adapter = hub::locate(adapter)?;
         opened = opened.adapt(&adapter.path, name.split('@').next().unwrap_or_default())?;
@@ -126,7 +160,7 @@ fn load(model: &Path, adapter: Option<&PathBuf>, device: &Device, precision: Pre
             name = format!("{name} ({doubt})");
         }
     }
-    Ok(Member { name, loaded: opened.build(device, precision)? })
+    Ok(Member { name, loaded: opened.build_on(&Device::Cpu, place.precision, place.gpu.as_ref())? })
 }
 
 /// What mutagenesis compares a mutated logit with.

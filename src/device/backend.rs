@@ -38,7 +38,9 @@ impl Number {
     pub fn round(self, values: &[f32]) -> Vec<u8> {
         match self {
             Self::F32 => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
-            Self::Bf16 => values.iter().flat_map(|&value| half::bf16::from_f32(value).to_le_bytes()).collect(),
+            Self::Bf16 => {
+                values.iter().flat_map(|&value| half::bf16::from_f32(value).to_le_bytes()).collect()
+            }
             Self::F16 => values.iter().flat_map(|&value| half::f16::from_f32(value).to_le_bytes()).collect(),
         }
     }

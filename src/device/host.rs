@@ -99,7 +99,9 @@ struct Region {
 impl Drop for Region {
     fn drop(&mut self) {
         // SAFETY: the library exports this function with this type, and gave this region.
-        unsafe { self.library.get::<Release>(b"nyx_release").unwrap()(self.start as *mut c_void, self.bytes) };
+        unsafe {
+            self.library.get::<Release>(b"nyx_release").unwrap()(self.start as *mut c_void, self.bytes)
+        };
     }
 }
 
@@ -233,10 +235,9 @@ fn multiply(product: &Product) {
     let input = read(number, product.input, rows * inputs);
     let weights = read(number, product.weights, outputs * inputs);
     let bias = product.bias.map_or_else(|| vec![0.0; outputs], |bias| read(number, bias, outputs));
-    let residual = product.residual.map_or_else(
-        || vec![0.0; rows * outputs],
-        |residual| read(number, residual, rows * outputs),
-    );
+    let residual = product
+        .residual
+        .map_or_else(|| vec![0.0; rows * outputs], |residual| read(number, residual, rows * outputs));
     let mut results = Vec::with_capacity(rows * outputs);
     for (row, residual) in input.chunks_exact(inputs).zip(residual.chunks_exact(outputs)) {
         for ((weights, bias), residual) in weights.chunks_exact(inputs).zip(&bias).zip(residual) {
@@ -249,4 +250,31 @@ fn multiply(product: &Product) {
     let bytes = number.round(&results);
     // SAFETY: the contract of `multiply`.
     unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), product.output as *mut u8, bytes.len()) };
+}
+
+/// Compiles a program of kernels under a sanitizer and runs it, where there is a compiler that can.
+fn run_sanitized(name: &str, sanitizer: &str) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels/shim").join(format!("{name}.cpp"));
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("program");
+    let compiler = std::env::var_os("CXX").unwrap_or("c++".into());
+    let flags = ["-std=c++17", "-O1", "-g", &format!("-fsanitize={sanitizer}"), "-o"];
+    let compiled = Command::new(compiler).args(flags).arg(&program).arg(source).output();
+    if !compiled.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: there is no C++ compiler with the {sanitizer} sanitizer");
+        return;
+    }
+    let output = Command::new(&program).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && !said.contains("SUMMARY"), "{sanitizer}: {said}");
+}
+
+#[test]
+fn no_kernel_of_transformers_leaves_its_arrays() {
+    run_sanitized("transformer_sanitized", "address");
+}
+
+#[test]
+fn no_threads_of_a_kernel_of_transformers_race() {
+    run_sanitized("transformer_sanitized", "thread");
 }

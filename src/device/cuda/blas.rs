@@ -41,7 +41,9 @@ pub fn version() -> Result<String> {
     // SAFETY: the library is there, and the call needs no handle.
     let version = unsafe { sys::cublasLtGetVersion() };
     if version < VERSION_MIN {
-        return Err(refusal(&format!("the library cuBLASLt is too old ({version}), 12.0 is needed; {REMEDY}")));
+        return Err(refusal(&format!(
+            "the library cuBLASLt is too old ({version}), 12.0 is needed; {REMEDY}"
+        )));
     }
     // 12.3.4 is 120304.
     Ok(format!("{}.{}.{}", version / 10_000, version / 100 % 100, version % 100))
@@ -242,8 +244,10 @@ impl Description {
 
     fn set<T>(&self, attribute: sys::cublasLtMatmulDescAttributes_t, value: T) -> Result<()> {
         // SAFETY: the description is alive; the value is copied, and of the type that the attribute has.
-        unsafe { result::set_matmul_desc_attribute(self.0, attribute, (&raw const value).cast(), size_of::<T>()) }
-            .map_err(|error| explain(error, "describe a product"))
+        unsafe {
+            result::set_matmul_desc_attribute(self.0, attribute, (&raw const value).cast(), size_of::<T>())
+        }
+        .map_err(|error| explain(error, "describe a product"))
     }
 }
 
@@ -282,7 +286,8 @@ struct Preference(sys::cublasLtMatmulPreference_t);
 impl Preference {
     fn new() -> Result<Self> {
         use sys::cublasLtMatmulPreferenceAttributes_t as Attribute;
-        let preference = result::create_matmul_pref().map_err(|error| explain(error, "describe a preference"))?;
+        let preference =
+            result::create_matmul_pref().map_err(|error| explain(error, "describe a preference"))?;
         let preference = Self(preference);
         preference.set(Attribute::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, WORKSPACE as u64)?;
         let undivided = sys::cublasLtReductionScheme_t::CUBLASLT_REDUCTION_SCHEME_NONE as u32;
@@ -300,8 +305,10 @@ impl Preference {
 
     fn set<T>(&self, attribute: sys::cublasLtMatmulPreferenceAttributes_t, value: T) -> Result<()> {
         // SAFETY: the preference is alive; the value is copied, and of the type that the attribute has.
-        unsafe { result::set_matmul_pref_attribute(self.0, attribute, (&raw const value).cast(), size_of::<T>()) }
-            .map_err(|error| explain(error, "describe a preference"))
+        unsafe {
+            result::set_matmul_pref_attribute(self.0, attribute, (&raw const value).cast(), size_of::<T>())
+        }
+        .map_err(|error| explain(error, "describe a preference"))
     }
 }
 
@@ -314,7 +321,10 @@ impl Drop for Preference {
 
 /// Says what failed.
 fn explain(error: CublasError, what: &str) -> Error {
-    refusal(&format!("cuBLASLt cannot {what}: it says {:?}; use --device cpu, and please report this", error.0))
+    refusal(&format!(
+        "cuBLASLt cannot {what}: it says {:?}; use --device cpu, and please report this",
+        error.0
+    ))
 }
 
 #[cfg(test)]
@@ -328,7 +338,9 @@ mod tests {
             Ok(version) => assert_eq!(version.split('.').count(), 3, "{version}"),
             Err(error) => {
                 let error = error.to_string();
-                for part in ["--device cuda: ", "libcublasLt.so.12", "pip install", "LD_LIBRARY_PATH", "--device cpu"] {
+                for part in
+                    ["--device cuda: ", "libcublasLt.so.12", "pip install", "LD_LIBRARY_PATH", "--device cpu"]
+                {
                     assert!(error.contains(part), "{error} names no {part}");
                 }
             }
@@ -337,7 +349,8 @@ mod tests {
 
     #[test]
     fn every_failure_has_a_remedy() {
-        let error = explain(CublasError(sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED), "compute a product");
+        let error =
+            explain(CublasError(sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED), "compute a product");
         let error = error.to_string();
         assert!(error.contains("NOT_SUPPORTED") && error.contains("--device cpu"), "{error}");
     }

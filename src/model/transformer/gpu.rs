@@ -12,6 +12,7 @@
 mod arguments;
 mod layers;
 mod pack;
+mod read;
 mod weights;
 
 use std::ops::Range;
@@ -23,7 +24,11 @@ use crate::device::backend::{Backend, Event, Locked, Memory, Number, Queue};
 use crate::error::{Error, Result};
 use layers::Arenas;
 use pack::{Layout, Pack};
+pub use read::{guess, refuse};
 use weights::Weights;
+
+/// The kernels, for [`crate::device::cuda::Cuda::backend`]; compiled by `scripts/kernels.sh`.
+pub const PTX: &str = include_str!("../../../kernels/ptx/transformer.ptx");
 
 /// The widest head that the kernels have.
 const WIDTH_MAX: usize = 128;
@@ -147,7 +152,8 @@ impl GpuEncoder {
             let slot = &mut slots[turn % 2];
             self.collect(slot, &mut vectors)?;
             let of_pack = sequences_of_pack.clone();
-            let pack = Pack::fill(&self.layout, &sequences[of_pack.clone()], &ranges[of_pack], slot.filled.bytes());
+            let pack =
+                Pack::fill(&self.layout, &sequences[of_pack.clone()], &ranges[of_pack], slot.filled.bytes());
             self.submit(&pack, arenas, slot)?;
         }
         for turn in packs.len()..packs.len() + 2 {
@@ -205,7 +211,9 @@ impl GpuEncoder {
             let mut ids = sequence.tokens.iter().copied().chain(masked);
             if let Some(id) = ids.find(|&id| id as usize >= self.spec.vocabulary) {
                 let vocabulary = self.spec.vocabulary;
-                return Err(Error::data(format!("token {id} is beyond the vocabulary of {vocabulary} tokens")));
+                return Err(Error::data(format!(
+                    "token {id} is beyond the vocabulary of {vocabulary} tokens"
+                )));
             }
         }
         Ok(())
@@ -234,10 +242,19 @@ fn check(spec: &Spec) -> Result<()> {
         (spec.key_value_heads != spec.heads, "fewer heads of keys than of queries"),
         (spec.layers.iter().any(|layer| layer.causal), "causal attention"),
         (spec.layers.iter().any(|layer| layer.reach.is_some()), "attention within a window"),
-        (spec.layers.windows(2).any(|pair| pair[0].rotary != pair[1].rotary), "several kinds of rotary positions"),
+        (
+            spec.layers.windows(2).any(|pair| pair[0].rotary != pair[1].rotary),
+            "several kinds of rotary positions",
+        ),
         (spec.width > WIDTH_MAX, "heads wider than 128"),
-        (!spec.width.is_multiple_of(if rotary { 16 } else { 8 }), "heads whose width is no multiple of 8 (of 16 with rotary positions)"),
-        (!spec.hidden.is_multiple_of(8) || !spec.intermediate.is_multiple_of(8), "layers whose width is no multiple of 8"),
+        (
+            !spec.width.is_multiple_of(if rotary { 16 } else { 8 }),
+            "heads whose width is no multiple of 8 (of 16 with rotary positions)",
+        ),
+        (
+            !spec.hidden.is_multiple_of(8) || !spec.intermediate.is_multiple_of(8),
+            "layers whose width is no multiple of 8",
+        ),
     ];
     match refusals.iter().find(|(refused, _)| *refused) {
         Some((_, what)) => {

@@ -1,7 +1,7 @@
 //! What the kernels of `kernels/transformer.cu` take by value, field by field as declared there.
 
 use crate::device::backend::Argument;
-use crate::model::transformer::Activation;
+use crate::kernel::Activation;
 
 #[derive(Clone, Copy)]
 #[repr(C)]

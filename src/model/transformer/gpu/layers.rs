@@ -1,11 +1,12 @@
 //! The launches of an encoder, in order.
 
-use super::super::{Activation, Attending, NormPlace, Spec};
+use super::super::{Attending, NormPlace, Spec};
 use super::arguments::{Activate, Attend, Embed, Norm, Pool, Rotate, function};
 use super::pack::{Layout, Pack};
 use super::weights::{self, Weights};
 use crate::device::backend::{Argument, Backend, Launch, Memory, Number, Product};
 use crate::error::Result;
+use crate::kernel::Activation;
 
 /// Threads of a block, and rows of one, in the kernels that have a warp a row.
 const ROW_THREADS: usize = 128;

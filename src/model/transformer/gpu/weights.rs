@@ -3,6 +3,7 @@
 use super::super::{Embeddings, Matrix, Scale, Spec, Tensors};
 use crate::device::backend::{Backend, Memory, Number};
 use crate::error::Result;
+use crate::kernel::attention::alibi_slopes;
 
 /// All tensors.
 pub struct Weights {
@@ -94,7 +95,7 @@ impl Weights {
             layers,
             last_norm: tensors.last_norm()?.map(|norm| to.norm(&norm)).transpose()?,
             angles,
-            slopes: to.floats(&spec.slopes())?,
+            slopes: to.floats(&alibi_slopes(spec.heads))?,
         })
     }
 }
