@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what a build needs (a C compiler), and with `test` what the tests use besides: bcftools as an
+# Installs what a build needs (a C compiler), and with `test` what the tests use besides: a C++ compiler, which
+# compiles the GPU kernels for the processor, bcftools as an
 # independent reader of variants, and a Python environment in target/venv whose pyarrow, polars and DuckDB
 # read our streams. Debian and Ubuntu; elsewhere it says what is missing. Does nothing that is done already.
 set -euo pipefail
@@ -30,6 +31,7 @@ need cc gcc libc6-dev
 command -v cargo >/dev/null || { echo "install.sh: please install Rust from https://rustup.rs" >&2; exit 1; }
 [ "${1:-}" = test ] || exit 0
 
+need c++ g++
 need bcftools bcftools
 need python3 python3
 python3 -c 'import ensurepip, venv' 2>/dev/null || need no-such-command python3-venv

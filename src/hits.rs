@@ -14,6 +14,7 @@
 
 mod active;
 pub mod call;
+pub mod cuda;
 pub mod dictionary;
 pub mod engine;
 pub mod files;
@@ -21,6 +22,8 @@ pub mod fit;
 #[cfg(test)]
 mod golden;
 mod nnls;
+#[cfg(test)]
+mod optimality;
 mod proxgrad;
 #[cfg(test)]
 mod reference;

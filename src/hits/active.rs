@@ -153,7 +153,7 @@ impl<'d> ActiveSet<'d> {
             let member = self.lay(site, signal);
             let correlation = self.correlation(&member);
             pass.note(correlation, member.lambda);
-            if correlation > member.lambda + ROUNDING {
+            if correlation > member.lambda {
                 pass.violators.push((correlation - member.lambda, member));
             } else {
                 self.values.truncate(member.values);
@@ -195,8 +195,9 @@ impl<'d> ActiveSet<'d> {
         &self.values[member.values..][..(member.end - member.site.position) * self.planes]
     }
 
-    /// Adds violators to the working set: all, or when they are very many the worst at each position. Members
-    /// that are at rest at zero leave; a pass finds them again when the residual under them changes.
+    /// Adds violators to the working set: all, or when they are very many the worst at each position; the residual
+    /// will change under the others, so that the next pass sees them again. Members that are at rest at zero
+    /// leave until the residual under them changes.
     fn enlist(&mut self, violators: &mut Vec<(f64, Member)>, length: usize) {
         self.members.retain(|member| member.coefficient > 0.0 || member.excess > 0.0);
         if violators.len() > BATCH.max(length / 4) {

@@ -19,6 +19,23 @@ pub enum Solver {
     Proxgrad,
 }
 
+impl Solver {
+    /// Returns whether this is the proximal gradient; `compat` says so where nothing else does.
+    pub fn is_proximal(self, compat: bool) -> bool {
+        match self {
+            Self::Auto => compat,
+            Self::ActiveSet => false,
+            Self::Proxgrad => true,
+        }
+    }
+
+    /// Returns the gap over L that is asked for unless the user asks for another: Fi-NeMo's for the proximal
+    /// gradient, and for the active set, which gets there at no more cost, one that leaves nothing to chance.
+    pub fn tolerance(self, compat: bool) -> f64 {
+        if self.is_proximal(compat) { 5e-4 } else { 1e-8 }
+    }
+}
+
 /// Step sizes and stopping.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
@@ -112,20 +129,12 @@ impl<'d> Fitter<'d> {
     /// Returns the most positions that a region can have, if there is such a number. The proximal gradient is
     /// one problem whose every (filter, position) has a number; the active set takes a region apart.
     pub fn most_positions(&self, settings: &Settings) -> Option<usize> {
-        self.proximal(settings).then(|| self.engine.most_positions())
-    }
-
-    fn proximal(&self, settings: &Settings) -> bool {
-        match settings.solver {
-            Solver::Auto => settings.compat,
-            Solver::ActiveSet => false,
-            Solver::Proxgrad => true,
-        }
+        settings.solver.is_proximal(settings.compat).then(|| self.engine.most_positions())
     }
 
     /// Fits a region of at most [`Fitter::most_positions`].
     pub fn fit(&mut self, signal: &Signal, settings: &Settings) -> Fit {
-        if self.proximal(settings) {
+        if settings.solver.is_proximal(settings.compat) {
             self.engine.load(signal);
             proxgrad::fit(&mut self.engine, settings)
         } else {

@@ -56,12 +56,14 @@ impl<'b> Columns<'b> {
         require_floats(schema, column).map_err(context)
     }
 
-    /// Returns the views of a batch that passed [`Columns::check`].
-    pub(super) fn of(batch: &'b RecordBatch, mode: Mode) -> Result<Self> {
+    /// Returns the views of a batch that passed [`Columns::check`]. With `compat` projected modes take the
+    /// hypothetical contributions where there are any, as Fi-NeMo does, which sees what is wrong with them.
+    pub(super) fn of(batch: &'b RecordBatch, mode: Mode, compat: bool) -> Result<Self> {
         let optional = |name| schema::has(batch.schema_ref(), name);
         let lists = |name| optional(name).then(|| schema::lists(batch, name)).transpose();
         let hypothetical_mode = mode.hypothetical_contributions();
-        let contributions = if hypothetical_mode { None } else { lists(CONTRIBUTIONS)? };
+        let whole = hypothetical_mode || (compat && optional(HYPOTHETICAL));
+        let contributions = if whole { None } else { lists(CONTRIBUTIONS)? };
         Ok(Self {
             hypothetical_mode,
             region: schema::u64s(batch, REGION)?,

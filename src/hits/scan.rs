@@ -179,7 +179,7 @@ impl<'d> Scan<'d> {
 }
 
 /// Returns what a correlation must exceed to be reported: a little less than its penalty.
-fn bound(lambda: f32) -> f32 {
+pub(super) fn bound(lambda: f32) -> f32 {
     if lambda.is_finite() { lambda - MARGIN.min(lambda / 4.0) } else { lambda }
 }
 

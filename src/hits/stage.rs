@@ -183,7 +183,7 @@ fn call_batch(
     dictionary: &Dictionary,
     options: &Options,
 ) -> Result<Vec<Called>> {
-    let columns = Columns::of(batch, options.mode)?;
+    let columns = Columns::of(batch, options.mode, options.settings.compat)?;
     let called: Vec<Result<Called>> = (0..batch.num_rows())
         .into_par_iter()
         .map_init(
@@ -427,37 +427,78 @@ mod tests {
         assert!(error.starts_with("region 0: 9 contributions for a sequence of 10 bases"), "{error}");
     }
 
-    #[test]
-    fn hypothetical_contributions_serve_projected_modes_in_half_precision_too() {
-        let (sequence, values) = planted();
-        let (expected, _) =
-            run(pipe(vec![("+", Some(sequence.clone()), Some(values.clone()))]), Options::default()).unwrap();
-        let hypothetical: Vec<f16> = (0..4 * 30)
-            .map(|i| (i / 30, i % 30))
-            .map(|(base, at)| if sequence.as_bytes()[at] == b"ACGT"[base] { values[at] } else { -7.0 })
-            .map(f16::from_f32)
-            .collect();
+    /// One row per list of hypothetical contributions, 4 × 30 in half precision, of the planted sequence.
+    fn half_precision(rows: &[Vec<f16>]) -> Pipe {
+        let count = rows.len();
         let item = Arc::new(Field::new("item", DataType::Float16, false));
         let lists = ListArray::new(
             item,
-            arrow_buffer::OffsetBuffer::from_lengths([120]),
-            Arc::new(Float16Array::from(hypothetical)),
+            arrow_buffer::OffsetBuffer::from_lengths(rows.iter().map(Vec::len)),
+            Arc::new(Float16Array::from(rows.concat())),
             None,
         );
         assert!(lists.values().as_primitive_opt::<Float16Type>().is_some());
-        let arrays: Vec<(&str, ArrayRef)> = vec![
-            (schema::REGION, Arc::new(UInt64Array::from(vec![0]))),
-            (schema::CHROM, Arc::new(StringArray::from(vec![None::<&str>]))),
-            (schema::START, Arc::new(Int64Array::from(vec![0]))),
-            (schema::END, Arc::new(Int64Array::from(vec![30]))),
-            (schema::STRAND, Arc::new(StringArray::from(vec!["."]))),
-            (schema::NAME, Arc::new(StringArray::from(vec![None::<&str>]))),
-            (schema::SEQUENCE, Arc::new(StringArray::from(vec![sequence]))),
+        batch_pipe(vec![
+            (schema::REGION, Arc::new(UInt64Array::from_iter_values(0..count as u64))),
+            (schema::CHROM, Arc::new(StringArray::from(vec![None::<&str>; count]))),
+            (schema::START, Arc::new(Int64Array::from(vec![0; count]))),
+            (schema::END, Arc::new(Int64Array::from(vec![30; count]))),
+            (schema::STRAND, Arc::new(StringArray::from(vec!["."; count]))),
+            (schema::NAME, Arc::new(StringArray::from(vec![None::<&str>; count]))),
+            (schema::SEQUENCE, Arc::new(StringArray::from(vec![planted().0; count]))),
             (schema::HYPOTHETICAL, Arc::new(lists)),
-        ];
-        let (hits, _) = run(batch_pipe(arrays), Options::default()).unwrap();
+        ])
+    }
+
+    /// Hypothetical contributions of the planted sequence, with another value where a base is not observed.
+    fn planted_hypothetical(unobserved: f32) -> Vec<f16> {
+        let (sequence, values) = planted();
+        let observed = |base: usize, at: usize| sequence.as_bytes()[at] == b"ACGT"[base];
+        let value = |base, at| if observed(base, at) { values[at] } else { unobserved };
+        (0..120).map(|cell| f16::from_f32(value(cell / 30, cell % 30))).collect()
+    }
+
+    #[test]
+    fn hypothetical_contributions_serve_projected_modes_in_half_precision_too() {
+        let (sequence, values) = planted();
+        let (expected, _) = run(pipe(vec![("+", Some(sequence), Some(values))]), Options::default()).unwrap();
+        let (hits, _) = run(half_precision(&[planted_hypothetical(-7.0)]), Options::default()).unwrap();
         assert_eq!(starts(&hits), [10]);
         let number = |batch: &RecordBatch| batch["hit_coefficient"].as_primitive::<Float32Type>().value(0);
         assert!((number(&hits) - number(&expected)).abs() < 1e-2 * number(&expected));
+    }
+
+    #[test]
+    fn bad_hypothetical_contributions_harm_no_other_row() {
+        let good = planted_hypothetical(-0.1);
+        let bad = |value: f16| {
+            let mut row = good.clone();
+            row[45] = value;
+            row
+        };
+        let rows = [
+            bad(f16::NEG_INFINITY),
+            bad(f16::INFINITY),
+            bad(f16::NAN),
+            vec![f16::ZERO; 120],
+            good[..20].to_vec(),
+            good.clone(),
+        ];
+        for mode in [Mode::Ph, Mode::Hh] {
+            let (schema, batches) = half_precision(&rows).into_parts();
+            // A sequence is not needed here, and one of another length would be an error.
+            let keep: Vec<usize> =
+                (0..schema.fields().len()).filter(|&at| schema.field(at).name() != "sequence").collect();
+            let target = Arc::new(schema.project(&keep).unwrap());
+            let projected = batches.map(move |batch| Ok(batch?.project(&keep)?));
+            let options = Options { mode, strict: true, ..Options::default() };
+            let (hits, summary) = run(Pipe::new(target, projected), options).unwrap();
+            assert_eq!(starts(&hits), [10], "{mode:?}");
+            assert_eq!(
+                summary.to_string(),
+                "1 hits in 6 regions; 3 nonfinite; 1 all_zero; 1 too_short",
+                "{mode:?}"
+            );
+        }
     }
 }

@@ -1,15 +1,20 @@
 //! `nyx-hits` as a user sees it: flags, files, exit statuses.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
+use arrow_array::cast::AsArray;
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray, UInt64Array};
+use arrow_ipc::{reader::StreamReader, writer::StreamWriter};
 use arrow_schema::{Field, Schema};
 use nyx::input::open_pipe;
 use nyx::output;
 use nyx::pipe::{Pipe, ipc};
 use nyx::schema;
+
+use crate::support;
 
 /// GATAAG.
 const MEME: &str = "MEME version 4\n\nALPHABET= ACGT\n\nMOTIF GATA1 gata\n\
@@ -63,9 +68,13 @@ impl Folder {
     }
 
     fn hits(&self, arguments: &[&str]) -> Output {
+        self.command(&["regions.arrows"]).args(arguments).output().unwrap()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_nyx-hits"));
-        command.current_dir(self.0.path()).args(["-m", "motifs.meme", "regions.arrows"]).args(arguments);
-        command.output().unwrap()
+        command.current_dir(self.0.path()).args(["-m", "motifs.meme"]).args(arguments);
+        command
     }
 }
 
@@ -137,6 +146,8 @@ fn mistakes_end_with_their_status_and_name_what_is_wrong() {
         (vec!["--solver", "active-set", "--compat"], 2, "--solver proxgrad"),
         (vec!["-M", "hh"], 1, "hypothetical"),
         (vec!["-M", "xx"], 2, "xx"),
+        (vec!["-r", "regions.npz"], 2, "INPUT"),
+        (vec!["-p", "peaks.narrowPeak"], 2, "--regions"),
         (vec!["-C", "list.txt"], 2, "--outdir"),
         (
             vec!["--solver", "proxgrad", "-S", "1", "--tol", "1e-9", "--strict", "-o", "never.arrows"],
@@ -149,4 +160,109 @@ fn mistakes_end_with_their_status_and_name_what_is_wrong() {
         assert!(said(&output).contains(words), "{arguments:?}: {}", said(&output));
     }
     assert!(!folder.path("never.arrows").exists());
+}
+
+#[test]
+fn hits_of_a_batch_leave_before_the_next_batch_comes() {
+    let folder = Folder::new();
+    let (schema, batches) = open_pipe(&folder.path("regions.arrows")).unwrap().into_parts();
+    let batch = batches.map(|batch| batch.unwrap()).next().unwrap();
+    let mut command = folder.command(&["-q"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut stream = StreamWriter::try_new(child.stdin.take().unwrap(), &schema).unwrap();
+    let stdout = child.stdout.take().unwrap();
+    let (sender, arrivals) = std::sync::mpsc::channel();
+    let reader = std::thread::spawn(move || {
+        for batch in StreamReader::try_new(stdout, None).unwrap() {
+            sender.send(batch.unwrap()).unwrap();
+        }
+    });
+    for rows in [2, 3] {
+        stream.write(&batch.slice(0, rows)).unwrap();
+        // Nothing more is written until these hits are here.
+        let hits = arrivals.recv_timeout(Duration::from_secs(120)).expect("hits of the rows so far");
+        assert_eq!(hits.num_rows(), rows);
+    }
+    stream.finish().unwrap();
+    drop(stream);
+    reader.join().unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn what_has_not_converged_is_marked_everywhere() {
+    let folder = Folder::new();
+    for solver in [["--solver", "proxgrad", "-S", "1"], ["--solver", "active-set", "-S", "0"]] {
+        let arguments = [&solver[..], &["--tol", "1e-9", "--outdir", "out"]].concat();
+        let output = folder.hits(&[&arguments[..], &["-o", "hits.arrows"]].concat());
+        assert!(output.status.success(), "{}", said(&output));
+        assert!(said(&output).contains("9 not_converged"), "{}", said(&output));
+        assert!(said(&output).contains("warning: 9 regions have not converged"), "{}", said(&output));
+        let quality = text(&folder.path("out/peaks_qc.tsv"));
+        assert_eq!(quality.lines().filter(|line| line.ends_with("\tnot_converged")).count(), 9);
+        for batch in open_pipe(&folder.path("hits.arrows")).unwrap().into_parts().1 {
+            let converged = batch.unwrap()["converged"].as_boolean().clone();
+            assert!(converged.iter().all(|converged| converged == Some(false)));
+        }
+        let strict = folder.hits(&[&arguments[..], &["--strict", "-o", "never.arrows"]].concat());
+        assert_eq!(strict.status.code(), Some(1), "{}", said(&strict));
+        assert!(!folder.path("never.arrows").exists());
+    }
+}
+
+#[test]
+fn every_table_of_motifs_is_used() {
+    let folder = Folder::new();
+    let second = MEME.split_once("MOTIF").unwrap().1.replace("GATA1 gata", "AAAA1 other");
+    std::fs::write(folder.path("motifs.meme"), format!("{MEME}\nMOTIF{second}")).unwrap();
+    for (name, line) in [
+        ("include", "GATA1\tand more\n"),
+        ("names", "GATA1\tshown\n"),
+        ("lambdas", "GATA1\t0.6\n"),
+        ("thresholds", "GATA1\t0.9\n"),
+        ("coords", "GATA1\t1\t5\n"),
+    ] {
+        std::fs::write(folder.path(name), line).unwrap();
+    }
+    let data = |arguments: &[&str]| {
+        let output = folder.hits(&[arguments, &["--outdir", "out", "-q"]].concat());
+        assert!(output.status.success(), "{}", said(&output));
+        let rows = text(&folder.path("out/motif_data.tsv"));
+        let row: Vec<String> = rows.lines().nth(1).unwrap().split('\t').map(str::to_string).collect();
+        // Name, tag, span, lambda of the first filter, and how many there are.
+        ([&row[1], &row[2], &row[4], &row[5], &row[7]].map(String::clone), rows.lines().count() - 1)
+    };
+    let row = |cells: [&str; 5]| cells.map(str::to_string);
+    assert_eq!(data(&[]), (row(["GATA1", "GATA1", "0", "6", "0.7"]), 4));
+    let tables = ["-I", "include", "-N", "names", "-L", "lambdas", "-R", "coords", "-T", "thresholds"];
+    assert_eq!(data(&tables), (row(["shown", "GATA1", "1", "5", "0.6"]), 2));
+    // Fi-NeMo's old letters win over the new ones, as there.
+    std::fs::write(folder.path("alphas"), "GATA1\t0.4\n").unwrap();
+    assert_eq!(data(&["-I", "include", "-l", "0.8", "-a", "0.5"]).0[4], "0.5");
+    assert_eq!(data(&["-I", "include", "-L", "lambdas", "-A", "alphas", "-b", "3", "-J"]).0[4], "0.4");
+}
+
+#[test]
+fn a_regions_file_of_fi_nemo_is_read_as_it_is() {
+    let Some(golden) = support::shared("golden/finemo/real_CTCFL") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let hits = |name: &str| {
+        let mut command = support::nyx("hits", &["--compat", "-q", "-o", "/dev/null", "--out-dir", name]);
+        command.current_dir(folder.path()).arg("-r").arg(golden.join("regions.npz"));
+        support::stdout_of(
+            {
+                command.arg("-m").arg(golden.join("modisco.h5"));
+                command
+            },
+            b"",
+        );
+        text(&folder.path().join(name).join("hits.tsv"))
+    };
+    let cells = |table: &str| {
+        let place = |line: &str| line.split('\t').take(6).collect::<Vec<_>>().join("\t");
+        let mut rows: Vec<String> = table.lines().map(place).collect();
+        rows.sort();
+        rows
+    };
+    assert_eq!(cells(&hits("out")), cells(&text(&golden.join("hits_pp/hits.tsv"))));
 }

@@ -1,0 +1,4 @@
+//! The active-set solver on a GPU.
+mod layout;
+#[cfg(test)]
+mod host;
