@@ -18,10 +18,11 @@
 //
 // Attention keeps no scores in memory: a block has 64 queries of a head, four warps of 16 rows each; blocks of 64
 // keys and values come by asynchronous copies, one ahead; the softmax is carried along as a running maximum and sum
-// (Dao 2022, FlashAttention). On chip 5 x 64 x (width + 8) x 2 bytes: 46 KB for heads of 64, so four blocks fit on
-// an H100 or H200 (227 KiB), three on an A100 (163 KiB); 87 KB for heads of 128, two and one. Rows are 16 bytes
-// longer than a multiple of 32 bytes, so that the eight rows of a ldmatrix fall on different banks. Norms have one
-// warp a row and the row in shared memory (4 H bytes a warp).
+// (Dao 2022, FlashAttention). On chip 5 x 64 x (width + 8) x 2 bytes: 46 KB and 141 registers a thread for heads of
+// 64, so three blocks fit on an A100 or H100, 12 warps; 87 KB and 196 registers for heads of 128, one block on an
+// A100 (163 KiB), two on an H100 (227 KiB). Rows are 16 bytes longer than a multiple of 32 bytes, so that the eight
+// rows of a ldmatrix fall on different banks. Norms have one warp a row and the row in shared memory (4 H bytes a
+// warp); they and the kernels of single numbers are bound by memory, at 48 registers or fewer.
 // THESE ARE ESTIMATES: nothing here has been run on a GPU.
 //
 // Results do not depend on the pack that a sequence is in: sums have a fixed order that depends on the place in the

@@ -114,6 +114,12 @@ impl ModelArgs {
         Ok(Arc::new(Ensemble::new(members, self.rc_average, Wanted::default())?))
     }
 
+    /// Returns the rows of a batch, unless the user says otherwise: for a GPU so many that a batch fills it several
+    /// times over, because it waits between batches.
+    pub fn rows(&self) -> usize {
+        if matches!(self.device.device, DeviceChoice::Cuda(_)) { 4096 } else { 256 }
+    }
+
     /// Opens the device.
     fn place(&self) -> Result<Place> {
         let gpu = match self.device.device.open()? {

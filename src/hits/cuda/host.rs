@@ -14,7 +14,7 @@ use rand::{Rng, SeedableRng};
 use super::layout::{self, Arguments, Ending, Entry, HITS_MAX, Image, Place, SCRATCH_BYTES, THREADS};
 use crate::hits::Mode;
 use crate::hits::dictionary::Dictionary;
-use crate::hits::fit::{Fit, Fitter, Outcome, Settings};
+use crate::hits::fit::{Coefficient, Fit, Fitter, Outcome, Settings};
 use crate::hits::signal::{Preparation, Signal};
 use crate::motif;
 use crate::motif::filters::{Choice, Filter, build};
@@ -38,7 +38,8 @@ fn program(watch: Watch) -> Option<&'static Path> {
             eprintln!("skipped: there is no C++ compiler (scripts/install.sh test installs one)");
             return None;
         }
-        let program = FOLDER.get_or_init(|| tempfile::tempdir().unwrap()).path().join((watch as u8).to_string());
+        let program =
+            FOLDER.get_or_init(|| tempfile::tempdir().unwrap()).path().join((watch as u8).to_string());
         let kernels = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
         let flags: &[&str] = match watch {
             Watch::Nothing => &["-O2"],
@@ -83,12 +84,18 @@ fn bytes<T: cudarc::driver::DeviceRepr>(items: &[T]) -> Vec<u8> {
 }
 
 /// The numbers in bytes.
-fn items<T: cudarc::driver::DeviceRepr + cudarc::driver::ValidAsZeroBits + Default + Clone>(bytes: &[u8]) -> Vec<T> {
+fn items<T: cudarc::driver::DeviceRepr + cudarc::driver::ValidAsZeroBits + Default + Clone>(
+    bytes: &[u8],
+) -> Vec<T> {
     let mut items = vec![T::default(); bytes.len() / size_of::<T>()];
     // SAFETY: as above, the other way round; any bits are a number.
     #[allow(unsafe_code)]
     unsafe {
-        std::ptr::copy_nonoverlapping(bytes.as_ptr(), items.as_mut_ptr().cast::<u8>(), size_of_val(&items[..]));
+        std::ptr::copy_nonoverlapping(
+            bytes.as_ptr(),
+            items.as_mut_ptr().cast::<u8>(),
+            size_of_val(&items[..]),
+        );
     }
     items
 }
@@ -158,55 +165,77 @@ fn launch(
     items::<Ending>(back(10)).iter().map(|ending| layout::fit(ending, &hits)).collect()
 }
 
-/// The duality gap of a fit over L, its coefficients taken from the formulas alone, all places looked at.
-fn naive_gap(filters: &[Filter], signal: &Signal, fit: &Fit) -> f64 {
-    let (length, planes) = (signal.length(), signal.planes());
-    let y: Vec<f64> = signal.values().iter().map(|&value| f64::from(value)).collect();
-    // s·K at tap k for what stands at a place: (index into y, value).
-    let laid = |filter: &Filter, first: usize| -> Vec<(usize, f64)> {
-        let span = filter.end - filter.start;
-        let energy: f64 = y[first * planes..(first + span) * planes].iter().map(|value| value * value).sum();
-        let scale = 1.0 / (energy + 1.0).sqrt();
-        let weight = |base: usize, tap: usize| f64::from(filter.cwm[base * filter.width + filter.start + tap]);
-        (0..span)
-            .flat_map(|tap| match signal.bases() {
-                Some(bases) if bases[first + tap] < 4 => {
-                    vec![(first + tap, scale * weight(bases[first + tap] as usize, tap))]
-                }
-                Some(_) => vec![],
-                None => (0..4).map(|base| ((first + tap) * 4 + base, scale * weight(base, tap))).collect(),
-            })
-            .collect()
-    };
-    let mut residual = y.clone();
-    let mut penalty = 0.0;
+/// s·K of a filter laid at a place, from the formulas alone: what it adds to which items of y.
+fn laid(filter: &Filter, first: usize, signal: &Signal) -> Vec<(usize, f64)> {
+    let (planes, span) = (signal.planes(), filter.end - filter.start);
+    let window = &signal.values()[first * planes..(first + span) * planes];
+    let energy: f64 = window.iter().map(|&value| f64::from(value).powi(2)).sum();
+    let scale = 1.0 / (energy + 1.0).sqrt();
+    let weight = |base: usize, tap: usize| f64::from(filter.cwm[base * filter.width + filter.start + tap]);
+    (0..span)
+        .flat_map(|tap| match signal.bases() {
+            Some(bases) if bases[first + tap] < 4 => {
+                vec![(first + tap, scale * weight(bases[first + tap] as usize, tap))]
+            }
+            Some(_) => vec![],
+            None => (0..4).map(|base| ((first + tap) * 4 + base, scale * weight(base, tap))).collect(),
+        })
+        .collect()
+}
+
+/// The signal less what a fit explains.
+fn residual(filters: &[Filter], signal: &Signal, fit: &Fit) -> Vec<f64> {
+    let mut residual: Vec<f64> = signal.values().iter().map(|&value| f64::from(value)).collect();
     for hit in &fit.coefficients {
-        let filter = &filters[hit.filter];
-        penalty += f64::from(filter.lambda) * f64::from(hit.value);
-        laid(filter, hit.position).iter().for_each(|(at, value)| residual[*at] -= f64::from(hit.value) * value);
-    }
-    let mut ratio = 1.0f64;
-    for filter in filters.iter().filter(|filter| filter.width <= length) {
-        for first in filter.start..=length - filter.width + filter.start {
-            let g: f64 = laid(filter, first).iter().map(|(at, value)| residual[*at] * value).sum();
-            ratio = ratio.max(g / f64::from(filter.lambda));
+        for (at, value) in laid(&filters[hit.filter], hit.position, signal) {
+            residual[at] -= f64::from(hit.value) * value;
         }
     }
-    let sum = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
-    let (squares, sigma) = (sum(&residual, &residual), 1.0 / ratio);
-    let dual = sigma * sum(&residual, &y) - 0.5 * sigma * sigma * squares;
-    (0.5 * squares + penalty - dual) / length as f64
+    residual
+}
+
+/// Correlation with the residual, and penalty, of every place.
+fn places<'a>(filters: &'a [Filter], signal: &'a Signal, fit: &Fit) -> impl Iterator<Item = (f64, f64)> + 'a {
+    let residual = residual(filters, signal, fit);
+    let length = signal.length();
+    let fitting = filters.iter().filter(move |filter| filter.width <= length);
+    let sites = fitting.flat_map(move |filter| {
+        (filter.start..=length - filter.width + filter.start).map(move |first| (filter, first))
+    });
+    sites.map(move |(filter, first)| {
+        let g = laid(filter, first, signal).iter().map(|(at, value)| residual[*at] * value).sum();
+        (g, f64::from(filter.lambda))
+    })
+}
+
+/// The duality gap of a fit over L, all places looked at.
+fn naive_gap(filters: &[Filter], signal: &Signal, fit: &Fit) -> f64 {
+    let ratio = places(filters, signal, fit).map(|(g, lambda)| g / lambda).fold(1.0f64, f64::max);
+    let residual = residual(filters, signal, fit);
+    let penalty = |hit: &Coefficient| f64::from(filters[hit.filter].lambda) * f64::from(hit.value);
+    let penalty: f64 = fit.coefficients.iter().map(penalty).sum();
+    let squares: f64 = residual.iter().map(|r| r * r).sum();
+    let with_signal: f64 = residual.iter().zip(signal.values()).map(|(r, &y)| r * f64::from(y)).sum();
+    let sigma = 1.0 / ratio;
+    let dual = sigma * with_signal - 0.5 * sigma * sigma * squares;
+    (0.5 * squares + penalty - dual) / signal.length() as f64
 }
 
 /// Compares the kernel with the active-set solver; returns how many hits there are.
-fn compare(
-    program: &Path,
+fn compare(program: &Path, filters: &[Filter], signals: &[Signal], settings: &Settings) -> usize {
+    let fits = launch(program, &Dictionary::new(filters, false), signals, settings, SHAPE).unwrap();
+    check(filters, signals, settings, &fits)
+}
+
+/// Compares fits with those of the active-set solver, and their gaps with naive ones; returns how many hits there
+/// are.
+pub(super) fn check(
     filters: &[Filter],
     signals: &[Signal],
     settings: &Settings,
+    fits: &[Option<Fit>],
 ) -> usize {
     let dictionary = Dictionary::new(filters, false);
-    let fits = launch(program, &dictionary, signals, settings, SHAPE).unwrap();
     let mut fitter = Fitter::new(&dictionary);
     let (mut hits, mut solved) = (0, 0);
     for (index, (fit, signal)) in fits.iter().zip(signals).enumerate() {
@@ -223,7 +252,10 @@ fn compare(
         assert!((fit.nll - twin.nll).abs() <= 1e-7, "region {index}: {} {}", fit.nll, twin.nll);
         // Naively the dual point is the residual of the rounded coefficients, which may be a little worse.
         let gap = naive_gap(filters, signal, fit);
-        assert!(fit.dual_gap <= settings.tolerance && gap <= settings.tolerance + 1e-7, "region {index}: {gap}");
+        assert!(
+            fit.dual_gap <= settings.tolerance && gap <= settings.tolerance + 1e-7,
+            "region {index}: {gap}"
+        );
         assert!(gap >= -1e-12, "region {index}: no gap is negative: {gap}");
         hits += fit.coefficients.len();
     }
@@ -243,7 +275,9 @@ fn random_filters(random: &mut StdRng, motifs: usize, lambda: f64) -> Vec<Filter
             let width = random.random_range(4..14);
             let column = |_| {
                 let (best, height) = (random.random_range(0..4), random.random_range(0.2f64..1.0));
-                std::array::from_fn(|base| if base == best { height } else { random.random_range(-0.15..0.1) })
+                std::array::from_fn(
+                    |base| if base == best { height } else { random.random_range(-0.15..0.1) },
+                )
             };
             let columns: Vec<[f64; 4]> = (0..width).map(column).collect();
             Pattern { tag: format!("m{index}"), cwm: Matrix::from_columns(&columns), hypothetical: None }
@@ -278,7 +312,12 @@ fn random_signal(random: &mut StdRng, filters: &[Filter], length: usize, hypothe
 }
 
 /// Regions of mixed lengths, among them one that is shorter than all motifs and one that is zero.
-fn random_signals(seed: u64, count: usize, lambda: f64, hypothetical: bool) -> (Vec<Filter>, Vec<Signal>) {
+pub(super) fn random_signals(
+    seed: u64,
+    count: usize,
+    lambda: f64,
+    hypothetical: bool,
+) -> (Vec<Filter>, Vec<Signal>) {
     let mut random = StdRng::seed_from_u64(seed);
     let motifs = random.random_range(1..12);
     let filters = random_filters(&mut random, motifs, lambda);
@@ -297,7 +336,12 @@ fn random_signals(seed: u64, count: usize, lambda: f64, hypothetical: bool) -> (
 }
 
 /// The first regions of a folder of the oracle, with its motifs.
-fn oracle(folder: &str, motifs: &str, mode: Mode, count: usize) -> Option<(Vec<Filter>, Vec<Signal>)> {
+pub(super) fn oracle(
+    folder: &str,
+    motifs: &str,
+    mode: Mode,
+    count: usize,
+) -> Option<(Vec<Filter>, Vec<Signal>)> {
     let folder = crate::testing::shared(&format!("golden/finemo/{folder}"))?;
     let choice = Choice { hypothetical: mode.hypothetical_motifs(), ..Choice::default() };
     let filters = build(&motif::read(&folder.join(motifs)).unwrap(), &choice).unwrap().filters;
@@ -372,7 +416,9 @@ fn the_kernel_gives_the_same_bits_whatever_the_order_of_threads_blocks_and_regio
     let bits = |signals: &[Signal], blocks, seed| -> Vec<_> {
         let shape = Shape { blocks, seed, missing: 0 };
         let fits = launch(program, &dictionary, signals, &exact(1e-6), shape).unwrap();
-        fits.into_iter().map(|fit| fit.map(|fit| (fit.coefficients, fit.dual_gap.to_bits(), fit.nll.to_bits()))).collect()
+        fits.into_iter()
+            .map(|fit| fit.map(|fit| (fit.coefficients, fit.dual_gap.to_bits(), fit.nll.to_bits())))
+            .collect()
     };
     let first = bits(&signals, 1, 1);
     assert_eq!(bits(&signals, 3, 77), first);
@@ -382,29 +428,51 @@ fn the_kernel_gives_the_same_bits_whatever_the_order_of_threads_blocks_and_regio
     assert_eq!(turned, first);
 }
 
+/// Places whose correlation with the signal itself exceeds their penalty: the first working set.
+fn violators(filters: &[Filter], signal: &Signal) -> usize {
+    let nothing = Fit {
+        coefficients: vec![],
+        nll: 0.5,
+        dual_gap: 0.0,
+        num_steps: 0,
+        step_size: f32::NAN,
+        outcome: Outcome::TimedOut,
+    };
+    places(filters, signal, &nothing).filter(|(g, lambda)| g > lambda).count()
+}
+
 #[test]
-fn clusters_of_any_size_and_working_sets_that_overflow_are_solved_or_left_never_cut() {
+fn clusters_too_large_for_shared_memory_are_solved_and_working_sets_too_large_are_left() {
     let Some(program) = program(Watch::Nothing) else { return };
     let mut random = StdRng::seed_from_u64(7);
-    let filters = random_filters(&mut random, 8, 0.02);
-    let dictionary = Dictionary::new(&filters, false);
-    let signals: Vec<Signal> =
-        [30, 40, 50, 60, 80, 100, 300, 600].iter().map(|&n| random_signal(&mut random, &filters, n, false)).collect();
     let settings = exact(1e-7);
-    let fits = launch(program, &dictionary, &signals, &settings, SHAPE).unwrap();
-    let solved: Vec<_> = fits.iter().zip(&signals).filter_map(|(fit, s)| Some((fit.as_ref()?, s))).collect();
-    assert!(fits.iter().any(Option::is_none), "no working set was too large");
-    let mut largest = 0;
-    for (fit, signal) in &solved {
-        let twin = Fitter::new(&dictionary).fit(signal, &settings);
-        // At so low a penalty columns may depend on each other, so that coefficients are not unique; gaps are.
-        assert_eq!(fit.outcome, Outcome::Converged);
-        assert!(naive_gap(&filters, signal, fit) <= settings.tolerance + 1e-7);
-        assert!((fit.nll - twin.nll).abs() <= 1e-6, "{} {}", fit.nll, twin.nll);
-        eprintln!("{} positions: {} coefficients", signal.length(), fit.coefficients.len());
-        largest = largest.max(fit.coefficients.len());
+    // Windows of a short region overlap, so that its working set is one cluster.
+    let filters = random_filters(&mut random, 3, 0.02);
+    let signals: Vec<Signal> =
+        (20..32).map(|length| random_signal(&mut random, &filters, length, length % 2 == 0)).collect();
+    for hypothetical in [false, true] {
+        let signals: Vec<Signal> =
+            signals.iter().filter(|signal| (signal.planes() == 4) == hypothetical).cloned().collect();
+        let largest = signals.iter().map(|signal| violators(&filters, signal)).max().unwrap();
+        assert!((17..=128).contains(&largest), "{largest} members do not try what is to be tried");
+        let dictionary = Dictionary::new(&filters, false);
+        let fits = launch(program, &dictionary, &signals, &settings, SHAPE).unwrap();
+        for (fit, signal) in fits.iter().zip(&signals) {
+            let (fit, twin) = (fit.as_ref().unwrap(), Fitter::new(&dictionary).fit(signal, &settings));
+            // At so low a penalty columns may depend on each other, and coefficients not be unique; gaps are.
+            assert_eq!(fit.outcome, Outcome::Converged, "{fit:?}");
+            let gap = naive_gap(&filters, signal, fit);
+            assert!(gap <= settings.tolerance + 1e-6, "{gap}");
+            assert!((fit.nll - twin.nll).abs() <= 1e-6, "{} {}", fit.nll, twin.nll);
+        }
     }
-    assert!(largest > 16, "no cluster needed more than a warp's share of shared memory: {largest}");
+    let filters = random_filters(&mut random, 16, 0.001);
+    let signals =
+        [random_signal(&mut random, &filters, 400, false), random_signal(&mut random, &filters, 5, false)];
+    assert!(violators(&filters, &signals[0]) > 1000);
+    let fits = launch(program, &Dictionary::new(&filters, false), &signals, &settings, SHAPE).unwrap();
+    assert!(fits[0].is_none(), "{:?}", fits[0]);
+    assert!(fits[1].is_some(), "what came after it was left, too");
 }
 
 #[test]

@@ -176,7 +176,13 @@ impl Image {
     }
 
     /// Returns the argument of a launch but for its addresses.
-    pub fn arguments(&self, settings: &Settings, regions: usize, length_max: usize, planes: usize) -> Arguments {
+    pub fn arguments(
+        &self,
+        settings: &Settings,
+        regions: usize,
+        length_max: usize,
+        planes: usize,
+    ) -> Arguments {
         Arguments {
             tolerance: settings.tolerance,
             group_count: self.groups.len() as u32,

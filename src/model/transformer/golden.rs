@@ -471,11 +471,9 @@ fn check_on(backend: Arc<dyn Backend>, place: &str) {
         let found = logits(&golden, &model);
         golden.check_rows(&format!("logits, {place}"), "logits", &found);
         let processor = golden.load(architecture);
-        for pooling in [Pooling::Cls, Pooling::Mean, Pooling::MeanOfBases] {
-            let [found, expected] =
-                [&model, &processor].map(|model| embeddings(&golden, model, pooling).concat());
-            golden.check(&format!("{pooling:?} embedding, {place}"), found.into_iter().zip(expected));
-        }
+        let [found, expected] =
+            [&model, &processor].map(|model| embeddings(&golden, model, Pooling::MeanOfBases).concat());
+        golden.check(&format!("mean over bases, {place}"), found.into_iter().zip(expected));
         let attentions = Wanted { attentions: Some(Attentions::Cls), ..Wanted::default() };
         let error = model.predict_tokens(&golden.tokens(), &attentions).unwrap_err().to_string();
         assert!(error.contains("--device cpu"), "{error}");
