@@ -1,14 +1,15 @@
 //! Where the arithmetic runs. `cuda` fails where there is none; only `auto` chooses, and today it chooses the
 //! processor: the kernels have not run on a GPU yet (see `kernels/README.md`).
 
+pub mod backend;
 pub mod cuda;
+#[cfg(test)]
+pub mod host;
 
 use std::fmt;
 use std::str::FromStr;
 
-use candle_core::Device;
-
-use crate::error::{Error, Result};
+use crate::error::Result;
 use cuda::Cuda;
 
 /// A device as named on the command line.
@@ -71,20 +72,6 @@ impl DeviceChoice {
             Self::Cuda(number) => Cuda::open(number).map(Opened::Cuda),
         }
     }
-
-    /// Returns candle's device, which in this build is always the processor.
-    ///
-    /// # Errors
-    ///
-    /// When a GPU is asked for: the models have no kernels for it.
-    pub fn candle(self) -> Result<Device> {
-        match self {
-            Self::Auto | Self::Cpu => Ok(Device::Cpu),
-            Self::Cuda(_) => Err(Error::data(
-                "--device cuda: models have no GPU path in this release, and nothing falls back silently; use --device cpu",
-            )),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -95,9 +82,7 @@ mod tests {
     fn a_device_is_never_replaced_silently() {
         assert_eq!("cuda:1".parse(), Ok(DeviceChoice::Cuda(1)));
         assert!("gpu".parse::<DeviceChoice>().is_err());
-        assert!(DeviceChoice::Cuda(0).candle().unwrap_err().to_string().contains("--device cpu"));
         assert!(matches!(DeviceChoice::Auto.open(), Ok(Opened::Cpu)));
-        assert!(DeviceChoice::Auto.candle().is_ok());
         let error = DeviceChoice::Cuda(usize::MAX >> 33).open().err().expect("no machine has so many GPUs");
         assert!(error.to_string().contains("--device cpu"), "{error}");
     }

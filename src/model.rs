@@ -45,6 +45,8 @@ pub use scores::{Answer, Attentions, Input, Likelihood, Misfit, Outputs, Pooling
 
 use config::Config;
 use network::Head;
+use transformer::gpu::GpuEncoder;
+use transformer::{Encoder, Gpu, Runner, Spec, Tensors};
 use weights::Weights;
 
 use crate::kernel::Precision;
@@ -103,8 +105,27 @@ pub struct Source<'a> {
     pub config: &'a Config,
     /// Its tensors.
     pub weights: &'a Weights,
-    /// The numbers it multiplies in.
+    /// The numbers it multiplies in, on the processor.
     pub precision: Precision,
+    /// Where its encoder runs, if not on the processor.
+    pub gpu: Option<&'a Gpu>,
+}
+
+impl Source<'_> {
+    /// Builds an encoder where it is to run.
+    ///
+    /// # Errors
+    ///
+    /// When a tensor is missing or has another shape, or there are no kernels for such an encoder.
+    pub fn encoder(&self, spec: Spec, tensors: &dyn Tensors) -> Result<Runner> {
+        match self.gpu {
+            None => Encoder::new(spec, tensors, self.precision).map(Runner::Processor),
+            Some(gpu) => {
+                let Gpu { backend, number, limits } = gpu.clone();
+                GpuEncoder::new(backend, spec, tensors, number, limits).map(Runner::Gpu)
+            }
+        }
+    }
 }
 
 /// What builds the models of a family.

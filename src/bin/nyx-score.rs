@@ -51,7 +51,7 @@ fn run(args: Args) -> Result<()> {
     let models = args.models.load_for(args.outputs.wanted(), windows)?;
     let strict = args.models.strict;
     // Attribution takes thousands of passes for a row: small batches let the first rows leave early.
-    let rows = if args.method.is_some() { cli::ATTRIB_ROWS } else { 256 };
+    let rows = if args.method.is_some() { cli::ATTRIB_ROWS } else { args.models.rows() };
     let rows = args.common.open(&args.input)?.rebatch(args.common.batch_rows(rows));
     let mut pipe = score::score(rows, models.clone(), strict)?;
     if let Some(method) = args.method {

@@ -8,11 +8,15 @@ use clap::ValueEnum;
 
 use super::{Common, DeviceArg};
 use crate::attrib::{Center, Columns, Method, Options};
+use crate::device::backend::Number;
+use crate::device::{DeviceChoice, Opened};
 use crate::error::{Error, Result};
 use crate::input::hub;
 use crate::kernel::Precision;
 use crate::model::long::Long;
-use crate::model::{Attentions, Ensemble, Likelihood, Member, Opened, Pooling, Wanted};
+use crate::model::transformer::Gpu;
+use crate::model::transformer::gpu::{Limits, PTX};
+use crate::model::{Attentions, Ensemble, Likelihood, Member, Opened as Directory, Pooling, Wanted};
 use crate::provenance::Step;
 
 /// Rows of a batch whose contributions are wanted, unless the user says otherwise.
@@ -33,13 +37,23 @@ pub enum Dtype {
 }
 
 impl Dtype {
-    /// Returns the numbers that layers multiply.
+    /// Returns the numbers that layers multiply on the processor.
     fn precision(self) -> Result<Precision> {
         match self {
             Self::F32 => Ok(Precision::F32),
             Self::Bf16 => Ok(Precision::Bf16),
             Self::Int8 => Ok(Precision::Int8),
             Self::F16 => Err(Error::data("--dtype f16: the processor computes in f32, bf16 or int8")),
+        }
+    }
+
+    /// Returns the numbers of weights and activations on a GPU.
+    fn number(self) -> Result<Number> {
+        match self {
+            Self::F32 => Ok(Number::F32),
+            Self::Bf16 => Ok(Number::Bf16),
+            Self::F16 => Ok(Number::F16),
+            Self::Int8 => Err(Error::data("--dtype int8: a GPU computes in f32, bf16 or f16")),
         }
     }
 
@@ -69,7 +83,7 @@ pub struct ModelArgs {
     /// Fail on the first result that is infinite or not a number, rather than mark its row
     #[arg(long)]
     pub strict: bool,
-    /// Number format of the arithmetic
+    /// Number format of the arithmetic; on a GPU f32, bf16 or f16
     #[arg(long, value_enum, value_name = "TYPE", default_value_t)]
     pub dtype: Dtype,
     #[command(flatten)]
@@ -93,8 +107,7 @@ impl ModelArgs {
     ///
     /// As [`ModelArgs::load`], and when a model cannot give what is wanted.
     pub fn load_for(&self, wanted: Wanted, windows: Option<Windows>) -> Result<Arc<Ensemble>> {
-        let precision = self.dtype.precision()?;
-        let device = self.device.device.candle()?;
+        let place = self.place()?;
         let adapters = match self.adapter.len() {
             0 => vec![None; self.model.len()],
             1 => vec![self.adapter.first(); self.model.len()],
@@ -108,26 +121,55 @@ impl ModelArgs {
         };
         let members = self.model.iter().zip(adapters);
         let members = members
-            .map(|(model, adapter)| in_windows(load(model, adapter, &device, precision)?, windows))
+            .map(|(model, adapter)| in_windows(load(model, adapter, &place)?, windows))
             .collect::<Result<_>>()?;
         Ok(Arc::new(Ensemble::new(members, self.rc_average, wanted)?))
+    }
+
+    /// Returns the rows of a batch, unless the user says otherwise: for a GPU so many that a batch fills it several
+    /// times over, because it waits between batches.
+    pub fn rows(&self) -> usize {
+        if matches!(self.device.device, DeviceChoice::Cuda(_)) { 4096 } else { 256 }
+    }
+
+    /// Opens the device.
+    fn place(&self) -> Result<Place> {
+        let gpu = match self.device.device.open()? {
+            Opened::Cpu => None,
+            Opened::Cuda(cuda) => {
+                let number = self.dtype.number()?;
+                Some(Gpu { backend: Arc::new(cuda.backend(PTX)?), number, limits: Limits::default() })
+            }
+        };
+        let precision = if gpu.is_some() { Precision::F32 } else { self.dtype.precision()? };
+        Ok(Place { gpu, precision })
     }
 
     /// Starts the record of this process with the models in it.
     pub fn step(&self, common: &Common, models: &Ensemble) -> Step {
         Step {
             model: Some(models.provenance()),
-            device: Some("cpu".into()),
+            device: Some(match self.device.device {
+                DeviceChoice::Auto => "cpu".into(),
+                named => named.to_string(),
+            }),
             dtype: Some(self.dtype.name().into()),
             ..common.step()
         }
     }
 }
 
+/// Where models run, and in what numbers.
+struct Place {
+    gpu: Option<Gpu>,
+    /// On the processor.
+    precision: Precision,
+}
+
 /// Loads one model with its adapter. Its name tells both, and what may be wrong with them.
-fn load(model: &Path, adapter: Option<&PathBuf>, device: &Device, precision: Precision) -> Result<Member> {
+fn load(model: &Path, adapter: Option<&PathBuf>, place: &Place) -> Result<Member> {
     let located = hub::locate(model)?;
-    let mut opened = Opened::read(&located.path)?;
+    let mut opened = Directory::read(&located.path)?;
     let mut name = located.name.clone();
     if let Some(adapter) = adapter {
         let adapter = hub::locate(adapter)?;
@@ -137,7 +179,7 @@ fn load(model: &Path, adapter: Option<&PathBuf>, device: &Device, precision: Pre
             name = format!("{name} ({doubt})");
         }
     }
-    Ok(Member { name, loaded: opened.build(device, precision)? })
+    Ok(Member { name, loaded: opened.build_on(&Device::Cpu, place.precision, place.gpu.as_ref())? })
 }
 
 /// Lets a model read long rows in windows, if it is to.

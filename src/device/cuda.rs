@@ -8,6 +8,9 @@
 //! Nothing here has run on a GPU yet: see `kernels/README.md`.
 #![allow(unsafe_code)]
 
+mod backend;
+mod blas;
+
 use std::ffi::c_int;
 use std::sync::Arc;
 
@@ -18,6 +21,9 @@ use cudarc::driver::{
 };
 pub use cudarc::driver::{DeviceRepr, ValidAsZeroBits};
 use cudarc::nvrtc::Ptx;
+
+pub use backend::CudaBackend;
+pub use blas::version as cublaslt_version;
 
 use crate::error::{Error, Result};
 

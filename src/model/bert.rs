@@ -5,8 +5,8 @@ use serde::Deserialize;
 
 use super::layout::Mode;
 use super::transformer::{
-    Attending, Classifier, Decision, Embeddings, Encoder, LanguageModel, Layer, LayerPooling, Matrix,
-    NormKind, NormPlace, Parts, Scale, Spec, Tensors, matrix, scale,
+    Attending, Classifier, Decision, Embeddings, LanguageModel, Layer, LayerPooling, Matrix, NormKind,
+    NormPlace, Parts, Runner, Scale, Spec, Tensors, matrix, scale,
 };
 use super::weights::Weights;
 use super::{Pooling, Source, mosaic_bert};
@@ -104,7 +104,7 @@ pub(super) fn labels(source: &Source, classifier: Option<&Classifier>) -> Result
 pub(super) const WORDS: &str = "embeddings.word_embeddings.weight";
 const POSITIONS: &str = "embeddings.position_embeddings.weight";
 
-fn encoder(source: &Source, shape: &Shape, body: &Weights) -> Result<Encoder> {
+fn encoder(source: &Source, shape: &Shape, body: &Weights) -> Result<Runner> {
     if shape.position_embedding_type != "absolute" {
         let message = format!("config.json: positions of type `{}` in a BERT", shape.position_embedding_type);
         return Err(Error::data(message));
@@ -114,7 +114,7 @@ fn encoder(source: &Source, shape: &Shape, body: &Weights) -> Result<Encoder> {
     let [positions, _] = body.shape(POSITIONS)?;
     let spec = spec(shape, [vocabulary, hidden, intermediate], Attending::default())?;
     let spec = Spec { positions: Some(positions), ..spec };
-    Encoder::new(spec.clone(), &Body { weights: body.clone(), spec }, source.precision)
+    source.encoder(spec.clone(), &Body { weights: body.clone(), spec })
 }
 
 /// Returns the spec of a BERT without its gate: norms after, layer norm.

@@ -81,7 +81,7 @@ struct BertSnr {
 /// Loads the encoder and its heads.
 pub(super) fn load(source: &Source) -> Result<Box<dyn Model>> {
     let language = bert::load(source)?;
-    let heads = Heads::load(source.weights, language.encoder().spec().hidden)?;
+    let heads = Heads::load(source.weights, language.encoder().processor()?.spec().hidden)?;
     let window = source.config.window.unwrap_or(LENGTH);
     let width = match language.tokenizer() {
         Some(Tokenizer::Kmer(kmer)) => kmer.width(),
@@ -105,7 +105,7 @@ pub(super) fn load(source: &Source) -> Result<Box<dyn Model>> {
 
 impl BertSnr {
     fn decide(&self, rows: &[&[u32]], wanted: &Wanted) -> Result<Vec<Scores>> {
-        let encoder = self.language.encoder();
+        let encoder = self.language.encoder().processor()?;
         let rows = self.heads.forward(&states(encoder, rows), encoder.spec().hidden)?;
         let score = |(logit, tokens): (f32, Vec<f32>)| Scores {
             logits: vec![logit],

@@ -34,7 +34,7 @@ struct BertTfbs {
 pub(super) fn load(source: &Source) -> Result<Box<dyn Model>> {
     let language = bert::load(source)?;
     let cnn = Cnn::load(&source.weights.under("model."))?;
-    let hidden = language.encoder().spec().hidden;
+    let hidden = language.encoder().processor()?.spec().hidden;
     if cnn.states() != hidden {
         let states = cnn.states();
         let message = format!(
@@ -55,9 +55,8 @@ impl BertTfbs {
     fn decide(&self, rows: &[&[u32]], wanted: &Wanted) -> Result<Vec<Scores>> {
         let (tokens, hidden) = (self.cnn.tokens(), self.cnn.states());
         let mut image = vec![0.0; rows.len() * tokens * hidden];
-        for (image, states) in
-            image.chunks_exact_mut(tokens * hidden).zip(states(self.language.encoder(), rows))
-        {
+        let states = states(self.language.encoder().processor()?, rows);
+        for (image, states) in image.chunks_exact_mut(tokens * hidden).zip(states) {
             image[..states.len()].copy_from_slice(&states);
         }
         let image = Tensor::from_vec(image, (rows.len(), tokens, hidden), &Device::Cpu)?;

@@ -6,8 +6,8 @@ use serde::Deserialize;
 use super::Source;
 use super::bert::{decision, head_width, labels, layers, own_pooling};
 use super::transformer::{
-    Attending, Classifier, Embeddings, Encoder, LanguageModel, Layer, Matrix, NormKind, NormPlace, Parts,
-    Scale, Spec, Tensors, TokenHead, matrix, scale,
+    Attending, Classifier, Embeddings, LanguageModel, Layer, Matrix, NormKind, NormPlace, Parts, Scale, Spec,
+    Tensors, TokenHead, matrix, scale,
 };
 use super::weights::Weights;
 use crate::error::{Error, Result};
@@ -57,7 +57,7 @@ pub fn load(source: &Source) -> Result<LanguageModel> {
     let classifier = classifier(source, &shape, spec.hidden)?;
     LanguageModel::new(Parts {
         tokenizer: Tokenizer::of_model(source.directory)?,
-        encoder: Encoder::new(spec.clone(), &tensors, source.precision)?,
+        encoder: source.encoder(spec.clone(), &tensors)?,
         labels: labels(source, classifier.as_ref())?,
         classifier,
         token_head: token_head(source, &spec)?,

@@ -3,7 +3,7 @@
 
 use super::Source;
 use super::bert::{Shape, WORDS, embeddings, spec};
-use super::transformer::{Attending, Embeddings, Encoder, Layer, Scale, Spec, Tensors, matrix, scale};
+use super::transformer::{Attending, Embeddings, Layer, Runner, Scale, Spec, Tensors, matrix, scale};
 use super::weights::Weights;
 use crate::error::Result;
 
@@ -17,12 +17,12 @@ pub(super) fn is_one(body: &Weights) -> bool {
 /// # Errors
 ///
 /// When a tensor is missing or has another shape.
-pub(super) fn encoder(source: &Source, shape: &Shape, body: &Weights) -> Result<Encoder> {
+pub(super) fn encoder(source: &Source, shape: &Shape, body: &Weights) -> Result<Runner> {
     let [vocabulary, hidden] = body.shape(WORDS)?;
     let [_, intermediate] = body.shape("encoder.layer.0.mlp.wo.weight")?;
     let attending = Attending { alibi: true, ..Attending::default() };
     let spec = Spec { gated: true, ..spec(shape, [vocabulary, hidden, intermediate], attending)? };
-    Encoder::new(spec.clone(), &Body { weights: body.clone(), spec }, source.precision)
+    source.encoder(spec.clone(), &Body { weights: body.clone(), spec })
 }
 
 /// The tensors of a MosaicBERT by their names.

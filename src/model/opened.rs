@@ -7,6 +7,7 @@ use candle_core::Device;
 use super::adapter::Adapter;
 use super::config::Config;
 use super::layout::Layout;
+use super::transformer::Gpu;
 use super::weights::Weights;
 use super::{Builder, Loaded, Model, NetworkModel, Source, build, builder};
 use crate::error::{Error, InFile, Result};
@@ -65,9 +66,25 @@ impl Opened {
     ///
     /// When the architecture is unknown, or a tensor is missing or has another shape: the message names it.
     pub fn build(&self, device: &Device, precision: Precision) -> Result<Loaded> {
+        self.build_on(device, precision, None)
+    }
+
+    /// Builds the model like [`Opened::build`], with the encoder of a language model on `gpu`.
+    ///
+    /// # Errors
+    ///
+    /// When it is no language model, there are no kernels for it, or as [`Opened::build`].
+    pub fn build_on(&self, device: &Device, precision: Precision, gpu: Option<&Gpu>) -> Result<Loaded> {
         let Self { config, weights, path, .. } = self;
-        let source = Source { directory: path, config, weights, precision };
+        let source = Source { directory: path, config, weights, precision, gpu };
         let model: Box<dyn Model> = match builder(config).in_file(path)? {
+            Builder::Network(_) if gpu.is_some() => {
+                let message = format!(
+                    "--device cuda: there are no kernels for a {}; use --device cpu",
+                    config.architecture()
+                );
+                return Err(Error::data(message)).in_file(path);
+            }
             Builder::Network(_) if precision != Precision::F32 => {
                 let message = format!("a {} computes in f32 only: leave --dtype out", config.architecture());
                 return Err(Error::data(message)).in_file(path);

@@ -96,7 +96,8 @@ fn load_encoder(source: &Source, encoder: &Path) -> Result<Box<dyn Model>> {
         true => hub::locate(encoder)?.path,
         false => source.directory.join(encoder),
     };
-    let opened = Opened::read(&path).and_then(|opened| opened.build(&Device::Cpu, source.precision));
+    let opened =
+        Opened::read(&path).and_then(|opened| opened.build_on(&Device::Cpu, source.precision, source.gpu));
     Ok(opened.map_err(|error| error.at("the encoder that config.json names"))?.model)
 }
 

@@ -6,11 +6,13 @@
 
 mod block;
 mod encoder;
+pub mod gpu;
 mod head;
 mod language;
 mod pack;
 mod read;
 mod recurrent;
+mod runner;
 mod sentence;
 mod spec;
 mod tensors;
@@ -20,6 +22,7 @@ pub use head::{Classifier, Decision, LongHead, TokenHead};
 pub use language::{LanguageModel, Parts};
 pub use read::states;
 pub use recurrent::{Direction, Recurrent};
+pub use runner::{Gpu, Runner};
 pub use sentence::LayerPooling;
 pub use spec::{Attending, NormKind, NormPlace, Spec};
 pub use tensors::{Embeddings, Layer, Matrix, Scale, Tensors, matrix, scale};

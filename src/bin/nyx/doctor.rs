@@ -28,7 +28,7 @@ struct Finding {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let findings = [version(), processor(), memory(), gpu(), device(), scratch(), executables()];
+    let findings = [version(), processor(), memory(), gpu(), cublaslt(), device(), scratch(), executables()];
     let mut output = std::io::stdout().lock();
     if args.json {
         let fields = findings.iter().map(|finding| (finding.subject.to_string(), finding.value.clone()));
@@ -110,8 +110,21 @@ fn gpu() -> Finding {
     Finding { subject: "gpu", fine: true, text, value }
 }
 
+/// Opens the library that language models multiply matrices with on a GPU.
+fn cublaslt() -> Finding {
+    let (text, value) = match nyx::device::cuda::cublaslt_version() {
+        Ok(version) => (format!("{version}, for language models on a GPU"), json!({ "version": version })),
+        Err(error) => {
+            let why = error.to_string().trim_start_matches("--device cuda: ").to_string();
+            (why.clone(), json!({ "error": why }))
+        }
+    };
+    Finding { subject: "cublaslt", fine: true, text, value }
+}
+
 fn device() -> Finding {
-    let text = "`--device auto` takes the processor; `--device cuda` is nyx-hits' alone and has not run on a GPU yet";
+    let text = "`--device auto` takes the processor, because no kernel has run on a GPU yet; `--device cuda` is for nyx-hits \
+                and the language models of nyx-score";
     Finding { subject: "device", fine: true, text: text.into(), value: json!({ "auto": "cpu", "why": text }) }
 }
 

@@ -23,8 +23,13 @@ fn model(window: usize) -> Option<Result<Box<dyn Model>>> {
     config["window"] = window.into();
     std::fs::write(directory.path().join("config.json"), config.to_string()).unwrap();
     let config = Config::read(directory.path()).unwrap();
-    let source =
-        Source { directory: directory.path(), config: &config, weights: &weights, precision: Precision::F32 };
+    let source = Source {
+        directory: directory.path(),
+        config: &config,
+        weights: &weights,
+        precision: Precision::F32,
+        gpu: None,
+    };
     Some(load(&source))
 }
 

@@ -41,8 +41,13 @@ fn model() -> Option<Box<dyn Model>> {
     let tokenizer = shared("data/tokenizers/dnabert2/tokenizer.json").unwrap();
     std::fs::write(directory.path().join("tokenizer.json"), std::fs::read(tokenizer).unwrap()).unwrap();
     let config = Config::read(directory.path()).unwrap();
-    let source =
-        Source { directory: directory.path(), config: &config, weights: &weights, precision: Precision::F32 };
+    let source = Source {
+        directory: directory.path(),
+        config: &config,
+        weights: &weights,
+        precision: Precision::F32,
+        gpu: None,
+    };
     Some(load(&source).unwrap())
 }
 

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use safetensors::tensor::TensorView;
 use serde_json::{Map, Value, json};
@@ -13,9 +14,16 @@ use super::super::adapter::Adapter;
 use super::super::layout::Layout;
 use super::super::testing::{golden_sequences, hashed_weights, shared, text};
 use super::super::weights::Weights;
-use super::super::{Answer, Attentions, Config, Input, Pooling, Source, Wanted, bert, esm, weights};
+use super::super::{
+    Answer, Attentions, Config, Input, Likelihood, Pooling, Source, Wanted, bert, esm, weights,
+};
+use super::Gpu;
 use super::LanguageModel;
 use super::encoder::{Scratch, Sequence, Watch};
+use super::gpu::{Limits, PTX};
+use crate::device::backend::{Backend, Number};
+use crate::device::cuda::Cuda;
+use crate::device::host::Host;
 use crate::kernel::Precision;
 use crate::npy::{Array, Npz};
 
@@ -75,10 +83,14 @@ impl Golden {
     }
 
     fn load_from(&self, directory: &Path) -> LanguageModel {
+        self.load_on(directory, None)
+    }
+
+    fn load_on(&self, directory: &Path, gpu: Option<&Gpu>) -> LanguageModel {
         let file = self.folder.join("model.safetensors");
         let weights =
             if file.exists() { Weights::read(&file).unwrap() } else { hashed_weights(&self.folder) };
-        load(directory, &weights)
+        load_on(directory, &weights, gpu)
     }
 
     fn tokens(&self) -> Vec<&[u32]> {
@@ -151,9 +163,14 @@ impl Golden {
 
 /// Loads the model of a directory with these weights.
 fn load(directory: &Path, weights: &Weights) -> LanguageModel {
+    load_on(directory, weights, None)
+}
+
+/// Loads it with its encoder on a GPU, if there is one.
+fn load_on(directory: &Path, weights: &Weights, gpu: Option<&Gpu>) -> LanguageModel {
     let pooling = Layout::read(directory).unwrap().pooling;
     let config = Config { pooling, ..Config::read(directory).unwrap() };
-    let source = Source { directory, config: &config, weights, precision: Precision::F32 };
+    let source = Source { directory, config: &config, weights, precision: Precision::F32, gpu };
     let load = if config.architecture().starts_with("Esm") { esm::load } else { bert::load };
     load(&source).unwrap()
 }
@@ -173,7 +190,7 @@ fn states(model: &LanguageModel, rows: &[&[u32]]) -> Vec<Vec<Vec<f32>>> {
     let width = model.encoder().spec().hidden;
     let sequences: Vec<Sequence> = rows.iter().map(|row| Sequence::of(row)).collect();
     let mut states = States::default();
-    model.encoder().run(&sequences, None, &mut states, &mut Scratch::default());
+    model.encoder().processor().unwrap().run(&sequences, None, &mut states, &mut Scratch::default());
     let cut = |all: Vec<f32>| {
         let mut rest = all.as_slice();
         let mut rows_of = Vec::new();
@@ -420,8 +437,13 @@ fn the_long_heads_agree() {
         );
         let weights = Weights::collect(&folder, tensors);
         let config = Config::new("BertForLongSequenceClassification");
-        let source =
-            Source { directory: &folder, config: &config, weights: &weights, precision: Precision::F32 };
+        let source = Source {
+            directory: &folder,
+            config: &config,
+            weights: &weights,
+            precision: Precision::F32,
+            gpu: None,
+        };
         let classifier = bert::classifier(&source, pieces, hidden).unwrap().unwrap();
         let rows = pooled.values.chunks(pieces * hidden);
         let found: Vec<f32> = rows.flat_map(|row| classifier.logits(row)).collect();
@@ -434,4 +456,57 @@ fn the_long_heads_agree() {
             found.len()
         );
     }
+}
+
+/// Checks what models give through the kernels of a GPU against the reference and, where that has no numbers, the
+/// processor.
+fn check_on(backend: Arc<dyn Backend>, place: &str) {
+    let gpu = Gpu { backend, number: Number::F32, limits: Limits { tokens: 256, vectors: 256 } };
+    for (name, architecture) in [
+        ("dnabert1_tiny", "BertForSequenceClassification"),
+        ("dnabert2_tiny", "BertForSequenceClassification"),
+        ("nt_v1_tiny", "EsmForSequenceClassification"),
+        ("nt_v2_tiny", "EsmForSequenceClassification"),
+    ] {
+        let Some(mut golden) = Golden::open(name) else { return };
+        let directory = golden.directory(json!({"architectures": [architecture]}));
+        let model = golden.load_on(directory.path(), Some(&gpu));
+        assert!(model.encoder().is_gpu());
+        let found = logits(&golden, &model);
+        golden.check_rows(&format!("logits, {place}"), "logits", &found);
+        let processor = golden.load(architecture);
+        let [found, expected] =
+            [&model, &processor].map(|model| embeddings(&golden, model, Pooling::MeanOfBases).concat());
+        golden.check(&format!("mean over bases, {place}"), found.into_iter().zip(expected));
+        let attentions = Wanted { attentions: Some(Attentions::Cls), ..Wanted::default() };
+        let error = model.predict_tokens(&golden.tokens(), &attentions).unwrap_err().to_string();
+        assert!(error.contains("--device cpu"), "{error}");
+    }
+    let Some(golden) = Golden::open("dnabert1_mlm_tiny") else { return };
+    let directory = golden.directory(json!({"architectures": ["BertForMaskedLM"]}));
+    let [gpu, processor] = [Some(&gpu), None].map(|gpu| golden.load_on(directory.path(), gpu));
+    let rows = [&golden.tokens()[0][..12]];
+    for likelihood in [Likelihood::Masked, Likelihood::Unmasked] {
+        let wanted = Wanted { likelihood: Some(likelihood), ..Wanted::default() };
+        let likelihoods = |model: &LanguageModel| {
+            let answers = model.predict_tokens(&rows, &wanted).unwrap().into_iter();
+            answers.flat_map(|answer| answer.unwrap().likelihoods.unwrap()).collect::<Vec<f32>>()
+        };
+        golden.check(
+            &format!("{likelihood:?} likelihoods, {place}"),
+            likelihoods(&gpu).into_iter().zip(likelihoods(&processor)),
+        );
+    }
+}
+
+#[test]
+fn the_kernels_of_a_gpu_give_the_reference_numbers_of_every_family() {
+    let Some(host) = Host::transformer() else { return };
+    check_on(host, "kernels of a GPU run on the processor");
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU"]
+fn on_a_gpu_every_family_gives_the_reference_numbers() {
+    check_on(Arc::new(Cuda::open(0).unwrap().backend(PTX).unwrap()), "GPU");
 }

@@ -6,9 +6,11 @@ use std::sync::OnceLock;
 use rayon::prelude::*;
 
 use super::super::{Answer, Input, Likelihood, Misfit, Model, Outputs, Pooling, Scores, Wanted};
-use super::encoder::{Encoder, Sequence};
+use super::encoder::Sequence;
+use super::gpu;
 use super::head::{Classifier, Decision, LongHead, TokenHead};
 use super::read::{Plan, Reading, guess};
+use super::runner::Runner;
 use super::sentence::LayerPooling;
 use crate::error::{Error, Result};
 use crate::tokenizer::Tokenizer;
@@ -23,7 +25,7 @@ pub struct Parts {
     /// Turns bases into tokens.
     pub tokenizer: Tokenizer,
     /// Turns tokens into hidden states.
-    pub encoder: Encoder,
+    pub encoder: Runner,
     /// Puts sequences into classes.
     pub classifier: Option<Classifier>,
     /// Names of the classes.
@@ -62,7 +64,7 @@ impl LanguageModel {
     }
 
     /// Returns the encoder.
-    pub fn encoder(&self) -> &Encoder {
+    pub fn encoder(&self) -> &Runner {
         &self.parts.encoder
     }
 
@@ -143,13 +145,19 @@ impl LanguageModel {
         let plan = self.plan(wanted, &layers);
         let mut readings = match plan.is_empty() {
             true => vec![Reading::default(); sequences.len()],
-            false => plan.read(&self.parts.encoder, &sequences),
+            false => plan.read(&self.parts.encoder, &sequences)?,
         }
         .into_iter();
         let mut scores = |count: usize| self.scores(readings.by_ref().take(count).collect(), wanted);
-        let mut answers: Vec<Answer> = pieces.into_iter().map(|pieces| Ok(scores(pieces?.len()))).collect();
+        let mut answers: Vec<Answer> = Vec::with_capacity(rows.len());
+        for pieces in pieces {
+            answers.push(match pieces {
+                Ok(pieces) => Ok(scores(pieces.len())?),
+                Err(misfit) => Err(misfit),
+            });
+        }
         if wanted.likelihood == Some(Likelihood::Masked) && !wanted.logits_only {
-            self.guess(rows, &mut answers);
+            self.guess(rows, &mut answers)?;
         }
         Ok(answers)
     }
@@ -201,13 +209,13 @@ impl LanguageModel {
     }
 
     /// Makes the answer to a row of what its pieces gave.
-    fn scores(&self, pieces: Vec<Reading>, wanted: &Wanted) -> Scores {
+    fn scores(&self, pieces: Vec<Reading>, wanted: &Wanted) -> Result<Scores> {
         let mut scores = Scores::default();
         if let Some(classifier) = &self.parts.classifier {
             let mut pooled: Vec<f32> = pieces.iter().flat_map(|piece| piece.pooled.iter().copied()).collect();
             let wished = classifier.long.as_ref().and_then(LongHead::pieces).unwrap_or(0);
             for _ in pieces.len()..wished {
-                pooled.extend_from_slice(self.padding(classifier));
+                pooled.extend_from_slice(self.padding(classifier)?);
             }
             scores.logits = classifier.logits(&pooled);
             if !wanted.logits_only {
@@ -215,35 +223,37 @@ impl LanguageModel {
             }
         }
         if wanted.logits_only {
-            return scores;
+            return Ok(scores);
         }
         scores.embedding = wanted.embedding.map(|_| mean(&pieces));
         let mut pieces = pieces.into_iter();
         let first = pieces.next().unwrap_or_default();
         scores.attentions = wanted.attentions.map(|_| first.attentions);
         scores.likelihoods = wanted.likelihood.map(|_| first.likelihoods);
-        scores
+        Ok(scores)
     }
 
     /// Returns what DNABERT's long heads read where a sequence has no more pieces: padding, unmasked because all
     /// of it would be masked alike.
-    fn padding(&self, classifier: &Classifier) -> &[f32] {
-        self.padding.get_or_init(|| {
-            let piece = [0; PIECE];
-            let plan = Plan {
-                classifier: Some(classifier),
-                embedding: None,
-                attentions: None,
-                token_head: None,
-                specials: &[],
-            };
-            plan.read(&self.parts.encoder, &[Sequence::of(&piece)]).remove(0).pooled
-        })
+    fn padding(&self, classifier: &Classifier) -> Result<&[f32]> {
+        if let Some(padding) = self.padding.get() {
+            return Ok(padding);
+        }
+        let piece = [0; PIECE];
+        let plan = Plan {
+            classifier: Some(classifier),
+            embedding: None,
+            attentions: None,
+            token_head: None,
+            specials: &[],
+        };
+        let pooled = plan.read(&self.parts.encoder, &[Sequence::of(&piece)])?.remove(0).pooled;
+        Ok(self.padding.get_or_init(|| pooled))
     }
 
     /// Fills in how likely each token is when it is masked.
-    fn guess(&self, rows: &[&[u32]], answers: &mut [Answer]) {
-        let (Some(head), Some(mask)) = (&self.parts.token_head, self.mask) else { return };
+    fn guess(&self, rows: &[&[u32]], answers: &mut [Answer]) -> Result<()> {
+        let (Some(head), Some(mask)) = (&self.parts.token_head, self.mask) else { return Ok(()) };
         let answered = (0..rows.len()).filter(|&row| answers[row].is_ok());
         let bases = |row: usize| {
             let tokens = rows[row].iter().enumerate();
@@ -254,11 +264,12 @@ impl LanguageModel {
             let copy =
                 |&(row, place): &(usize, usize)| Sequence { tokens: rows[row], masked: Some((place, mask)) };
             let sequences: Vec<Sequence> = copies.iter().map(copy).collect();
-            for ((row, _), likelihood) in copies.iter().zip(guess(&self.parts.encoder, head, &sequences)) {
+            for ((row, _), likelihood) in copies.iter().zip(guess(&self.parts.encoder, head, &sequences)?) {
                 let scores = answers[*row].iter_mut();
                 scores.for_each(|scores| scores.likelihoods.get_or_insert_default().push(likelihood));
             }
         }
+        Ok(())
     }
 
     /// Refuses what the model cannot give.
@@ -274,6 +285,7 @@ impl LanguageModel {
             wanted.likelihood == Some(Likelihood::Masked) && self.mask.is_none(),
             "the model's tokenizer has no [MASK] token: ask for unmasked likelihoods",
         )?;
+        gpu::refuse(self.parts.encoder.is_gpu() && wanted.attentions.is_some(), "attentions")?;
         let long = self.long().is_some();
         refuse(
             wanted.attentions.is_some() && long,

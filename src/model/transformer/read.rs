@@ -4,9 +4,12 @@ use rayon::prelude::*;
 
 use super::super::{Attentions, Pooling};
 use super::encoder::{Encoder, Scratch, Sequence, Watch, starts};
+use super::gpu;
 use super::head::{Classifier, TokenHead};
 use super::pack::packs;
+use super::runner::Runner;
 use super::sentence::LayerPooling;
+use crate::error::Result;
 
 /// What one sequence gives.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -47,8 +50,17 @@ impl Plan<'_> {
     }
 
     /// Reads sequences, in order, on all threads.
-    pub fn read(&self, encoder: &Encoder, sequences: &[Sequence]) -> Vec<Reading> {
-        in_packs(encoder, sequences, |pack, scratch| self.read_pack(encoder, pack, scratch))
+    ///
+    /// # Errors
+    ///
+    /// A GPU's.
+    pub fn read(&self, runner: &Runner, sequences: &[Sequence]) -> Result<Vec<Reading>> {
+        match runner {
+            Runner::Processor(encoder) => {
+                Ok(in_packs(encoder, sequences, |pack, scratch| self.read_pack(encoder, pack, scratch)))
+            }
+            Runner::Gpu(encoder) => self.read_on_gpu(encoder, sequences),
+        }
     }
 
     fn read_pack(&self, encoder: &Encoder, sequences: &[Sequence], scratch: &mut Scratch) -> Vec<Reading> {
@@ -98,14 +110,22 @@ impl Plan<'_> {
     }
 
     /// Returns the places of the tokens that are no specials.
-    fn bases(&self, tokens: &[u32]) -> Vec<usize> {
+    pub(super) fn bases(&self, tokens: &[u32]) -> Vec<usize> {
         (0..tokens.len()).filter(|&place| !self.specials.contains(&tokens[place])).collect()
     }
 }
 
 /// Returns the natural logarithm of the probability of each token that is masked, in order.
-pub fn guess(encoder: &Encoder, head: &TokenHead, sequences: &[Sequence]) -> Vec<f32> {
-    in_packs(encoder, sequences, |pack, scratch| {
+///
+/// # Errors
+///
+/// A GPU's.
+pub fn guess(runner: &Runner, head: &TokenHead, sequences: &[Sequence]) -> Result<Vec<f32>> {
+    let encoder = match runner {
+        Runner::Processor(encoder) => encoder,
+        Runner::Gpu(encoder) => return gpu::guess(encoder, head, sequences),
+    };
+    Ok(in_packs(encoder, sequences, |pack, scratch| {
         let starts = starts(pack);
         let place = |sequence: &Sequence| sequence.masked.map_or(0, |(place, _)| place);
         let kept: Vec<usize> =
@@ -113,7 +133,7 @@ pub fn guess(encoder: &Encoder, head: &TokenHead, sequences: &[Sequence]) -> Vec
         let tokens: Vec<u32> = pack.iter().map(|sequence| sequence.tokens[place(sequence)]).collect();
         let states = encoder.run(pack, Some(&kept), &mut (), scratch);
         head.likelihoods(states, &tokens)
-    })
+    }))
 }
 
 /// Returns the hidden states of the last layer of each row of tokens, `[tokens, hidden]`, on all threads.

@@ -15,6 +15,11 @@ impl LayerPooling {
         Self { weights: (0..=layers).map(|state| if state == layers { 1.0 } else { 0.0 }).collect() }
     }
 
+    /// Returns whether it is the last layer's alone.
+    pub fn is_last(&self) -> bool {
+        self.weights.iter().rev().skip(1).all(|&weight| weight == 0.0)
+    }
+
     /// Returns a mean over the layers from `start` on, counted from 0, with these weights.
     ///
     /// sentence-transformers counts the embeddings as a layer, NyxBind does not: the number of weights tells.

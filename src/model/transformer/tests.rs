@@ -97,7 +97,8 @@ fn build(architecture: &str, tensors: Noise, precision: Precision) -> LanguageMo
     std::fs::write(directory.path().join("config.json"), config.to_string()).unwrap();
     let config = Config::read(directory.path()).unwrap();
     let weights = Weights::collect(directory.path(), tensors.0);
-    let source = Source { directory: directory.path(), config: &config, weights: &weights, precision };
+    let source =
+        Source { directory: directory.path(), config: &config, weights: &weights, precision, gpu: None };
     if architecture.starts_with("Esm") { esm::load(&source).unwrap() } else { bert::load(&source).unwrap() }
 }
 
@@ -175,7 +176,7 @@ fn embeddings_are_means_of_what_they_say() {
     let sequence = b"ACGTNACGGTCA".to_vec();
     let tokens = model.tokens(&Input::of(&sequence)).unwrap().into_owned();
     assert_eq!(tokens.len(), 12);
-    let states = last(model.encoder(), Sequence::of(&tokens));
+    let states = last(model.encoder().processor().unwrap(), Sequence::of(&tokens));
     let mean = |rows: std::ops::Range<usize>| -> Vec<f32> {
         let unit = |unit: usize| {
             let values = rows.clone().map(|row| f64::from(states[row * HIDDEN + unit]));
@@ -212,7 +213,7 @@ fn likelihoods_are_those_of_a_softmax_with_and_without_masks() {
                 if likelihood == Likelihood::Masked {
                     read[place] = mask;
                 }
-                let states = last(model.encoder(), Sequence::of(&read));
+                let states = last(model.encoder().processor().unwrap(), Sequence::of(&read));
                 let logits =
                     model.token_head().unwrap().logits(&states[place * HIDDEN..(place + 1) * HIDDEN]);
                 let sum: f64 = logits.iter().map(|&x| f64::from(x).exp()).sum();
@@ -315,7 +316,9 @@ fn long_heads_read_pieces_that_are_computed_apart() {
         let classifier = model.classifier().unwrap();
         let pooled: Vec<f32> = tokens
             .chunks(512)
-            .flat_map(|piece| classifier.pool(&last(model.encoder(), Sequence::of(piece))[..HIDDEN]))
+            .flat_map(|piece| {
+                classifier.pool(&last(model.encoder().processor().unwrap(), Sequence::of(piece))[..HIDDEN])
+            })
             .collect();
         let found = predict(&model, std::slice::from_ref(&bases), &Wanted::default()).remove(0).logits;
         assert_eq!(found, classifier.logits(&pooled), "{kind}");
@@ -327,7 +330,9 @@ fn a_short_sequence_before_a_long_head_is_followed_by_padding() {
     let model = long("cat");
     let tokens = model.tokens(&Input::of(b"ACGTAC")).unwrap().into_owned();
     let classifier = model.classifier().unwrap();
-    let pool = |tokens: &[u32]| classifier.pool(&last(model.encoder(), Sequence::of(tokens))[..HIDDEN]);
+    let pool = |tokens: &[u32]| {
+        classifier.pool(&last(model.encoder().processor().unwrap(), Sequence::of(tokens))[..HIDDEN])
+    };
     let padding = pool(&[0; 512]);
     let pooled = [pool(&tokens), padding.clone(), padding].concat();
     assert_eq!(
