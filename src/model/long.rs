@@ -78,11 +78,8 @@ impl Long {
     /// Returns the windows of something `length` long; one window for what is no longer than that.
     fn windows(&self, length: usize) -> Vec<Range<usize>> {
         let (Unit::Bases(size) | Unit::Tokens(size)) = self.unit;
-        if length <= size {
-            return vec![0..length];
-        }
-        let starts = (0..length - size).step_by(self.step).chain([length - size]);
-        starts.map(|start| start..start + size).collect()
+        let (last, size) = (length.saturating_sub(size), size.min(length));
+        (0..last).step_by(self.step).chain([last]).map(|start| start..start + size).collect()
     }
 
     fn predict_bases(&self, rows: &[Input], wanted: &Wanted) -> Result<Vec<Answer>> {
