@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use clap::{Parser, ValueEnum};
 use nyx::cli::{self, Common};
+use nyx::device::DeviceChoice;
 use nyx::error::{Error, Result};
 use nyx::extract::contribs;
 use nyx::hits::files::Files;
@@ -22,6 +23,8 @@ use serde_json::{Map, Value, json};
 
 /// Regions in a batch unless the user says otherwise.
 const BATCH: usize = 256;
+/// The same for a GPU, which has many blocks to keep busy.
+const BATCH_CUDA: usize = 4096;
 
 /// Call motif instances in contributions: a non-negative lasso explains them as a sum of CWMs (Fi-NeMo's model).
 ///
@@ -124,6 +127,10 @@ struct Args {
     /// List of contigs in the order in which --outdir sorts them
     #[arg(short = 'C', long, value_name = "FILE", requires = "outdir")]
     chrom_order: Option<PathBuf>,
+    /// Where to compute: auto (the processor), cpu, cuda or cuda:N. The GPU's kernel is written and its logic
+    /// tested on the processor, but it has not run on a GPU yet
+    #[arg(long, value_name = "DEVICE", default_value_t)]
+    device: DeviceChoice,
     /// Fi-NeMo's letter of --batch-size
     #[arg(short, value_name = "N", hide = true, value_parser = clap::value_parser!(u32).range(1..))]
     batch: Option<u32>,
@@ -197,13 +204,14 @@ fn run(args: Args) -> Result<()> {
             record.lock().expect("one thread records").extend(called);
         }
     };
-    let (pipe, summary) = stage::call(args.open()?, motifs.clone(), args.options(), watch)?;
+    let device = args.device.open()?;
+    let (pipe, summary) = stage::call_on(device, args.open()?, motifs.clone(), args.options(), watch)?;
     if args.outdir.is_some() && args.common.output == Path::new("-") && std::io::stdout().is_terminal() {
         // The files are what is wanted; a stream on a terminal would be an error.
         pipe.into_parts().1.try_for_each(|batch| batch.map(drop))?;
     } else {
         let mut step = args.common.step();
-        step.device = Some("cpu".into());
+        step.device = Some(if args.on_gpu() { args.device.to_string() } else { "cpu".into() });
         step.dtype = Some("f32".into());
         args.common.write(pipe, step)?;
     }
@@ -241,11 +249,16 @@ impl Args {
         let pipe = self.common.open(&self.input)?;
         // Without a wish batches are as they come: hits of a slow producer need not wait for a batch to fill.
         let wish = self.batch.or(self.common.batch_size);
-        Ok(if wish.is_some() { pipe.rebatch(rows) } else { pipe.cut(rows) })
+        Ok(if wish.is_some() || self.on_gpu() { pipe.rebatch(rows) } else { pipe.cut(rows) })
     }
 
     fn batch_rows(&self) -> usize {
-        self.batch.map_or(self.common.batch_rows(BATCH), |rows| rows as usize)
+        let default = if self.on_gpu() { BATCH_CUDA } else { BATCH };
+        self.batch.map_or(self.common.batch_rows(default), |rows| rows as usize)
+    }
+
+    fn on_gpu(&self) -> bool {
+        matches!(self.device, DeviceChoice::Cuda(_))
     }
 
     fn tolerance(&self) -> f64 {
@@ -275,6 +288,11 @@ impl Args {
         if self.compat && matches!(self.solver, SolverArg::ActiveSet) {
             return Err(Error::usage(
                 "--compat is Fi-NeMo's iteration: leave out --solver active-set, or ask for --solver proxgrad",
+            ));
+        }
+        if self.on_gpu() && (self.compat || matches!(self.solver, SolverArg::Proxgrad)) {
+            return Err(Error::usage(
+                "--device cuda has the active set alone: leave out --compat and --solver proxgrad, or use --device cpu",
             ));
         }
         if !(self.step_adjust > 0.0 && self.step_adjust < 1.0) {

@@ -7,11 +7,13 @@ use arrow_array::RecordBatch;
 use rayon::prelude::*;
 
 use super::call::{self, Calling, Hit, Place};
+use super::cuda::batches::CudaBatches;
 use super::dictionary::Dictionary;
 use super::fit::{Fit, Fitter, Outcome, Settings};
 use super::signal::{NO_BASE, Preparation, Signal};
 use super::table;
 use super::{Mode, rows::Columns};
+use crate::device::Opened;
 use crate::error::{Error, Result};
 use crate::motif::filters::MotifSet;
 use crate::pipe::Pipe;
@@ -134,6 +136,21 @@ pub fn call(
     pipe: Pipe,
     motifs: Arc<MotifSet>,
     options: Options,
+    watch: impl FnMut(Vec<Called>) + Send + 'static,
+) -> Result<(Pipe, Arc<Mutex<Summary>>)> {
+    call_on(Opened::Cpu, pipe, motifs, options, watch)
+}
+
+/// Calls hits as [`call`] does, on a device. A GPU has the active set alone.
+///
+/// # Errors
+///
+/// Those of [`call`], and the GPU's.
+pub fn call_on(
+    device: Opened,
+    pipe: Pipe,
+    motifs: Arc<MotifSet>,
+    options: Options,
     mut watch: impl FnMut(Vec<Called>) + Send + 'static,
 ) -> Result<(Pipe, Arc<Mutex<Summary>>)> {
     Columns::check(pipe.schema(), options.mode)?;
@@ -141,9 +158,19 @@ pub fn call(
     let summary = Arc::new(Mutex::new(Summary::default()));
     let tally = summary.clone();
     let dictionary = Dictionary::new(&motifs.filters, options.square_root);
+    let context = Context { motifs: motifs.clone(), dictionary, options };
     let target = schema.clone();
-    let pipe = pipe.map(schema, move |batch| {
-        let called = call_batch(&batch, &motifs, &dictionary, &options)?;
+    let (_, input) = pipe.into_parts();
+    let called: CalledBatches = match device {
+        Opened::Cpu => Box::new(input.map(move |batch| {
+            let batch = batch?;
+            let called = context.call_batch(&batch)?;
+            Ok((batch, called))
+        })),
+        Opened::Cuda(cuda) => Box::new(CudaBatches::new(input, &cuda, context)?),
+    };
+    let hits = called.map(move |called| {
+        let (batch, called) = called?;
         count(&mut tally.lock().expect("no other thread counts"), &called);
         if options.strict {
             refuse_unconverged(&called)?;
@@ -152,8 +179,11 @@ pub fn call(
         watch(called);
         Ok(hits)
     });
-    Ok((pipe, summary))
+    Ok((Pipe::new(schema, hits), summary))
 }
+
+/// Batches with what became of their rows.
+type CalledBatches = Box<dyn Iterator<Item = Result<(RecordBatch, Vec<Called>)>> + Send>;
 
 fn count(summary: &mut Summary, called: &[Called]) {
     for region in called {
@@ -176,67 +206,93 @@ fn refuse_unconverged(called: &[Called]) -> Result<()> {
     }
 }
 
-/// Calls every row of a batch, in parallel; the order is that of the rows.
-fn call_batch(
-    batch: &RecordBatch,
-    motifs: &MotifSet,
-    dictionary: &Dictionary,
-    options: &Options,
-) -> Result<Vec<Called>> {
-    let columns = Columns::of(batch, options.mode, options.settings.compat)?;
-    let called: Vec<Result<Called>> = (0..batch.num_rows())
-        .into_par_iter()
-        .map_init(
-            || Fitter::new(dictionary),
-            |fitter, row| call_row(&columns, row, fitter, motifs, dictionary, options),
-        )
-        .collect();
-    called.into_iter().collect()
+/// What stays the same from row to row.
+pub(super) struct Context {
+    pub motifs: Arc<MotifSet>,
+    pub dictionary: Dictionary,
+    pub options: Options,
 }
 
-fn call_row(
-    columns: &Columns,
-    row: usize,
-    fitter: &mut Fitter,
-    motifs: &MotifSet,
-    dictionary: &Dictionary,
-    options: &Options,
-) -> Result<Called> {
-    let preparation =
-        Preparation { square_root: options.square_root, half_precision: options.settings.compat };
-    let mut called = columns.identity(row)?;
-    let Some(signal) = columns.signal(row, preparation)? else { return Ok(called) };
-    called.length = signal.length();
-    called.scale = signal.scale();
-    called.status = RegionStatus::TooShort;
-    if dictionary.atoms().iter().all(|atom| atom.width > signal.length()) {
-        return Ok(called);
+impl Context {
+    /// Returns typed views of a batch.
+    pub fn columns<'b>(&self, batch: &'b RecordBatch) -> Result<Columns<'b>> {
+        Columns::of(batch, self.options.mode, self.options.settings.compat)
     }
-    if let Some(most) = fitter.most_positions(&options.settings).filter(|&most| signal.length() > most) {
-        return Err(Error::data(format!(
-            "region {}: the proximal gradient takes at most {most} bases with {} filters, not {}: cut the \
-             region into tiles, or use --solver active-set, which takes any length",
-            called.region,
-            motifs.filters.len(),
-            signal.length(),
-        )));
+
+    /// Calls every row of a batch, in parallel; the order is that of the rows.
+    fn call_batch(&self, batch: &RecordBatch) -> Result<Vec<Called>> {
+        let columns = self.columns(batch)?;
+        let called: Vec<Result<Called>> = (0..batch.num_rows())
+            .into_par_iter()
+            .map_init(|| Fitter::new(&self.dictionary), |fitter, row| self.call_row(&columns, row, fitter))
+            .collect();
+        called.into_iter().collect()
     }
-    let fit = fitter.fit(&signal, &options.settings);
-    called.status = status(&signal, &fit);
-    called.nll = fit.nll as f32;
-    called.dual_gap = fit.dual_gap as f32;
-    called.num_steps = fit.num_steps;
-    called.step_size = fit.step_size;
-    let calling = Calling { keep_dissimilar: options.keep_dissimilar, compat: options.settings.compat };
-    let (start, end, strand) = columns.window(row)?;
-    called.hits = call::hits(dictionary, &signal, &fit, calling)
-        .into_iter()
-        .map(|hit| (call::place(&hit, &motifs.filters[hit.filter], start, end, strand), hit))
-        .collect();
-    called.hits.sort_by_key(|(place, hit)| {
-        (place.start, motifs.filters[hit.filter].motif, place.strand == Strand::Reverse)
-    });
-    Ok(called)
+
+    fn call_row(&self, columns: &Columns, row: usize, fitter: &mut Fitter) -> Result<Called> {
+        let (called, signal) = self.prepare(columns, row)?;
+        let Some(signal) = signal else { return Ok(called) };
+        self.check_length(&called, &signal, fitter)?;
+        let fit = fitter.fit(&signal, &self.options.settings);
+        self.finish(columns, row, called, &signal, &fit)
+    }
+
+    /// Returns a row's signal, and its status where there is nothing to fit.
+    pub fn prepare(&self, columns: &Columns, row: usize) -> Result<(Called, Option<Signal>)> {
+        let preparation = Preparation {
+            square_root: self.options.square_root,
+            half_precision: self.options.settings.compat,
+        };
+        let mut called = columns.identity(row)?;
+        let Some(signal) = columns.signal(row, preparation)? else { return Ok((called, None)) };
+        called.length = signal.length();
+        called.scale = signal.scale();
+        called.status = RegionStatus::TooShort;
+        let too_short = self.dictionary.atoms().iter().all(|atom| atom.width > signal.length());
+        Ok((called, (!too_short).then_some(signal)))
+    }
+
+    fn check_length(&self, called: &Called, signal: &Signal, fitter: &Fitter) -> Result<()> {
+        let most = fitter.most_positions(&self.options.settings);
+        match most.filter(|&most| signal.length() > most) {
+            Some(most) => Err(Error::data(format!(
+                "region {}: the proximal gradient takes at most {most} bases with {} filters, not {}: cut the \
+                 region into tiles, or use --solver active-set, which takes any length",
+                called.region,
+                self.motifs.filters.len(),
+                signal.length(),
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// Turns a fit into hits.
+    pub fn finish(
+        &self,
+        columns: &Columns,
+        row: usize,
+        mut called: Called,
+        signal: &Signal,
+        fit: &Fit,
+    ) -> Result<Called> {
+        let Options { keep_dissimilar, settings, .. } = self.options;
+        let filters = &self.motifs.filters;
+        called.status = status(signal, fit);
+        called.nll = fit.nll as f32;
+        called.dual_gap = fit.dual_gap as f32;
+        called.num_steps = fit.num_steps;
+        called.step_size = fit.step_size;
+        let calling = Calling { keep_dissimilar, compat: settings.compat };
+        let (start, end, strand) = columns.window(row)?;
+        called.hits = call::hits(&self.dictionary, signal, fit, calling)
+            .into_iter()
+            .map(|hit| (call::place(&hit, &filters[hit.filter], start, end, strand), hit))
+            .collect();
+        called.hits.sort_by_key(|(place, hit)| {
+            (place.start, filters[hit.filter].motif, place.strand == Strand::Reverse)
+        });
+        Ok(called)
+    }
 }
 
 fn status(signal: &Signal, fit: &Fit) -> RegionStatus {

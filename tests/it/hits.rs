@@ -144,6 +144,8 @@ fn mistakes_end_with_their_status_and_name_what_is_wrong() {
         (vec!["-l=-1"], 2, "--lambda"),
         (vec!["-l", "0", "--compat"], 2, "--compat with a lambda of 0"),
         (vec!["--solver", "active-set", "--compat"], 2, "--solver proxgrad"),
+        (vec!["--device", "cuda", "--compat"], 2, "--device cpu"),
+        (vec!["--device", "cuda:4096"], 1, "--device cpu"),
         (vec!["-M", "hh"], 1, "hypothetical"),
         (vec!["-M", "xx"], 2, "xx"),
         (vec!["-r", "regions.npz"], 2, "INPUT"),
