@@ -2,6 +2,8 @@
 //! tokens) with random weights in bfloat16. Its peer is `benches/gpu.py`; both are run by
 //! `scripts/gpu_check_models.sh`.
 #![allow(unsafe_code)]
+// A list of one range is one, and no list of its numbers.
+#![allow(clippy::single_range_in_vec_init)]
 
 use std::borrow::Cow;
 use std::sync::Arc;

@@ -647,10 +647,10 @@ __device__ void load_singles(float *to, const float *from, unsigned stride, unsi
     }
 }
 
-// One block of keys for one query.
-__device__ __forceinline__ void step_single(const float *query, const float *keys, const float *values, unsigned width,
-                                            float bias, bool there, float scale, float (&sums)[kSingleWidth / kWarp],
-                                            float &maximum, float &total) {
+// One block of keys for one query; the warp shows its lanes' weights in `weights`.
+__device__ __forceinline__ void step_single(const float *query, const float *keys, const float *values, float *weights,
+                                            unsigned width, float bias, bool there, float scale,
+                                            float (&sums)[kSingleWidth / kWarp], float &maximum, float &total) {
     const unsigned lane = threadIdx.x % kWarp;
     float score = 0.0f;
     for (unsigned channel = 0; channel < width; channel++) {
@@ -661,20 +661,24 @@ __device__ __forceinline__ void step_single(const float *query, const float *key
     const float shrink = exp2f(maximum - highest), power = exp2f(score - highest);
     total = total * shrink + warp_sum(power);
     maximum = highest;
+    weights[lane] = power;
+    __syncwarp();
     UNROLL for (unsigned i = 0; i < kSingleWidth / kWarp; i++) sums[i] *= shrink;
     for (unsigned key = 0; key < kSingleKeys; key++) {
-        const float weight = __shfl_sync(kFull, power, int(key));
+        const float weight = weights[key];
         UNROLL for (unsigned i = 0; i < kSingleWidth / kWarp; i++) {
             const unsigned channel = i * kWarp + lane;
             if (channel < width) sums[i] += weight * values[key * (kSingleWidth + 1) + channel];
         }
     }
+    __syncwarp();
 }
 
 __device__ void attend_single(const Attend &a) {
     constexpr unsigned kRow = kSingleWidth + 1, kEach = kSingleQueries / 4, kChannels = kSingleWidth / kWarp;
     float *const queries = reinterpret_cast<float *>(dynamic_shared);
     float *const keys = queries + kSingleQueries * kRow, *const values = keys + kSingleKeys * kRow;
+    float *const weights = values + kSingleKeys * kRow + threadIdx.x / kWarp * kSingleKeys;
     const Tile tile = a.tiles[blockIdx.x / a.heads];
     const unsigned head = blockIdx.x % a.heads, all = a.heads * a.width, stride = 3 * all;
     const unsigned lane = threadIdx.x % kWarp, first = threadIdx.x / kWarp * kEach;
@@ -691,8 +695,8 @@ __device__ void attend_single(const Attend &a) {
         __syncthreads();
         UNROLL for (unsigned q = 0; q < kEach; q++) {
             const float distance = fabsf(float(int(tile.query + first + q) - int(key + lane)));
-            step_single(queries + (first + q) * kRow, keys, values, a.width, slope * distance, key + lane < tile.length,
-                        a.scale * kLog2E, sums[q], maximum[q], total[q]);
+            step_single(queries + (first + q) * kRow, keys, values, weights, a.width, slope * distance,
+                        key + lane < tile.length, a.scale * kLog2E, sums[q], maximum[q], total[q]);
         }
         __syncthreads();
     }

@@ -28,6 +28,8 @@ for tool in memcheck racecheck synccheck; do
     compute-sanitizer --tool "$tool" --error-exitcode 1 "$tests" hits::cuda::gpu --ignored --test-threads 1
 done
 
+scripts/gpu_check_models.sh
+
 [ $# = 2 ] || exit 0
 echo "== time, three runs each"
 cargo build --release --locked --bin nyx-hits

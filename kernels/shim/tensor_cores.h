@@ -1,7 +1,8 @@
 // The parts of CUDA's language that work on matrices, on the processor; continues cuda_on_host.h.
 //
-// Products of a warp: all lanes show their fragments, then each computes its four sums. Asynchronous copies are
-// held back until their thread waits for them, so that a wait that is missing shows.
+// Products of a warp: all lanes show their fragments, then each computes its four sums. Of
+// asynchronous copies some are done at once and the others not before their thread waits for them, drawn from the
+// seed, so that a wait that is missing shows, and a copy that begins too early.
 #pragma once
 
 #include "cuda_on_host.h"
@@ -43,6 +44,14 @@ struct Copies {
 };
 
 inline Copies copies[kThreadsMax];
+
+inline void perform(const Copy &copy) {
+    if (copy.there) {
+        memcpy(copy.to, copy.from, 16);
+    } else {
+        memset(copy.to, 0, 16);
+    }
+}
 
 inline unsigned half_of(unsigned pair, unsigned which) { return pair >> (16 * which) & 0xffffu; }
 
@@ -96,7 +105,12 @@ void multiply_add(float (&sums)[4], const unsigned (&a)[4], unsigned b0, unsigne
 
 inline void copy_later(void *to, const void *from, bool there) {
     if (uintptr_t(to) % 16 != 0 || uintptr_t(from) % 16 != 0) shim::fail("copies what is not aligned to 16 bytes");
-    shim::copies[shim::thread()].groups.back().push_back({to, from, there});
+    const shim::Copy copy = {to, from, there};
+    if (shim::draw() % 2) {
+        shim::perform(copy);
+    } else {
+        shim::copies[shim::thread()].groups.back().push_back(copy);
+    }
 }
 
 inline void close_copies() { shim::copies[shim::thread()].groups.push_back({}); }
@@ -106,13 +120,7 @@ void await_copies() {
     auto &groups = shim::copies[shim::thread()].groups;
     // Of the closed groups all but the last few; copies in no group are not waited for.
     while (groups.size() > Open + 1) {
-        for (const auto &copy : groups.front()) {
-            if (copy.there) {
-                memcpy(copy.to, copy.from, 16);
-            } else {
-                memset(copy.to, 0, 16);
-            }
-        }
+        for (const auto &copy : groups.front()) shim::perform(copy);
         groups.erase(groups.begin());
     }
 }

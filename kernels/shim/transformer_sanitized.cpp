@@ -58,7 +58,7 @@ void run_small(unsigned size) {
 
 template <void (*Kernel)(const Attend)>
 void run_attention(unsigned size, unsigned width, size_t shared, unsigned queries) {
-    const unsigned lengths[] = {70, 9}, heads = 2;
+    const unsigned lengths[] = {130, 9}, heads = 2;
     std::vector<Tile> tiles;
     unsigned start = 0;
     for (unsigned length : lengths) {
@@ -78,7 +78,7 @@ constexpr size_t shared_of(unsigned width) { return 5 * 64 * (width + 8) * 2; }
 int main() {
     run_small<embed_f32, norm_f32, activate_f32, rotate_f32, pool_f32>(4);
     run_small<embed_bf16, norm_bf16, activate_bf16, rotate_bf16, pool_bf16>(2);
-    run_attention<attend_f32>(4, 80, (16 + 2 * 32) * 129 * 4, 16);
+    run_attention<attend_f32>(4, 80, ((16 + 2 * 32) * 129 + 4 * 32) * 4, 16);
     run_attention<attend_bf16_32>(2, 24, shared_of(32), 64);
     run_attention<attend_f16_64>(2, 64, shared_of(64), 64);
     return 0;

@@ -8,6 +8,8 @@
 //! A sequence's numbers do not depend on its pack: kernels add in an order that depends on the place in the sequence
 //! alone, and the algorithm of a matrix product is chosen once for the encoder (see [`crate::device::cuda`]).
 #![allow(unsafe_code)]
+// A list of one range is one, and no list of its numbers.
+#![allow(clippy::single_range_in_vec_init)]
 
 mod arguments;
 mod layers;

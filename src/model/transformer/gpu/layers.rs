@@ -61,11 +61,12 @@ fn name(kernel: &str, number: Number) -> String {
     format!("{kernel}_{}", number.name())
 }
 
-/// Returns the kernel of attention, and its shared memory: queries, and two blocks of keys and of values.
+/// Returns the kernel of attention, and its shared memory: queries, keys and values (two blocks of each in 16 bits,
+/// one and a weight for each thread in 32 bits).
 fn attention(spec: &Spec, number: Number) -> (String, usize) {
     let width = WIDTHS.into_iter().find(|&width| width >= spec.width).unwrap_or(WIDTHS[3]);
     match number {
-        Number::F32 => (name("attend", number), (16 + 2 * 32) * (128 + 1) * 4),
+        Number::F32 => (name("attend", number), ((16 + 2 * 32) * (128 + 1) + 4 * 32) * 4),
         _ => (format!("attend_{}_{width}", number.name()), 5 * 64 * (width + 8) * 2),
     }
 }

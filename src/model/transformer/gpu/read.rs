@@ -22,6 +22,9 @@ struct Ranges {
     tokens: Vec<usize>,
 }
 
+/// Some sequences, what of them is read, and what came back.
+type Chunk<'a> = ((&'a [Sequence<'a>], &'a [Ranges]), &'a [Vec<f32>]);
+
 impl Ranges {
     fn all(&self) -> Vec<Range<usize>> {
         let first = self.first.then_some(0..1);
@@ -48,9 +51,8 @@ impl Plan<'_> {
         let hidden = encoder.spec().hidden;
         let work =
             sequences.par_chunks(VECTORS).zip(ranges.par_chunks(VECTORS)).zip(vectors.par_chunks(VECTORS));
-        let read = |((sequences, ranges), vectors): ((&[Sequence], &[Ranges]), &[Vec<f32>])| {
-            self.read_vectors(hidden, sequences, ranges, vectors)
-        };
+        let read =
+            |((sequences, ranges), vectors): Chunk| self.read_vectors(hidden, sequences, ranges, vectors);
         Ok(work.flat_map_iter(read).collect())
     }
 
