@@ -62,6 +62,9 @@ struct Gate {
     unsigned generation;
     char operation;
     unsigned mask;
+    // What orders accesses, in turns: a thread that is late in leaving must not see what an early one has
+    // already brought to the next barrier.
+    uint64_t tokens[2];
 };
 
 struct Fiber {
@@ -138,14 +141,19 @@ SHIM_UNWATCHED inline void wait(Gate &gate, unsigned expected, char operation, u
     pause();
 }
 
+#if defined(__SANITIZE_THREAD__)
+SHIM_UNWATCHED inline void *token_of(Gate &gate) { return &gate.tokens[gate.generation % 2]; }
+#endif
+
 // Waits, and orders memory accesses before against those after.
 inline void barrier(Gate &gate, unsigned expected, char operation, unsigned mask) {
 #if defined(__SANITIZE_THREAD__)
-    __tsan_release(&gate);
+    void *const token = token_of(gate);
+    __tsan_release(token);
 #endif
     wait(gate, expected, operation, mask);
 #if defined(__SANITIZE_THREAD__)
-    __tsan_acquire(&gate);
+    __tsan_acquire(token);
 #endif
 }
 
