@@ -112,7 +112,8 @@ impl Source<'_> {
             None => Encoder::new(spec, tensors, self.precision).map(Runner::Processor),
             Some(gpu) => {
                 let Gpu { backend, number, limits } = gpu.clone();
-                GpuEncoder::new(backend, spec, tensors, number, limits).map(Runner::Gpu)
+                let encoder = GpuEncoder::new(backend, spec, tensors, number, limits)?;
+                Ok(Runner::Gpu(Box::new(encoder)))
             }
         }
     }

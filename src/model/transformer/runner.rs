@@ -22,7 +22,7 @@ pub enum Runner {
     /// On the processor.
     Processor(Encoder),
     /// On a GPU.
-    Gpu(GpuEncoder),
+    Gpu(Box<GpuEncoder>),
 }
 
 impl Runner {
