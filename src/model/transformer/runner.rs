@@ -20,7 +20,7 @@ pub struct Gpu {
 /// An encoder, somewhere.
 pub enum Runner {
     /// On the processor.
-    Processor(Encoder),
+    Processor(Box<Encoder>),
     /// On a GPU.
     Gpu(Box<GpuEncoder>),
 }
