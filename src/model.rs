@@ -119,10 +119,11 @@ impl Source<'_> {
     /// When a tensor is missing or has another shape, or there are no kernels for such an encoder.
     pub fn encoder(&self, spec: Spec, tensors: &dyn Tensors) -> Result<Runner> {
         match self.gpu {
-            None => Encoder::new(spec, tensors, self.precision).map(Runner::Processor),
+            None => Ok(Runner::Processor(Box::new(Encoder::new(spec, tensors, self.precision)?))),
             Some(gpu) => {
                 let Gpu { backend, number, limits } = gpu.clone();
-                GpuEncoder::new(backend, spec, tensors, number, limits).map(Runner::Gpu)
+                let encoder = GpuEncoder::new(backend, spec, tensors, number, limits)?;
+                Ok(Runner::Gpu(Box::new(encoder)))
             }
         }
     }

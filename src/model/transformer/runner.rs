@@ -21,9 +21,9 @@ pub struct Gpu {
 /// An encoder, somewhere.
 pub enum Runner {
     /// On the processor.
-    Processor(Encoder),
+    Processor(Box<Encoder>),
     /// On a GPU.
-    Gpu(GpuEncoder),
+    Gpu(Box<GpuEncoder>),
 }
 
 impl Runner {
