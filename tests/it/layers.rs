@@ -53,7 +53,7 @@ fn test_files(files: &[PathBuf]) -> Vec<PathBuf> {
         let folder = if path.ends_with("lib.rs") { path.parent().unwrap() } else { own.as_path() };
         let text = fs::read_to_string(path).unwrap();
         for (mark, line) in text.lines().zip(text.lines().skip(1)) {
-            let name = line.trim_start_matches("pub(crate) ").strip_prefix("mod ");
+            let name = line.trim_start_matches("pub(crate) ").trim_start_matches("pub ").strip_prefix("mod ");
             let name = name.and_then(|rest| rest.strip_suffix(';')).filter(|_| mark == "#[cfg(test)]");
             found.extend(name.map(|name| folder.join(format!("{name}.rs"))));
         }
