@@ -2,6 +2,7 @@
 
 mod door;
 mod foreign;
+mod haplotypes;
 mod hits;
 mod instances;
 mod language;
