@@ -42,15 +42,14 @@ mod window;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use arrow_array::RecordBatch;
-
 use crate::error::{Error, Result};
 use crate::pipe::Pipe;
 use crate::provenance;
 use crate::region::Strand;
 use crate::schema::{Allele, Row, RowBuilder, RowKind};
 
-use super::windows::{BATCH_BASES, UnknownContig};
+use super::batched::{Batched, Rows};
+use super::windows::UnknownContig;
 pub use genotypes::{Call, Genotypes, Samples};
 pub use haplotypes::{Haplotypes, haplotype_rows, reading};
 use mismatch::Mismatches;
@@ -126,55 +125,7 @@ pub fn rows<G: Bases + Send + 'static>(
     let sites = Sites::new(records, genome, provenance, options);
     let counts = sites.counts.clone();
     let alleles = AlleleRows { sites, builder, bytes: 0, site: None, next_allele: 0 };
-    (Pipe::new(schema, Batched { rows: alleles, batch_rows, done: false }), counts)
-}
-
-/// What pushes rows into a builder, one at a time.
-trait Rows {
-    /// Adds the next row; `false` when there is none.
-    fn push(&mut self) -> Result<bool>;
-
-    /// Returns the builder, and the bytes that wait in it.
-    fn waiting(&mut self) -> (&mut RowBuilder, &mut usize);
-}
-
-/// Batches of rows.
-struct Batched<R> {
-    rows: R,
-    batch_rows: usize,
-    done: bool,
-}
-
-impl<R: Rows> Iterator for Batched<R> {
-    type Item = Result<RecordBatch>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.done {
-            return None;
-        }
-        let batch = self.fill();
-        self.done |= batch.is_err();
-        batch.transpose()
-    }
-}
-
-impl<R: Rows> Batched<R> {
-    /// Collects rows until a batch is full or they end.
-    fn fill(&mut self) -> Result<Option<RecordBatch>> {
-        loop {
-            let (builder, bytes) = self.rows.waiting();
-            if builder.len() >= self.batch_rows.max(1) || *bytes >= BATCH_BASES {
-                break;
-            }
-            if !self.rows.push()? {
-                self.done = true;
-                break;
-            }
-        }
-        let (builder, bytes) = self.rows.waiting();
-        *bytes = 0;
-        if builder.is_empty() { Ok(None) } else { builder.finish().map(Some) }
-    }
+    (Pipe::new(schema, Batched::new(alleles, batch_rows)), counts)
 }
 
 /// Records laid over the genome, by the options.

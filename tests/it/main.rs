@@ -13,5 +13,7 @@ mod pipes;
 mod readme;
 mod real;
 mod report;
+mod safety;
+mod saturation;
 mod score;
 mod support;

@@ -72,7 +72,7 @@ pub fn haplotype_rows<G: Bases + Send + 'static>(
         builder: RowBuilder::new(RowKind::Haplotypes, schema.clone()),
         bytes: 0,
     };
-    (Pipe::new(schema, Batched { rows, batch_rows, done: false }), counts)
+    (Pipe::new(schema, Batched::new(rows, batch_rows)), counts)
 }
 
 /// A record that was applied and whose rows are not made yet.
