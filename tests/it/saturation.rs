@@ -17,7 +17,7 @@ fn scored_mutants_become_a_matrix_and_a_page() {
     let path = |name: &str| directory.path().join(name).to_str().unwrap().to_string();
     let (fasta, model) = (path("genome.fa"), path("model"));
     let width = window_of(&model);
-    let region = format!("chrA:1001-{}", 1000 + width);
+    let region = format!("demo1:1001-{}", 1000 + width);
     let rows = stdout_of(nyx("extract", &["regions", "--fasta", &fasta, "-r", &region]), b"");
     let mutants = stdout_of(nyx("extract", &["mutate", "--span", "12", "--deletions"]), &rows);
     let scored = stdout_of(nyx("score", &["--model", &model]), &mutants);
