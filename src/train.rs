@@ -20,4 +20,6 @@ pub use run::{Evaluation, Measures, Plan, Step, Task, Training, Warmup, Watch};
 pub use schedule::Schedule;
 
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
 mod tests;

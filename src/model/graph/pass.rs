@@ -14,7 +14,9 @@ const MOMENTUM: f64 = 0.1;
 /// One way through a network.
 pub struct Pass<'a> {
     parameters: &'a Parameters,
-    /// What dropout draws from; nothing drops where there is none, and norms use their running statistics.
+    /// Whether norms use the statistics of the batch.
+    is_training: bool,
+    /// What dropout draws from; nothing drops where there is none.
     key: Option<u64>,
     dropouts: u64,
     statistics: Vec<(String, f64, Statistics)>,
@@ -23,17 +25,22 @@ pub struct Pass<'a> {
 impl<'a> Pass<'a> {
     /// Begins a way in training; `key` decides what drops out.
     pub fn training(parameters: &'a Parameters, key: u64) -> Self {
-        Self { parameters, key: Some(key), dropouts: 0, statistics: Vec::new() }
+        Self { is_training: true, key: Some(key), ..Self::in_use(parameters) }
+    }
+
+    /// Begins a way in training on which nothing drops out.
+    pub fn without_dropout(parameters: &'a Parameters) -> Self {
+        Self { is_training: true, ..Self::in_use(parameters) }
     }
 
     /// Begins a way in use: nothing drops out, norms use their running statistics.
     pub fn in_use(parameters: &'a Parameters) -> Self {
-        Self { parameters, key: None, dropouts: 0, statistics: Vec::new() }
+        Self { parameters, is_training: false, key: None, dropouts: 0, statistics: Vec::new() }
     }
 
     /// Returns whether this is training.
     pub fn is_training(&self) -> bool {
-        self.key.is_some()
+        self.is_training
     }
 
     /// Returns the weights.
