@@ -4,6 +4,7 @@
 //! batch are taken in groups of fixed size that are added in order, so that a step has the same bits with any
 //! number of threads.
 
+pub mod attention;
 pub mod conv;
 pub mod dropout;
 pub mod linear;

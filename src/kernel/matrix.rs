@@ -119,14 +119,33 @@ pub fn multiply_each<'v>(
     let (a_size, b_size, size) = (a.len() / count, b.len() / count, output.len() / count);
     output.par_chunks_mut(size).enumerate().for_each(|(index, output)| {
         let (a, b) = of(&a[index * a_size..][..a_size], &b[index * b_size..][..b_size]);
-        assert_eq!((a.columns, output.len()), (b.rows, a.rows * b.columns), "the shapes of a product");
-        output.fill(0.0);
-        let packed = pack(b);
-        let mut scratch = Vec::new();
-        for (chunk, output) in output.chunks_mut(ROWS * b.columns).enumerate() {
-            rows(a, b.columns, &packed, chunk * ROWS, output, &mut scratch);
-        }
+        multiply_here(a, b, output);
     });
+}
+
+/// Computes `output = a·b` on the calling thread.
+///
+/// # Panics
+///
+/// As [`multiply`].
+pub fn multiply_here(a: Matrix, b: Matrix, output: &mut [f32]) {
+    assert_eq!((a.columns, output.len()), (b.rows, a.rows * b.columns), "the shapes of a product");
+    output.fill(0.0);
+    if output.is_empty() {
+        return;
+    }
+    let strips = b.columns.div_ceil(WIDTH);
+    let mut taps = vec![Strip([0.0; WIDTH]); strips * b.rows];
+    for (block, taps) in taps.chunks_mut(BLOCK * strips).enumerate() {
+        let length = taps.len() / strips;
+        for (strip, taps) in taps.chunks_mut(length).enumerate() {
+            b.fill_strip(strip, block * BLOCK, taps);
+        }
+    }
+    let (packed, mut scratch) = (Packed(taps), Vec::new());
+    for (chunk, output) in output.chunks_mut(ROWS * b.columns).enumerate() {
+        rows(a, b.columns, &packed, chunk * ROWS, output, &mut scratch);
+    }
 }
 
 /// The strips of a matrix, block after block of its rows.

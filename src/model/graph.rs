@@ -12,7 +12,7 @@ mod random;
 
 pub use base_caller::{DAedNet, DeepSnr};
 pub use binding::{DanQ, DeepBind};
-pub use parameters::{Initial, Parameters, Snapshot};
+pub use parameters::{Initial, Lora, Parameters, Snapshot};
 pub use pass::{Pass, Seen};
 pub use random::Random;
 

@@ -15,6 +15,17 @@ use crate::kernel::learn;
 pub struct Parameters {
     tensors: BTreeMap<String, Parameter>,
     buffers: BTreeMap<String, Array>,
+    lora: Option<Lora>,
+}
+
+/// What low-rank adapters have in common: a linear layer `name` with the tensors `name.lora_A.weight`
+/// `[rank, inputs]` and `name.lora_B.weight` `[outputs, rank]` gives scale·B·A·x besides.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Lora {
+    /// α/r.
+    pub scale: f64,
+    /// The chance of an input of A to drop out.
+    pub dropout: f64,
 }
 
 #[derive(Debug)]
@@ -76,6 +87,16 @@ impl Parameters {
                 *parameter = Parameter::Frozen(variable.as_tensor().detach());
             }
         }
+    }
+
+    /// Says how adapters are applied.
+    pub fn set_lora(&mut self, lora: Lora) {
+        self.lora = Some(lora);
+    }
+
+    /// Returns how adapters are applied, where there are any.
+    pub fn lora(&self) -> Option<Lora> {
+        self.lora
     }
 
     /// Returns whether there is a tensor `name`.
@@ -162,7 +183,7 @@ impl Parameters {
         Ok(())
     }
 
-    /// Returns all tensors and statistics, as scoring reads them.
+    /// Returns all tensors and statistics, as scoring reads them; adapters are merged into what they adapt.
     ///
     /// # Errors
     ///
@@ -172,7 +193,27 @@ impl Parameters {
         for (name, parameter) in &self.tensors {
             all.insert(name.clone(), array(parameter.tensor())?);
         }
+        if let Some(lora) = self.lora {
+            merge(&mut all, lora);
+        }
         Ok(Weights::collect(Path::new("training"), all))
+    }
+}
+
+/// Replaces adapters by weights with them: W + scale·B·A, in double precision.
+fn merge(all: &mut Snapshot, lora: Lora) {
+    let modules: Vec<String> =
+        all.keys().filter_map(|name| Some(name.strip_suffix(".lora_A.weight")?.to_string())).collect();
+    for module in modules {
+        let mut take = |part: &str| all.remove(&format!("{module}.{part}.weight"));
+        let (Some(a), Some(b)) = (take("lora_A"), take("lora_B")) else { continue };
+        let Some(target) = all.get_mut(&format!("{module}.weight")) else { continue };
+        let (rank, inputs) = (a.shape[0], a.shape[1]);
+        for (place, value) in target.values.iter_mut().enumerate() {
+            let (output, input) = (place / inputs, place % inputs);
+            let term = |k| f64::from(b.values[output * rank + k]) * f64::from(a.values[k * inputs + input]);
+            *value = (f64::from(*value) + lora.scale * (0..rank).map(term).sum::<f64>()) as f32;
+        }
     }
 }
 

@@ -72,21 +72,42 @@ impl<'a> Pass<'a> {
     ///
     /// When the tensor is not on the processor.
     pub fn dropout(&mut self, input: &Tensor, rate: f64) -> Result<Tensor> {
-        self.dropouts += 1;
-        match self.key {
-            Some(key) => dropout::dropout(input, rate, dropout::mix(key ^ dropout::mix(self.dropouts))),
+        match self.dropout_key() {
+            Some(key) => dropout::dropout(input, rate, key),
             None => Ok(input.clone()),
         }
     }
 
-    /// Applies the linear layer `name` to rows, `[…, inputs]`.
+    /// Draws the key of a dropout that an operation does itself; `None` where nothing drops.
+    pub fn dropout_key(&mut self) -> Option<u64> {
+        self.dropouts += 1;
+        self.key.map(|key| dropout::mix(key ^ dropout::mix(self.dropouts)))
+    }
+
+    /// Applies the layer norm `name` to rows, `[…, width]`.
     ///
     /// # Errors
     ///
     /// When a tensor is missing or has another shape.
-    pub fn linear(&self, input: &Tensor, name: &str) -> Result<Tensor> {
+    pub fn layer_norm(&self, input: &Tensor, name: &str, epsilon: f32) -> Result<Tensor> {
         let bias = self.find(&format!("{name}.bias"))?;
-        learn::linear::linear(input, self.get(&format!("{name}.weight"))?, bias)
+        learn::norm::layer_norm(input, self.get(&format!("{name}.weight"))?, bias, epsilon)
+    }
+
+    /// Applies the linear layer `name` to rows, `[…, inputs]`, with its adapter where there is one.
+    ///
+    /// # Errors
+    ///
+    /// When a tensor is missing or has another shape.
+    pub fn linear(&mut self, input: &Tensor, name: &str) -> Result<Tensor> {
+        let bias = self.find(&format!("{name}.bias"))?;
+        let output = learn::linear::linear(input, self.get(&format!("{name}.weight"))?, bias)?;
+        let (Some(lora), Some(a)) = (self.parameters.lora(), self.find(&format!("{name}.lora_A.weight"))?) else {
+            return Ok(output);
+        };
+        let b = self.get(&format!("{name}.lora_B.weight"))?;
+        let narrow = learn::linear::linear(&self.dropout(input, lora.dropout)?, a, None)?;
+        Ok((output + (learn::linear::linear(&narrow, b, None)? * lora.scale)?)?)
     }
 
     /// Applies the convolution `name` to images `[B, H, W, inputs]`.
