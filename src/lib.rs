@@ -68,6 +68,7 @@ pub mod genome;
 pub mod hits;
 pub mod input;
 pub mod kernel;
+pub mod metrics;
 pub mod model;
 pub mod motif;
 pub mod npy;
@@ -80,6 +81,7 @@ pub mod schema;
 pub mod score;
 pub mod tokenize;
 pub mod tokenizer;
+pub mod train;
 
 #[cfg(test)]
 mod testing;
