@@ -28,7 +28,7 @@ pub enum Dtype {
     /// 32-bit floats.
     #[default]
     F32,
-    /// bfloat16 (language models).
+    /// bfloat16 (language models, and networks with deep convolutions: BPNet, SequentialCnn).
     Bf16,
     /// 16-bit floats.
     F16,
@@ -208,6 +208,8 @@ pub enum PoolingArg {
     Mean,
     /// The mean over tokens that are no specials.
     Bases,
+    /// That of the last token (of causal models, which has seen all others).
+    Last,
     /// The model directory's own (a SentenceTransformer's), or the mean over all tokens.
     Own,
 }
@@ -219,6 +221,8 @@ pub enum LikelihoodArg {
     Masked,
     /// One pass over the sequence as it is.
     Unmasked,
+    /// Each token after those before it (of causal models).
+    Causal,
 }
 
 /// Which attention probabilities are written.
@@ -272,11 +276,13 @@ impl OutputArgs {
                 PoolingArg::Cls => Pooling::Cls,
                 PoolingArg::Mean => Pooling::Mean,
                 PoolingArg::Bases => Pooling::MeanOfBases,
+                PoolingArg::Last => Pooling::Last,
                 PoolingArg::Own => Pooling::Own,
             }),
             likelihood: self.likelihood.map(|likelihood| match likelihood {
                 LikelihoodArg::Masked => Likelihood::Masked,
                 LikelihoodArg::Unmasked => Likelihood::Unmasked,
+                LikelihoodArg::Causal => Likelihood::Causal,
             }),
             attentions: self.attentions.map(|attentions| match attentions {
                 AttentionsArg::Cls => Attentions::Cls,

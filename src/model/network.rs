@@ -43,6 +43,11 @@ pub trait Network: Send + Sync {
 
     /// Runs the network. Differentiable with respect to `input`.
     fn forward(&self, input: &Tensor) -> Result<Prediction>;
+
+    /// Returns whether some layer multiplies in bfloat16.
+    fn rounds(&self) -> bool {
+        false
+    }
 }
 
 /// What follows the logits of a classifier.
