@@ -7,6 +7,7 @@
 
 mod filters;
 mod one_hot;
+mod part;
 mod winograd;
 
 use std::cell::RefCell;
@@ -17,6 +18,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::Instructions;
+use super::rule;
 use super::tile::{NOT_ONE_HOT, OneHot, Run};
 use crate::error::{Error, Result};
 use filters::Filters;
@@ -66,6 +68,8 @@ pub struct Conv {
     dilation: [usize; 2],
     padding: Padding,
     relu: bool,
+    /// Whether Winograd's algorithm is left aside.
+    direct: bool,
 }
 
 impl fmt::Debug for Conv {
@@ -105,7 +109,7 @@ impl Conv {
     }
 
     fn from_filters(filters: Arc<Filters>) -> Self {
-        Self { filters, stride: [1, 1], dilation: [1, 1], padding: Padding::default(), relu: false }
+        Self { filters, stride: [1, 1], dilation: [1, 1], padding: Padding::default(), relu: false, direct: false }
     }
 
     /// Sets the zeros around the input.
@@ -403,7 +407,7 @@ impl Conv {
     fn winograd(&self) -> Option<&Winograd> {
         let Filters { kernel, inputs, outputs, .. } = *self.filters;
         let flat = kernel[0] == 1 && self.padding.top == 0 && self.padding.bottom == 0;
-        let applies = flat && self.stride == [1, 1] && winograd::pays(inputs, outputs, kernel[1]);
+        let applies = !self.direct && flat && self.stride == [1, 1] && winograd::pays(inputs, outputs, kernel[1]);
         applies.then(|| self.filters.winograd())
     }
 
@@ -465,14 +469,21 @@ impl CustomOp1 for Conv {
 
     fn bwd(&self, input: &Tensor, output: &Tensor, gradient: &Tensor) -> candle_core::Result<Option<Tensor>> {
         let (_, height, width, _) = input.dims4()?;
-        let gradient =
-            if self.relu { super::pointwise::where_positive(gradient, output)? } else { gradient.clone() };
+        let gradient = match self.relu {
+            false => gradient.clone(),
+            true if rule::rescales() => {
+                let before = input.contiguous()?.apply_op1_no_bwd(&Self { relu: false, ..self.clone() })?;
+                rule::by_secant(&before, gradient, rule::relu_secant)?
+            }
+            true => super::pointwise::where_positive(gradient, output)?,
+        };
         self.input_gradient(&gradient, [height, width]).map(Some)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::rule::testing::check_completeness;
     use super::super::testing::*;
     use super::filters::Packed;
     use super::*;
@@ -684,6 +695,14 @@ mod tests {
         check_gradient(&noise_tensor(&[2, 3, 9, 3], 3), |x| conv.forward(x));
         let shifted = conv.with_relu();
         check_gradient(&noise_tensor(&[1, 3, 8, 3], 4), |x| shifted.forward(x));
+    }
+
+    #[test]
+    fn multipliers_share_out_the_difference_of_a_pair() {
+        let conv = Conv::new(&noise(20 * 18 * 5, 1), [20, 18, 1, 5], &noise(20, 2)).with_relu();
+        check_completeness(&noise_tensor(&[4, 30, 18], 3), |x| conv.forward_1d(x));
+        let linear = Conv::linear(&noise(50 * 31, 1), [50, 31], &noise(50, 2)).with_relu();
+        check_completeness(&noise_tensor(&[6, 31], 3), |x| linear.forward_rows(x));
     }
 
     #[test]
