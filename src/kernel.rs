@@ -19,6 +19,7 @@ pub mod pool;
 mod product;
 pub mod recurrent;
 pub mod resize;
+pub mod rule;
 pub mod stack;
 mod tile;
 

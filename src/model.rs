@@ -28,6 +28,7 @@ pub mod deep_bind_published;
 pub mod deep_snr;
 mod ensemble;
 pub mod esm;
+mod explain;
 pub mod graph;
 pub mod layout;
 pub mod long;
@@ -40,11 +41,14 @@ mod rotary;
 mod scores;
 pub mod sequential_cnn;
 pub mod sig_tfb;
+mod substitute;
 pub mod transformer;
 
 pub use ensemble::{Ensemble, Gradient, Member};
+pub use explain::{Background, Explanation, Steps, Way};
 pub use network::{Network, NetworkModel, PASS_BASES, Prediction};
 pub use opened::Opened;
+pub use substitute::Table;
 pub use scores::{Answer, Attentions, Input, Likelihood, Misfit, Outputs, Pooling, Scores, Wanted};
 
 use config::Config;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use nyx::attrib::{self, Method};
+use nyx::attrib::{self, Completeness, Method};
 use nyx::cli::{self, AttribArgs, Common, ModelArgs, OutputArgs};
 use nyx::{Error, Result, score};
 
@@ -24,7 +24,7 @@ struct Args {
     models: ModelArgs,
     #[command(flatten)]
     outputs: OutputArgs,
-    /// Add contributions in the same pass: ism, saliency or gradxinput (see nyx-attrib)
+    /// Add contributions in the same pass: ism, saliency, gradxinput, ig or deeplift (see nyx-attrib)
     #[arg(long = "attrib", value_name = "METHOD")]
     method: Option<Method>,
     #[command(flatten)]
@@ -54,12 +54,15 @@ fn run(args: Args) -> Result<()> {
     let rows = if args.method.is_some() { cli::ATTRIB_ROWS } else { args.models.rows() };
     let rows = args.common.open(&args.input)?.rebatch(args.common.batch_rows(rows));
     let mut pipe = score::score(rows, models.clone(), strict)?;
+    let completeness = Completeness::default();
     if let Some(method) = args.method {
-        let options = args.attrib.options(method, &models, strict)?;
-        pipe = attrib::attrib(pipe, models.clone(), options)?;
+        let options = args.attrib.options(method, &models, strict, args.common.seed)?;
+        pipe = completeness.watch(attrib::attrib(pipe, models.clone(), options)?);
     }
     let pipe = score::drop_columns(pipe, &args.drop)?;
-    args.common.write(pipe, args.models.step(&args.common, &models))
+    args.common.write(pipe, args.models.step(&args.common, &models))?;
+    args.attrib.say(&args.common, &completeness);
+    Ok(())
 }
 
 fn main() -> ExitCode {
