@@ -60,6 +60,7 @@ pub mod convert;
 pub mod demo;
 pub mod device;
 pub mod dna;
+pub mod effects;
 pub mod error;
 pub mod extract;
 pub mod genome;
