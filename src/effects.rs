@@ -28,6 +28,7 @@ pub mod long;
 pub mod measure;
 pub mod null;
 mod scored;
+pub mod shards;
 pub mod shuffled;
 pub mod significance;
 

@@ -11,7 +11,7 @@ use nyx::convert::table::{self, Head};
 use nyx::convert::vcf;
 use nyx::effects::annotation::{self, Annotation, Feature, Features, Relation};
 use nyx::effects::null::Null;
-use nyx::effects::{self, Options, Source, hit_changes, long, shuffled, significance};
+use nyx::effects::{self, Options, Source, hit_changes, long, shards, shuffled, significance};
 use nyx::error::{Error, InFile, Result};
 use nyx::genome::bed::{Columns, Reader};
 use nyx::input::{self, Opened};
@@ -36,7 +36,7 @@ struct Args {
     #[command(flatten)]
     common: Common,
     /// Scored allele rows: FILE, or NAME=FILE for the model NAME. Inputs of one name are folds, whose effects are averaged.
-    /// A stream of effects gets what is asked for besides, such as q-values of merged shards
+    /// Streams of effects are shards: they are joined and get what is asked for besides, such as q-values
     #[arg(default_value = "-", value_name = "INPUT")]
     inputs: Vec<PathBuf>,
     /// The format [default: by the name of the output file, otherwise arrow]
@@ -148,10 +148,8 @@ impl Args {
     /// Compares the inputs, or passes effects on.
     fn effects(&self) -> Result<Pipe> {
         let sources = self.sources(&self.inputs)?;
-        if let [only] = sources.as_slice()
-            && is_effects(&only.pipe)
-        {
-            return Ok(sources.into_iter().next().expect("there is one").pipe);
+        if sources.iter().all(|source| is_effects(&source.pipe)) {
+            return shards::join(sources.into_iter().map(|source| source.pipe).collect());
         }
         effects::effects(sources, self.options())
     }
@@ -191,11 +189,9 @@ impl Args {
             return Ok(vec![read_numbers(text).in_file(path)?]);
         }
         let sources = self.sources(&self.null)?;
-        if let [only] = sources.as_slice()
-            && is_effects(&only.pipe)
-        {
-            let only = sources.into_iter().next().expect("there is one");
-            return significance::nulls(only.pipe, statistic);
+        if sources.iter().all(|source| is_effects(&source.pipe)) {
+            let joined = shards::join(sources.into_iter().map(|source| source.pipe).collect())?;
+            return significance::nulls(joined, statistic);
         }
         significance::nulls(effects::effects(sources, self.options())?, statistic)
     }

@@ -198,11 +198,29 @@ fn p_values_are_of_the_row_and_q_values_of_all() {
         .map(|q| q.map(|q| (q * 1e9).round() / 1e9))
         .collect();
     assert_eq!(q, [Some(0.6), Some(0.6), None, Some(1.0)]);
-    // Shards have the same p-values; merged, they have the same q-values.
-    let shards = [&ROWS[..2], &ROWS[2..]]
-        .map(|rows| whole(with_p(effects(vec![source("", scored(rows, 0.0))], options()).unwrap())));
-    let merged = Pipe::new(shards[0].schema(), shards.into_iter().map(Ok));
-    assert_eq!(whole(significance::add_q_values(merged).unwrap()), batch);
+    // Shards count their regions from 0 and have the same p-values; joined, they have the same q-values.
+    let mut second = ROWS[2..].to_vec();
+    second.iter_mut().for_each(|row| row.0 -= 4);
+    let shards = [&ROWS[..2], &second]
+        .map(|rows| with_p(effects(vec![source("", scored(rows, 0.0))], options()).unwrap()));
+    let joined = whole(significance::add_q_values(shards::join(shards.into()).unwrap()).unwrap());
+    assert_eq!(schema::u64s(&joined, REGION).unwrap().values(), &[0, 1, 1, 1]);
+    for name in [significance::P_VALUE, significance::Q_VALUE, STATUS] {
+        assert_eq!(&joined[name], &batch[name], "{name}");
+    }
+    let other = effects(vec![source("", scored(&ROWS, 0.0))], Options::default()).unwrap();
+    let error = shards::join(vec![one(), other]).err().unwrap().to_string();
+    assert!(error.contains("input 2 has other columns"), "{error}");
+}
+
+#[test]
+fn the_long_form_has_a_row_for_every_model() {
+    let sources = vec![source("enhancer", scored(&ROWS, 0.0)), source("TF", scored(&ROWS, 0.1))];
+    let batch = whole(long::long(effects(sources, options()).unwrap()).unwrap());
+    assert_eq!(texts(&batch, long::MODEL), ["enhancer", "TF"].repeat(4));
+    assert_eq!(texts(&batch, CALL), ["loss", "loss", "gain", "gain", "", "", "none", "none"]);
+    let numbers = batch["alt_prob"].as_primitive::<Float64Type>();
+    assert_eq!((numbers.value(0), numbers.value(2), numbers.is_null(4)), (0.3, 0.6, true));
 }
 
 #[test]
