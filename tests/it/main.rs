@@ -1,6 +1,7 @@
 //! What a user sees: commands, pipes, statuses, files. One binary, a module per subject.
 
 mod door;
+mod effects;
 mod foreign;
 mod hits;
 mod instances;
