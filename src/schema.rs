@@ -56,6 +56,8 @@ pub const ALT: &str = "alt";
 pub const ALLELE: &str = "allele";
 /// Sample and phase, when haplotypes are scored.
 pub const HAPLOTYPE: &str = "haplotype";
+/// The variants that are applied in a row's sequence, `POS:REF>ALT` by `;`, when haplotypes are scored.
+pub const APPLIED: &str = "applied";
 /// `ok`, or why the row could not be processed: see [`Status`].
 pub const STATUS: &str = "status";
 /// Token ids, specials included, never padded; list of uint32.

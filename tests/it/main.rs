@@ -3,6 +3,7 @@
 mod door;
 mod effects;
 mod foreign;
+mod haplotypes;
 mod hits;
 mod instances;
 mod language;
