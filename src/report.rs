@@ -17,6 +17,7 @@ pub mod logo;
 pub mod page;
 pub mod recall;
 pub mod tables;
+pub mod tomtom;
 pub mod track;
 
 /// Fill colours of A, C, G and T.

@@ -16,3 +16,4 @@ mod real;
 mod report;
 mod score;
 mod support;
+mod tomtom;
