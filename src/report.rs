@@ -18,6 +18,7 @@ pub mod page;
 pub mod recall;
 pub mod saturation;
 pub mod tables;
+pub mod tomtom;
 pub mod track;
 
 /// Fill colours of A, C, G and T.

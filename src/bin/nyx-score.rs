@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use nyx::attrib::{self, Method};
+use nyx::attrib::{self, Completeness, Method};
 use nyx::cli::{self, AttribArgs, Common, ModelArgs, OutputArgs};
 use nyx::score::reuse::{KEPT_FLOATS, Reuse};
 use nyx::{Error, Result, score};
@@ -27,7 +27,7 @@ struct Args {
     models: ModelArgs,
     #[command(flatten)]
     outputs: OutputArgs,
-    /// Add contributions in the same pass: ism, saliency or gradxinput (see nyx-attrib)
+    /// Add contributions in the same pass: ism, saliency, gradxinput, ig or deeplift (see nyx-attrib)
     #[arg(long = "attrib", value_name = "METHOD")]
     method: Option<Method>,
     #[command(flatten)]
@@ -61,14 +61,16 @@ fn run(args: Args) -> Result<()> {
     let rows = args.common.open(&args.input)?.rebatch(args.common.batch_rows(rows));
     let reuse = Reuse::new(if args.no_reuse { 0 } else { KEPT_FLOATS });
     let (mut pipe, counts) = score::score_with(rows, models.clone(), strict, reuse)?;
+    let completeness = Completeness::default();
     if let Some(method) = args.method {
-        let options = args.attrib.options(method, &models, strict)?;
-        pipe = attrib::attrib(pipe, models.clone(), options)?;
+        let options = args.attrib.options(method, &models, strict, args.common.seed)?;
+        pipe = completeness.watch(attrib::attrib(pipe, models.clone(), options)?);
     }
     let pipe = score::drop_columns(pipe, &args.drop)?;
     args.common.write(pipe, args.models.step(&args.common, &models))?;
+    args.attrib.say(&args.common, &completeness);
     let (rows, passes) = counts.get();
-    if passes < rows {
+    if 0 < passes && passes < rows {
         let ratio = rows as f64 / passes as f64;
         args.common
             .say(&format!("{passes} distinct sequences read for {rows} rows ({ratio:.2} rows a pass)"));

@@ -49,6 +49,10 @@ pub enum Status {
     AllN,
     /// A result was infinite or not a number.
     Nonfinite,
+    /// The row's group has no reference row to compare it with.
+    NoReference,
+    /// It, or the reference row of its group, has no scores.
+    Unscored,
 }
 
 impl Status {
@@ -103,6 +107,8 @@ impl Status {
             Self::HasN => "has_n",
             Self::AllN => "all_n",
             Self::Nonfinite => "nonfinite",
+            Self::NoReference => "no_reference",
+            Self::Unscored => "unscored",
         }
     }
 }

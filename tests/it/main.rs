@@ -1,6 +1,7 @@
 //! What a user sees: commands, pipes, statuses, files. One binary, a module per subject.
 
 mod door;
+mod effects;
 mod foreign;
 mod haplotypes;
 mod hits;
@@ -17,3 +18,4 @@ mod safety;
 mod saturation;
 mod score;
 mod support;
+mod tomtom;
