@@ -133,6 +133,8 @@ struct Sites<G> {
     records: Records,
     genome: G,
     genome_name: String,
+    /// The records that are read.
+    reading: Selection,
     options: Options,
     counts: Arc<Counts>,
 }
@@ -140,13 +142,13 @@ struct Sites<G> {
 impl<G: Bases> Sites<G> {
     fn new(records: Records, genome: G, provenance: &provenance::Genome, options: Options) -> Self {
         let genome_name = provenance.name.clone();
-        Self { records, genome, genome_name, options, counts: Arc::default() }
+        let reading = options.selection.clone();
+        Self { records, genome, genome_name, reading, options, counts: Arc::default() }
     }
 
     /// Lays the next selected record over the genome.
     fn next(&mut self) -> Result<Option<Site>> {
-        let selection = self.options.selection.clone();
-        match self.next_record(&selection)? {
+        match self.next_record()? {
             Some(record) => self.lay(record, self.options.shape).map(Some),
             None => Ok(None),
         }
@@ -177,15 +179,15 @@ impl<G: Bases> Sites<G> {
         format!("{}: {}", self.options.file, record.place)
     }
 
-    /// Reads up to the next record that `selection` has, with the genome's name of its contig.
-    fn next_record(&mut self, selection: &Selection) -> Result<Option<Record>> {
+    /// Reads up to the next record that is asked for, with the genome's name of its contig.
+    fn next_record(&mut self) -> Result<Option<Record>> {
         for record in &mut self.records {
             let mut record = record?;
             if let Some(name) = self.options.contig_map.get(&record.chrom) {
                 record.chrom.clone_from(name);
             }
             let (start, end) = record.span();
-            if selection.overlaps(&record.chrom, start, end) {
+            if self.reading.overlaps(&record.chrom, start, end) {
                 return Ok(Some(record));
             }
             self.counts.outside.fetch_add(1, Relaxed);
@@ -197,12 +199,11 @@ impl<G: Bases> Sites<G> {
     fn mismatch_error(&mut self, first: &Site) -> Error {
         let mut mismatches = Mismatches::default();
         mismatches.add(first);
-        let selection = self.options.selection.clone();
         for _ in 0..SEARCHED {
             if mismatches.is_full() {
                 break;
             }
-            let Ok(Some(record)) = self.next_record(&selection) else { break };
+            let Ok(Some(record)) = self.next_record() else { break };
             match Site::new(record, self.options.shape, &mut self.genome) {
                 Ok(site) if site.is_mismatch() => mismatches.add(&site),
                 Ok(_) => {}
