@@ -247,7 +247,8 @@ fn attrib_batch(
     let statuses = rows.statuses();
     let delta = rows.spread(answers.iter().map(|answer| answer.delta)).into_iter().map(Option::flatten);
     let delta: ArrayRef = Arc::new(Float32Array::from_iter(delta));
-    let converged = rows.spread(answers.iter().map(|answer| answer.converged)).into_iter().map(Option::flatten);
+    let converged =
+        rows.spread(answers.iter().map(|answer| answer.converged)).into_iter().map(Option::flatten);
     let converged: ArrayRef = Arc::new(BooleanArray::from_iter(converged));
     let (hypothetical, contributions): (Vec<_>, Vec<_>) =
         answers.into_iter().map(|answer| (answer.hypothetical, answer.contributions)).unzip();

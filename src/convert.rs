@@ -14,6 +14,7 @@ pub mod json;
 pub mod npz;
 #[cfg(test)]
 mod sample;
+pub mod saturation;
 pub mod select;
 pub mod table;
 pub mod track;

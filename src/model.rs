@@ -48,8 +48,8 @@ pub use ensemble::{Ensemble, Gradient, Member};
 pub use explain::{Background, Explanation, Steps, Way};
 pub use network::{Network, NetworkModel, PASS_BASES, Prediction};
 pub use opened::Opened;
-pub use substitute::Table;
 pub use scores::{Answer, Attentions, Input, Likelihood, Misfit, Outputs, Pooling, Scores, Wanted};
+pub use substitute::Table;
 
 use config::Config;
 use network::Head;

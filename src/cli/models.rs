@@ -17,9 +17,7 @@ use crate::kernel::Precision;
 use crate::model::long::Long;
 use crate::model::transformer::Gpu;
 use crate::model::transformer::gpu::{Limits, PTX};
-use crate::model::{
-    Attentions, Ensemble, Likelihood, Member, Opened as Directory, Pooling, Steps, Wanted,
-};
+use crate::model::{Attentions, Ensemble, Likelihood, Member, Opened as Directory, Pooling, Steps, Wanted};
 use crate::provenance::Step;
 
 /// Rows of a batch whose contributions are wanted, unless the user says otherwise.

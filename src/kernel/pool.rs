@@ -109,7 +109,8 @@ impl Max {
                     argmax(&values[start..][..self.size * channels], channels, best);
                 }
                 for channel in 0..channels {
-                    let [i, j] = [best[0][channel], best[1][channel]].map(|at| start + at * channels + channel);
+                    let [i, j] =
+                        [best[0][channel], best[1][channel]].map(|at| start + at * channels + channel);
                     let difference = pairs[0][i] - pairs[1][j];
                     let place = if difference >= 0.0 { i } else { j };
                     let share = rule::share(difference, pairs[0][place] - pairs[1][place]);

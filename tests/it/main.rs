@@ -14,6 +14,8 @@ mod pipes;
 mod readme;
 mod real;
 mod report;
+mod safety;
+mod saturation;
 mod score;
 mod support;
 mod tomtom;

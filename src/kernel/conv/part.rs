@@ -30,7 +30,8 @@ impl Conv {
         let (first, last) = match self.winograd() {
             Some(_) if self.dilation[1] > 1 => return 0..count,
             Some(filters) => {
-                let first = (inputs.start + left + 1).saturating_sub(filters.span()).div_ceil(Winograd::positions(1));
+                let first =
+                    (inputs.start + left + 1).saturating_sub(filters.span()).div_ceil(Winograd::positions(1));
                 let last = (inputs.end - 1 + left) / Winograd::positions(1);
                 (Winograd::positions(first), Winograd::positions(last + 1))
             }

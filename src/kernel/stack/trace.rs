@@ -73,7 +73,8 @@ impl Layer {
             // The others go position by position.
             _ => {
                 let inputs = self.read(outputs.clone(), length);
-                let [from, to] = [inputs, outputs.clone()].map(|part| part.start * channels..part.end * channels);
+                let [from, to] =
+                    [inputs, outputs.clone()].map(|part| part.start * channels..part.end * channels);
                 self.run_positions(&input[from], &mut output[to]);
             }
         }
@@ -200,7 +201,8 @@ mod tests {
 
     fn conv(outputs: usize, inputs: usize, width: usize, dilation: usize, seed: u64) -> Conv {
         let weights = noise(outputs * inputs * width, seed);
-        Conv::new(&weights, [outputs, inputs, 1, width], &noise(outputs, seed + 1)).with_dilation([1, dilation])
+        Conv::new(&weights, [outputs, inputs, 1, width], &noise(outputs, seed + 1))
+            .with_dilation([1, dilation])
     }
 
     prop_compose! {
