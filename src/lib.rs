@@ -22,7 +22,7 @@
 //!  bin ──▶ cli, every stage, genome, convert, report
 //!  stages    extract  tokenize  score  attrib  hits      verbs: a pipe in, a pipe out
 //!  edges     genome  convert  report  input  output      files: no mathematics
-//!  numbers   model  kernel  tokenizer  motif             arrays in, arrays out: no Arrow, no pipes
+//!  numbers   model  kernel  tokenizer  motif  device     arrays in, arrays out: no Arrow, no pipes
 //!  wire      pipe  schema  provenance                    what travels: no mathematics
 //!  words     dna  region  error                          know nobody
 //! ```
@@ -34,8 +34,10 @@
 //!   name and type; [`provenance`] is the chain of stages and the reference, in the schema's metadata.
 //! * The **edges**: [`genome`] reads FASTA, 2bit and BED; [`input`] and [`output`] open and atomically write
 //!   whatever a path names; [`convert`] writes TSV, BED, bigWig, Parquet and the rest; [`report`] makes pages.
-//! * The **numbers**: [`model`] holds one network a file, loaded by its `config.json`; [`kernel`] the loops
-//!   that take the time; [`motif`] motifs and their files; [`tokenizer`] bases to tokens.
+//! * The **numbers**: a [`model`] turns rows into scores and is loaded by its `config.json`: a convolutional
+//!   network of a file of its own, or the one transformer encoder that every language model configures;
+//!   [`kernel`] the loops that take the time; [`device`] the GPU, opened at run time, whose kernels stand in
+//!   `kernels/` beside their twins here; [`motif`] motifs and their files; [`tokenizer`] bases to tokens.
 //! * The **stages** are functions from a [`pipe::Pipe`] to a [`pipe::Pipe`]: [`extract`], [`tokenize`],
 //!   [`score`], [`attrib`], [`hits`]. No stage uses another; what two share moves down.
 //! * The executables in `src/bin` parse arguments, open, call a stage, and write, with what [`cli`] gives
@@ -66,6 +68,7 @@ pub mod genome;
 pub mod hits;
 pub mod input;
 pub mod kernel;
+pub mod metrics;
 pub mod model;
 pub mod motif;
 pub mod npy;
@@ -78,6 +81,7 @@ pub mod schema;
 pub mod score;
 pub mod tokenize;
 pub mod tokenizer;
+pub mod train;
 
 #[cfg(test)]
 mod testing;

@@ -28,6 +28,7 @@ pub mod deep_bind_published;
 pub mod deep_snr;
 mod ensemble;
 pub mod esm;
+pub mod graph;
 pub mod layout;
 pub mod long;
 pub mod modern_bert;

@@ -203,7 +203,7 @@ impl Conv {
         Ok(self.input_gradient(output, size)?)
     }
 
-    fn input_gradient(&self, gradient: &Tensor, size: [usize; 2]) -> candle_core::Result<Tensor> {
+    pub(super) fn input_gradient(&self, gradient: &Tensor, size: [usize; 2]) -> candle_core::Result<Tensor> {
         let spread = spread(gradient, self.stride)?;
         let (_, height, width, _) = spread.dims4()?;
         let before = [self.padding.top, self.padding.left];

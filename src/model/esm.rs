@@ -4,6 +4,7 @@
 use serde::Deserialize;
 
 use super::Source;
+use super::config::Config;
 use super::bert::{decision, head_width, labels, layers, own_pooling};
 use super::transformer::{
     Attending, Classifier, Embeddings, LanguageModel, Layer, Matrix, NormKind, NormPlace, Parts, Reads,
@@ -63,6 +64,11 @@ pub fn load(source: &Source) -> Result<LanguageModel> {
         token_head: token_head(source, &spec)?,
         pooling: own_pooling(source, spec.layers.len())?,
     })
+}
+
+/// Returns the spec of an ESM with these tensors.
+pub(super) fn spec_of(config: &Config, body: &Weights) -> Result<Spec> {
+    spec(&config.part()?, body)
 }
 
 fn spec(shape: &Shape, body: &Weights) -> Result<Spec> {

@@ -7,6 +7,7 @@
 mod block;
 mod encoder;
 pub mod gpu;
+pub mod graph;
 mod head;
 mod language;
 mod pack;
