@@ -200,6 +200,7 @@ pub(super) struct Winograd {
     outputs: usize,
     groups: usize,
     points: Points,
+    /// At least a vector.
     bias: Vec<f32>,
 }
 
@@ -299,7 +300,9 @@ impl Winograd {
                 evaluated.map(|weights| PairWeights::new(&weights, inputs, &nothing)).collect(),
             ),
         };
-        Self { inputs, outputs, groups, points, bias: bias.to_vec() }
+        let mut bias = bias.to_vec();
+        bias.resize(outputs.max(LANES), 0.0);
+        Self { inputs, outputs, groups, points, bias }
     }
 
     /// Returns whether products are of bfloat16.
