@@ -20,7 +20,7 @@
 //!
 //! ```text
 //!  bin ──▶ cli, every stage, genome, convert, report
-//!  stages    extract  tokenize  score  attrib  hits      verbs: a pipe in, a pipe out
+//!  stages    extract  tokenize  score  attrib  hits  scan    verbs: a pipe in, a pipe out
 //!  edges     genome  convert  report  input  output      files: no mathematics
 //!  numbers   model  kernel  tokenizer  motif             arrays in, arrays out: no Arrow, no pipes
 //!  wire      pipe  schema  provenance                    what travels: no mathematics
@@ -37,7 +37,7 @@
 //! * The **numbers**: [`model`] holds one network a file, loaded by its `config.json`; [`kernel`] the loops
 //!   that take the time; [`motif`] motifs and their files; [`tokenizer`] bases to tokens.
 //! * The **stages** are functions from a [`pipe::Pipe`] to a [`pipe::Pipe`]: [`extract`], [`tokenize`],
-//!   [`score`], [`attrib`], [`hits`]. No stage uses another; what two share moves down.
+//!   [`score`], [`attrib`], [`hits`], [`scan`]. No stage uses another; what two share moves down.
 //! * The executables in `src/bin` parse arguments, open, call a stage, and write, with what [`cli`] gives
 //!   all of them. [`demo`] is the data and the story of `nyx demo`.
 //!
@@ -74,6 +74,7 @@ pub mod pipe;
 pub mod provenance;
 pub mod region;
 pub mod report;
+pub mod scan;
 pub mod schema;
 pub mod score;
 pub mod tokenize;

@@ -12,6 +12,7 @@ mod pipes;
 mod readme;
 mod real;
 mod report;
+mod scan;
 mod score;
 mod support;
 mod tomtom;
