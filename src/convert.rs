@@ -18,3 +18,4 @@ mod sample;
 pub mod select;
 pub mod table;
 pub mod track;
+pub mod vcf;

@@ -9,7 +9,7 @@ use clap::{Parser, ValueEnum};
 use nyx::cli::{self, Common};
 use nyx::convert::table::Head;
 use nyx::convert::track::{self, Choice};
-use nyx::convert::{bed, bigwig, columnar, fasta, header, json, npz, select, table};
+use nyx::convert::{bed, bigwig, columnar, fasta, header, json, npz, select, table, vcf};
 use nyx::output::Output;
 use nyx::pipe::Pipe;
 use nyx::provenance::{self, Genome};
@@ -67,6 +67,8 @@ enum Format {
     Bed,
     Bedgraph,
     Bigwig,
+    /// Variants without samples, a field for every number of an ALT
+    Vcf,
     Fasta,
     /// Fi-NeMo's regions file; of scored rows without contributions, their embeddings, logits and probabilities
     Npz,
@@ -114,6 +116,7 @@ impl Args {
             Some("bed") => Format::Bed,
             Some("bedgraph" | "bdg" | "bg") => Format::Bedgraph,
             Some("bw" | "bigwig") => Format::Bigwig,
+            Some("vcf") => Format::Vcf,
             Some("fa" | "fasta" | "fna") => Format::Fasta,
             Some("npz") => Format::Npz,
             Some("parquet" | "pq") => Format::Parquet,
@@ -154,6 +157,7 @@ impl Args {
             Format::Json => json::write(pipe, &mut output)?,
             Format::Bed => bed::write(pipe, head.provenance, &mut output)?,
             Format::Bedgraph => self.write_bedgraph(pipe, &mut output)?,
+            Format::Vcf => vcf::write_sites(pipe, head.provenance, &mut output)?,
             Format::Fasta => self.write_fasta(pipe, &mut output)?,
             Format::Parquet => columnar::write_parquet(pipe, &mut output)?,
             Format::Arrow => columnar::write_arrow(pipe, &mut output)?,

@@ -4,7 +4,7 @@
 //! as the caller has laid end to end; a row's bits depend on that row and the weights alone.
 
 mod finish;
-mod pack;
+pub(super) mod pack;
 mod quantize;
 
 use std::cell::RefCell;
@@ -331,12 +331,12 @@ impl Call<'_> {
 
 /// Returns the distance of rows in scratch: such that the rows of a tile do not fall on the same few lines of
 /// the first cache.
-fn stride_of(taps: usize) -> usize {
+pub(super) fn stride_of(taps: usize) -> usize {
     taps.next_multiple_of(32) + 16
 }
 
 /// Makes a scratch as long as it must be; what stands in it is of no interest.
-fn resize<T: Clone + Default>(scratch: &mut Vec<T>, length: usize) {
+pub(super) fn resize<T: Clone + Default>(scratch: &mut Vec<T>, length: usize) {
     if scratch.len() < length {
         scratch.resize(length, T::default());
     }

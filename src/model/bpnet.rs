@@ -9,7 +9,7 @@ use super::encoding::{self, Unknown};
 use super::weights::Weights;
 use super::{Network, Prediction};
 use crate::error::{Error, Result};
-use crate::kernel::{Conv, Layer, Padding, Stack, pool};
+use crate::kernel::{Conv, Layer, Padding, Precision, Stack, pool};
 
 /// The family's part of `config.json`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -35,13 +35,18 @@ struct BpNet {
 }
 
 /// Builds the network.
-pub(super) fn load(config: &Config, weights: &Weights, device: &Device) -> Result<Box<dyn Network>> {
+pub(super) fn load(
+    config: &Config,
+    weights: &Weights,
+    device: &Device,
+    precision: Precision,
+) -> Result<Box<dyn Network>> {
     let (stem, filters) = same(weights, "iconv", 4, 1)?;
     let mut layers = vec![Layer::Conv(stem.with_relu())];
     while weights.tensors().contains_key(&format!("rconvs.{}.weight", layers.len() - 1)) {
         let layer = layers.len() - 1;
         let conv = same(weights, &format!("rconvs.{layer}"), filters, 2 << layer)?.0;
-        layers.push(Layer::Residual(conv.with_relu()));
+        layers.push(Layer::Residual(conv.with_relu().with_precision(precision)));
     }
     let [tracks, _, width] = weights.shape("fconv.weight")?;
     // The profile's convolution reads as many bases on both sides; the counts see them as well.
@@ -58,7 +63,7 @@ pub(super) fn load(config: &Config, weights: &Weights, device: &Device) -> Resul
     let [classes, _] = weights.shape("linear.weight")?;
     Ok(Box::new(BpNet {
         trunk: Stack::new(layers),
-        profile: weights.conv_1d("fconv", [tracks, filters, width])?,
+        profile: weights.conv_1d("fconv", [tracks, filters, width])?.with_precision(precision),
         counts: weights.linear("linear", [classes, filters])?,
         length,
         window,
@@ -90,10 +95,22 @@ impl Network for BpNet {
     fn forward(&self, input: &Tensor) -> Result<Prediction> {
         encoding::check_input(input, self.window())?;
         let seen = self.trunk.forward(input)?;
-        let logits = self.counts.forward_rows(&pool::global_mean(&seen)?)?;
+        let logits = self.finish(&seen)?;
         let profile = self.profile.forward_1d(&seen)?.narrow(1, 0, self.length)?;
         let profile = profile.transpose(1, 2)?.contiguous()?;
         Ok(Prediction { logits, probs: None, base_scores: None, profile: Some(profile) })
+    }
+
+    fn rounds(&self) -> bool {
+        self.trunk.rounds() || self.profile.precision() != Precision::F32
+    }
+
+    fn trunk(&self) -> Option<&Stack> {
+        Some(&self.trunk)
+    }
+
+    fn finish(&self, trunk: &Tensor) -> Result<Tensor> {
+        self.counts.forward_rows(&pool::global_mean(trunk)?)
     }
 }
 

@@ -12,7 +12,7 @@ use super::weights::{BatchNorm, Weights};
 use super::{Head, Network, Prediction};
 use crate::error::{Error, Result};
 use crate::kernel::pointwise::{self, Affine};
-use crate::kernel::{self, Conv, Padding, Stack, pool};
+use crate::kernel::{self, Conv, Padding, Precision, Stack, pool};
 
 /// The family's part of `config.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -177,7 +177,12 @@ struct SequentialCnn {
 }
 
 /// Builds the network.
-pub(super) fn load(config: &Config, weights: &Weights, device: &Device) -> Result<Box<dyn Network>> {
+pub(super) fn load(
+    config: &Config,
+    weights: &Weights,
+    device: &Device,
+    precision: Precision,
+) -> Result<Box<dyn Network>> {
     let entries = config.part::<Layers>()?.layers;
     let mut layers: Vec<(usize, Layer)> = (entries.into_iter().enumerate())
         .map(|(place, entry)| (entry.i.unwrap_or(place), entry.layer))
@@ -199,7 +204,7 @@ pub(super) fn load(config: &Config, weights: &Weights, device: &Device) -> Resul
     });
     let labels =
         config.labels(classes.ok_or_else(|| Error::data("config.json lists no layer with weights"))?)?;
-    let mut steps = build(&layers, weights)?;
+    let mut steps = build(&layers, weights, precision)?;
     let trunk: Vec<_> = steps.iter().map_while(Step::over_positions).collect();
     steps.drain(..trunk.len());
     Ok(Box::new(SequentialCnn {
@@ -226,7 +231,7 @@ fn check(index: usize, layer: &Layer) -> Result<()> {
     Ok(())
 }
 
-fn build(layers: &[(usize, Layer)], weights: &Weights) -> Result<Vec<Step>> {
+fn build(layers: &[(usize, Layer)], weights: &Weights, precision: Precision) -> Result<Vec<Step>> {
     let mut steps = Vec::new();
     let mut rest = layers.iter().peekable();
     while let Some((index, layer)) = rest.next() {
@@ -246,12 +251,13 @@ fn build(layers: &[(usize, Layer)], weights: &Weights) -> Result<Vec<Step>> {
                 let conv = Conv::new(&weight, [out, in_, 1, k], &bias)
                     .with_padding(Padding { left, right, ..Padding::default() })
                     .with_stride([1, stride])
-                    .with_dilation([1, dilation]);
+                    .with_dilation([1, dilation])
+                    .with_precision(precision);
                 Step::Conv(if relu { conv.with_relu() } else { conv })
             }
             Layer::Linear { in_, out } => {
                 let (weight, bias, relu) = parts(&[out, in_])?;
-                let linear = Conv::linear(&weight, [out, in_], &bias);
+                let linear = Conv::linear(&weight, [out, in_], &bias).with_precision(precision);
                 Step::Linear(if relu { linear.with_relu() } else { linear })
             }
             Layer::Batchnorm1d { n, eps } => Step::Norm(norm_of(weights, *index, n, eps)?.layer()),
@@ -317,7 +323,15 @@ impl Network for SequentialCnn {
 
     fn forward(&self, input: &Tensor) -> Result<Prediction> {
         encoding::check_input(input, self.window)?;
-        let mut x = self.trunk.forward(input)?;
+        self.head.predict(self.finish(&self.trunk.forward(input)?)?)
+    }
+
+    fn trunk(&self) -> Option<&Stack> {
+        (!self.trunk.is_empty()).then_some(&self.trunk)
+    }
+
+    fn finish(&self, trunk: &Tensor) -> Result<Tensor> {
+        let mut x = trunk.clone();
         for step in &self.steps {
             x = match step {
                 Step::Conv(conv) => conv.forward_1d(&x)?,
@@ -332,7 +346,15 @@ impl Network for SequentialCnn {
                 Step::FlattenChannelsFirst => x.transpose(1, 2)?.flatten_from(1)?,
             };
         }
-        self.head.predict(x)
+        Ok(x)
+    }
+
+    fn rounds(&self) -> bool {
+        let rounds = |step: &Step| match step {
+            Step::Conv(layer) | Step::Linear(layer) => layer.precision() != Precision::F32,
+            _ => false,
+        };
+        self.trunk.rounds() || self.steps.iter().any(rounds)
     }
 }
 

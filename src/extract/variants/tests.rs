@@ -60,11 +60,10 @@ fn options(width: usize) -> Options {
 
 fn record(chrom: &str, position: i64, alleles: &str) -> Record {
     Record {
-        place: Place::Record(1),
         chrom: chrom.into(),
         position,
-        id: None,
         alleles: alleles.split(',').map(Into::into).collect(),
+        ..Record::at(Place::Record(1))
     }
 }
 

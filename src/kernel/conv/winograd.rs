@@ -12,8 +12,12 @@
 use std::ops::{Add, Mul, Range, Sub};
 
 use super::filters::Packed;
-use crate::kernel::Instructions;
+use super::pairs::{Finish, PairWeights};
+use super::row::Row;
+use crate::kernel::linear::resize;
+use crate::kernel::product::{self, Pair};
 use crate::kernel::tile::{LANES, Run, Work};
+use crate::kernel::{Instructions, Precision};
 
 /// Outputs that are computed together.
 const STEP: usize = 4;
@@ -176,9 +180,25 @@ pub(super) struct Winograd {
     inputs: usize,
     outputs: usize,
     groups: usize,
-    /// One for each point, taps `[groups, inputs]`.
-    points: Vec<Packed>,
+    points: Points,
     bias: Vec<f32>,
+}
+
+/// One filter for each point, taps `[groups, inputs]`.
+enum Points {
+    Exact(Vec<Packed>),
+    /// Inputs and filters are rounded after the evaluation, which makes the error of a product some four times that
+    /// of the direct sum in bfloat16. Without dilation, or for a single group.
+    Rounded(Vec<PairWeights>),
+}
+
+impl Points {
+    fn count(&self) -> usize {
+        match self {
+            Self::Exact(points) => points.len(),
+            Self::Rounded(points) => points.len(),
+        }
+    }
 }
 
 /// Where [`Winograd`] applies and pays.
@@ -186,22 +206,12 @@ pub(super) fn pays(inputs: usize, outputs: usize, width: usize) -> bool {
     inputs >= LANES && outputs >= LANES && width >= 3
 }
 
-/// A row of positions to convolve.
-pub(super) struct Row<'a> {
-    /// `[length, inputs]`.
-    pub input: &'a [f32],
-    /// Positions.
-    pub length: usize,
-    /// Zeros before the first.
-    pub left: usize,
-    /// Positions from one tap to the next.
-    pub dilation: usize,
-    /// Positions of the output.
-    pub count: usize,
-    /// Whether negative outputs become zero.
-    pub relu: bool,
-    /// What is added to the output after that, `[count, outputs]`.
-    pub residual: Option<&'a [f32]>,
+/// Returns the points and the groups of a filter of this width.
+pub(super) fn points_and_groups(width: usize) -> [usize; 2] {
+    match width {
+        3 => [Three::POINTS, 1],
+        _ => [Four::POINTS, width.div_ceil(Four::TAPS)],
+    }
 }
 
 impl Row<'_> {
@@ -222,13 +232,21 @@ impl Row<'_> {
 pub(super) struct Scratch {
     evaluated: Vec<f32>,
     products: Vec<f32>,
+    rounded: Vec<Pair>,
 }
 
 impl Winograd {
-    /// Evaluates weights `[outputs, width, inputs]` at the points.
-    pub fn new(plain: &[f32], [outputs, width, inputs]: [usize; 3], bias: &[f32]) -> Self {
+    /// Evaluates weights `[outputs, width, inputs]` at the points. All products but those of 32-bit floats are of
+    /// bfloat16.
+    pub fn new(
+        plain: &[f32],
+        [outputs, width, inputs]: [usize; 3],
+        bias: &[f32],
+        precision: Precision,
+    ) -> Self {
         let (filter, taps) = if width == 3 { (Three::FILTER, 3) } else { (Four::FILTER, Four::TAPS) };
         let groups = width.div_ceil(taps);
+        let nothing = vec![0.0; outputs];
         let evaluate = |row: &[f64; STEP]| {
             let mut weights = vec![0.0; outputs * groups * inputs];
             for (index, weight) in weights.iter_mut().enumerate() {
@@ -241,22 +259,35 @@ impl Winograd {
                 });
                 *weight = terms.sum::<f64>() as f32;
             }
-            Packed::new(&weights, groups * inputs, &vec![0.0; outputs], true)
+            weights
         };
-        let points = filter.iter().map(evaluate).collect();
+        let evaluated = filter.iter().map(evaluate);
+        let points = match precision {
+            Precision::F32 => Points::Exact(
+                evaluated.map(|weights| Packed::new(&weights, groups * inputs, &nothing, true)).collect(),
+            ),
+            Precision::Bf16 | Precision::Int8 => Points::Rounded(
+                evaluated.map(|weights| PairWeights::new(&weights, inputs, &nothing)).collect(),
+            ),
+        };
         Self { inputs, outputs, groups, points, bias: bias.to_vec() }
     }
 
-    /// Returns the channels of the input.
-    pub fn inputs(&self) -> usize {
-        self.inputs
+    /// Returns whether products are of bfloat16.
+    pub fn is_rounded(&self) -> bool {
+        matches!(self.points, Points::Rounded(_))
     }
 
     /// Returns how many steps go together through the caches.
     pub fn block(&self, dilation: usize) -> usize {
-        let fit = BLOCK / (self.points.len() * (self.inputs + self.outputs));
+        let fit = BLOCK / (self.points.count() * (self.inputs + self.outputs));
         let overlap = (self.groups - 1) * dilation;
         (fit / BLOCK_UNIT * BLOCK_UNIT).max(2 * BLOCK_UNIT).max(4 * overlap).next_multiple_of(BLOCK_UNIT)
+    }
+
+    /// Returns how many neighbouring inputs are mixed into the outputs of one step without dilation.
+    pub fn span(&self) -> usize {
+        (self.groups - 1) * STEP + self.points.count()
     }
 
     /// Returns the outputs of `steps` steps without dilation.
@@ -276,7 +307,7 @@ impl Winograd {
         let mut start = steps.start;
         while start < steps.end {
             let end = (start + self.block(row.dilation)).min(steps.end);
-            if self.points.len() == Three::POINTS {
+            if self.points.count() == Three::POINTS {
                 self.run_block::<Three>(instructions, row, start..end, (output, origin), scratch);
             } else {
                 self.run_block::<Four>(instructions, row, start..end, (output, origin), scratch);
@@ -296,7 +327,7 @@ impl Winograd {
         let (inputs, dilation) = (self.inputs, row.dilation);
         let count = steps.len();
         let with_overlap = count + (self.groups - 1) * dilation;
-        let Scratch { evaluated, products } = scratch;
+        let Scratch { evaluated, products, rounded } = scratch;
         evaluated.resize(evaluated.len().max(S::POINTS * with_overlap * inputs), 0.0);
         products.resize(products.len().max(S::POINTS * count * self.outputs), 0.0);
         let plane = with_overlap * inputs;
@@ -309,15 +340,20 @@ impl Winograd {
             output: &mut evaluated[..S::POINTS * plane],
             scheme: std::marker::PhantomData,
         });
-        let runs: Vec<Run> = if dilation == 1 {
-            vec![Run { offset: 0, length: self.groups * inputs }]
-        } else {
-            let run = |group| Run { offset: group * dilation * inputs, length: inputs };
-            (0..self.groups).map(run).collect()
-        };
         let planes = evaluated.chunks_exact(plane).zip(products.chunks_exact_mut(count * self.outputs));
-        for (filters, (evaluated, products)) in self.points.iter().zip(planes) {
-            instructions.run(&filters.job(evaluated, inputs, &runs, false), count, products);
+        match &self.points {
+            Points::Exact(points) => {
+                let runs = self.runs(dilation);
+                for (filters, (evaluated, products)) in points.iter().zip(planes) {
+                    instructions.run(&filters.job(evaluated, inputs, &runs, false), count, products);
+                }
+            }
+            Points::Rounded(points) => {
+                debug_assert!(dilation == 1 || self.groups == 1);
+                for (filters, (evaluated, products)) in points.iter().zip(planes) {
+                    self.multiply_rounded(instructions, filters, evaluated, rounded, products);
+                }
+            }
         }
         instructions.compiled(Interpolate::<S> {
             row,
@@ -328,6 +364,39 @@ impl Winograd {
             origin,
             scheme: std::marker::PhantomData,
         });
+    }
+}
+
+impl Winograd {
+    /// Returns where the taps of a step lie.
+    fn runs(&self, dilation: usize) -> Vec<Run> {
+        let inputs = self.inputs;
+        if dilation == 1 {
+            return vec![Run { offset: 0, length: self.groups * inputs }];
+        }
+        (0..self.groups).map(|group| Run { offset: group * dilation * inputs, length: inputs }).collect()
+    }
+
+    /// Rounds what was evaluated at a point, and multiplies it by the filters.
+    fn multiply_rounded(
+        &self,
+        instructions: Instructions,
+        filters: &PairWeights,
+        evaluated: &[f32],
+        rounded: &mut Vec<Pair>,
+        products: &mut [f32],
+    ) {
+        let pairs = self.inputs.div_ceil(2);
+        let steps = evaluated.len() / self.inputs;
+        resize(rounded, steps * pairs);
+        if self.inputs.is_multiple_of(2) {
+            product::round_pairs(instructions, evaluated, &mut rounded[..steps * pairs]);
+        } else {
+            let steps = evaluated.chunks_exact(self.inputs).zip(rounded.chunks_exact_mut(pairs));
+            steps.for_each(|(values, pairs)| product::round_pairs(instructions, values, pairs));
+        }
+        let finish = Finish { relu: false, residual: None };
+        filters.apply(instructions, &rounded[..steps * pairs], pairs, finish, products);
     }
 }
 
