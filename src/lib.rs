@@ -22,7 +22,7 @@
 //!
 //! ```text
 //!  bin ──▶ cli, every stage, genome, convert, report
-//!  stages    extract  tokenize  score  attrib  hits  effects  verbs: a pipe in, a pipe out
+//!  stages    extract  tokenize  score  attrib  hits  scan  effects  verbs: a pipe in, a pipe out
 //!  edges     genome  convert  report  input  output      files: no mathematics
 //!  numbers   model  kernel  tokenizer  motif  device     arrays in, arrays out: no Arrow, no pipes
 //!  wire      pipe  schema  provenance                    what travels: no mathematics
@@ -41,7 +41,7 @@
 //!   [`kernel`] the loops that take the time; [`device`] the GPU, opened at run time, whose kernels stand in
 //!   `kernels/` beside their twins here; [`motif`] motifs and their files; [`tokenizer`] bases to tokens.
 //! * The **stages** are functions from a [`pipe::Pipe`] to a [`pipe::Pipe`]: [`extract`], [`tokenize`],
-//!   [`score`], [`attrib`], [`hits`], [`effects`]. No stage uses another; what two share moves down.
+//!   [`score`], [`attrib`], [`hits`], [`scan`], [`effects`]. No stage uses another; what two share moves down.
 //! * The executables in `src/bin` parse arguments, open, call a stage, and write, with what [`cli`] gives
 //!   all of them. [`demo`] is the data and the story of `nyx demo`.
 //!
@@ -80,6 +80,7 @@ pub mod pipe;
 pub mod provenance;
 pub mod region;
 pub mod report;
+pub mod scan;
 pub mod schema;
 pub mod score;
 pub mod tokenize;

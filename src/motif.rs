@@ -11,6 +11,7 @@ pub mod jaspar;
 pub mod lists;
 pub mod meme;
 pub mod modisco;
+pub mod pwm;
 pub mod q_value;
 
 use std::io::BufRead;

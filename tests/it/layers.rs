@@ -33,7 +33,8 @@ const FORBIDDEN: &[(&[&str], &[&str])] = &[
         &["effects"],
         &["cli", "genome", "extract", "score", "attrib", "hits", "tokenize", "model", "kernel", "convert"],
     ),
-    (&["hits"], &["cli", "genome", "extract", "score", "attrib", "tokenize", "model"]),
+    (&["hits"], &["cli", "genome", "extract", "score", "attrib", "tokenize", "model", "scan"]),
+    (&["scan"], &["cli", "genome", "extract", "score", "attrib", "tokenize", "model", "hits"]),
 ];
 
 fn sources(directory: &Path) -> Vec<PathBuf> {
