@@ -10,6 +10,7 @@ pub mod activation;
 pub mod attention;
 pub mod conv;
 pub mod instructions;
+pub mod jaccard;
 pub mod linear;
 pub mod norm;
 pub mod pointwise;

@@ -13,8 +13,8 @@
 //!
 //! A row is a window with an identity that no stage renumbers: the ordinal of the region or record it came
 //! from, contig, 0-based half-open coordinates, strand, and for a variant its record and allele. Rows keep
-//! their order. What cannot be processed stays in, with a [`schema::Status`]; only [`hits`] turns rows into
-//! something else. A variant is two or more rows, one an allele, so no stage needs to know about variants.
+//! their order. What cannot be processed stays in, with a [`schema::Status`]; only [`hits`] and [`discover`] turn
+//! rows into something else. A variant is two or more rows, one an allele, so no stage needs to know about variants.
 //!
 //! # The rooms, and which way data flows
 //!
@@ -37,7 +37,7 @@
 //! * The **numbers**: [`model`] holds one network a file, loaded by its `config.json`; [`kernel`] the loops
 //!   that take the time; [`motif`] motifs and their files; [`tokenizer`] bases to tokens.
 //! * The **stages** are functions from a [`pipe::Pipe`] to a [`pipe::Pipe`]: [`extract`], [`tokenize`],
-//!   [`score`], [`attrib`], [`hits`]. No stage uses another; what two share moves down.
+//!   [`score`], [`attrib`], [`hits`], [`discover`]. No stage uses another; what two share moves down.
 //! * The executables in `src/bin` parse arguments, open, call a stage, and write, with what [`cli`] gives
 //!   all of them. [`demo`] is the data and the story of `nyx demo`.
 //!
@@ -59,6 +59,7 @@ pub mod cli;
 pub mod convert;
 pub mod demo;
 pub mod device;
+pub mod discover;
 pub mod dna;
 pub mod error;
 pub mod extract;

@@ -29,7 +29,8 @@ const FORBIDDEN: &[(&[&str], &[&str])] = &[
     (&["tokenize"], &["cli", "genome", "extract", "score", "attrib", "hits"]),
     (&["score"], &["cli", "genome", "extract", "hits", "tokenize"]),
     (&["attrib"], &["cli", "genome", "extract", "hits", "tokenize", "score"]),
-    (&["hits"], &["cli", "genome", "extract", "score", "attrib", "tokenize", "model"]),
+    (&["hits"], &["cli", "genome", "extract", "score", "attrib", "tokenize", "model", "discover"]),
+    (&["discover"], &["cli", "genome", "extract", "score", "attrib", "hits", "tokenize", "model"]),
 ];
 
 fn sources(directory: &Path) -> Vec<PathBuf> {
