@@ -8,6 +8,7 @@ pub mod bigwig;
 mod cell;
 pub mod columnar;
 pub mod fasta;
+pub mod fimo;
 pub mod general;
 pub mod header;
 pub mod json;

@@ -103,6 +103,8 @@ pub struct Loaded {
     pub digest: String,
     /// The architecture, as `config.json` names it.
     pub architecture: String,
+    /// Names of the tensors among its weights that it has no use for.
+    pub unused: Vec<String>,
 }
 
 /// What a model is built from.

@@ -4,6 +4,7 @@
 //! [`require`] before the first batch, adds columns with [`with_field`], and passes on what it does not
 //! know.
 
+pub mod hits;
 mod row;
 mod sequences;
 

@@ -45,6 +45,7 @@ impl AsRef<Common> for Args {
 
 fn run(args: Args) -> Result<()> {
     let models = args.models.load()?;
+    models.warnings().iter().for_each(|warning| args.common.say(&format!("warning: {warning}")));
     let options = args.attrib.options(args.method, &models, args.models.strict, args.common.seed)?;
     let rows = args.common.open(&args.input)?.rebatch(args.common.batch_rows(cli::ATTRIB_ROWS));
     let completeness = Completeness::default();

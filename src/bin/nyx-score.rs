@@ -55,6 +55,7 @@ fn run(args: Args) -> Result<()> {
         return Err(Error::usage("--attrib explains rows that fit the model: leave --long windows out"));
     }
     let models = args.models.load_for(args.outputs.wanted(), windows)?;
+    models.warnings().iter().for_each(|warning| args.common.say(&format!("warning: {warning}")));
     let strict = args.models.strict;
     // Attribution takes thousands of passes for a row: small batches let the first rows leave early.
     let rows = if args.method.is_some() { cli::ATTRIB_ROWS } else { args.models.rows() };

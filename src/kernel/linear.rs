@@ -316,7 +316,7 @@ impl Call<'_> {
                 let first = tile * HEIGHT;
                 self.finish.prefetch(index, output);
                 let rows_left = &rows.values[first * rows.stride..];
-                let job = Job { begin: begin(index), rows: rows_left, stride: rows.stride, strip };
+                let job = Job::new(begin(index), rows_left, rows.stride, strip);
                 product::multiply(self.instructions, job, output.len() / outputs, &mut sums);
                 finish(index, first, &mut sums, output);
             }

@@ -100,6 +100,23 @@ impl Ensemble {
         provenance::hexadecimal(&hasher.finalize())
     }
 
+    /// Returns what a user should know about the members, a line each: tensors of their weights that nothing uses may
+    /// mean that `config.json` names another network than the one that was trained.
+    pub fn warnings(&self) -> Vec<String> {
+        const SHOWN: usize = 3;
+        let with_rest = self.members.iter().filter(|member| !member.loaded.unused.is_empty());
+        let line = |member: &Member| {
+            let Member { name, loaded: Loaded { unused, architecture, .. } } = member;
+            let names = unused.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+            let more = if unused.len() > SHOWN { ", …" } else { "" };
+            format!(
+                "{name}: a {architecture} has no use for {} of its tensors ({names}{more}); `nyx-model info` lists them",
+                unused.len()
+            )
+        };
+        with_rest.map(line).collect()
+    }
+
     /// Returns digest and name of every member, for the provenance chain.
     pub fn provenance(&self) -> String {
         let mut text: Vec<_> =

@@ -31,4 +31,6 @@ pub use tensors::{Embeddings, Layer, Matrix, Scale, Tensors, matrix, scale};
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
+mod stock;
+#[cfg(test)]
 mod tests;

@@ -26,19 +26,22 @@ pub fn from_share(ascending: &[f64], total: u64, share: f64) -> Vec<f64> {
     q_values
 }
 
-/// Estimates the share of null p-values among all, which ascend.
-///
-/// At a threshold λ it is the number of p-values from λ on over `(1 − λ) · n`. The λ is taken at which that estimate
-/// has the least mean squared error around the smallest of all estimates. MEME finds the error by bootstrap, with
-/// random numbers; here it is what a bootstrap tends to, variance plus squared bias, so nothing is random.
+/// Estimates the share of null p-values among all, which ascend: see [`null_share_of`].
 pub fn null_share(ascending: &[f64]) -> f64 {
-    let estimates: Vec<(f64, f64)> = (1..=THRESHOLDS)
-        .map(|step| {
-            let threshold = step as f64 / THRESHOLDS as f64 * HIGHEST;
-            let below = ascending.partition_point(|&p| p < threshold);
-            (threshold, (ascending.len() - below) as f64 / ascending.len() as f64)
-        })
-        .collect();
+    null_share_of(|step| {
+        let below = ascending.partition_point(|&p| p < threshold(step));
+        (ascending.len() - below) as f64 / ascending.len() as f64
+    })
+}
+
+/// Estimates the share of null p-values from `above(step)`, the share of all p-values from step/200 on, step from 1
+/// to 100.
+///
+/// At a threshold λ the estimate is the share from λ on over `1 − λ`. The λ is taken at which it has the least mean
+/// squared error around the smallest of all estimates. MEME finds the error by bootstrap, with random numbers; here it
+/// is what a bootstrap tends to, variance plus squared bias, so nothing is random.
+pub fn null_share_of(above: impl Fn(usize) -> f64) -> f64 {
+    let estimates: Vec<(f64, f64)> = (1..=THRESHOLDS).map(|step| (threshold(step), above(step))).collect();
     let share = |&(threshold, above): &(f64, f64)| {
         if above > 0.0 { above / (1.0 - threshold) } else { f64::INFINITY }
     };
@@ -51,6 +54,10 @@ pub fn null_share(ascending: &[f64]) -> f64 {
         }
     }
     best.1.clamp(0.0, 1.0)
+}
+
+fn threshold(step: usize) -> f64 {
+    step as f64 / THRESHOLDS as f64 * HIGHEST
 }
 
 /// Returns the mean squared error of an estimate from [`SAMPLE`] p-values drawn with replacement.

@@ -16,6 +16,7 @@ mod real;
 mod report;
 mod safety;
 mod saturation;
+mod scan;
 mod score;
 mod support;
 mod tomtom;
