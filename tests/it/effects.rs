@@ -84,14 +84,16 @@ impl Case {
         let before = (0..WIDTH / 2).rev().map(|n| first.checked_sub(n + 1).map_or(b'N', |at| self.bases[at]));
         let after = self.bases[first + reference..].iter().copied();
         let window = before.chain(allele.bytes()).chain(after).take(WIDTH);
-        window.map(|base| b"NACGT".iter().position(|&b| b == base).unwrap() as f64).sum::<f64>() / WIDTH as f64
+        window.map(|base| b"NACGT".iter().position(|&b| b == base).unwrap() as f64).sum::<f64>()
+            / WIDTH as f64
     }
 }
 
 /// Returns the rows of a table, by column.
 fn table(text: &[u8]) -> Vec<HashMap<String, String>> {
     let text = std::str::from_utf8(text).unwrap();
-    let mut lines = text.lines().filter(|line| !line.starts_with("##")).map(|line| line.split('\t').map(String::from));
+    let mut lines =
+        text.lines().filter(|line| !line.starts_with("##")).map(|line| line.split('\t').map(String::from));
     let names: Vec<String> = lines.next().expect("names").collect();
     lines.map(|line| names.iter().cloned().zip(line).collect()).collect()
 }
@@ -163,7 +165,8 @@ fn shards_together_have_the_q_values_of_the_whole() {
     let case = Case::new();
     let whole_scored = case.scored();
     let null = case.text("null.txt");
-    std::fs::write(&null, (0..50).map(|n| format!("{}\n", f64::from(n) * 0.004)).collect::<String>()).unwrap();
+    std::fs::write(&null, (0..50).map(|n| format!("{}\n", f64::from(n) * 0.004)).collect::<String>())
+        .unwrap();
     let shard = |region: &str, name: &str| {
         let scored = case.score(&case.extract("in.vcf", &["-r", region, "--no-pg"]));
         let effects = stdout_of(nyx("effects", &["--null", &null, "--no-q", "--no-pg"]), &scored);
@@ -205,7 +208,9 @@ fn bcftools_finds_the_file_as_it_was_but_for_the_fields() {
     for (input, output) in [(&input, "out.vcf"), (&input, "out.vcf.gz"), (&binary, "out.bcf")] {
         let output = case.text(output);
         stdout_of(nyx("effects", &["--vcf", input, "-o", &output, &scored]), b"");
-        let shown = bcftools(&["query", "-f", "%POS %INFO/NYX_STATUS %INFO/NYX_DIFF %INFO/NYX_CALL\n", &output]).unwrap();
+        let shown =
+            bcftools(&["query", "-f", "%POS %INFO/NYX_STATUS %INFO/NYX_DIFF %INFO/NYX_CALL\n", &output])
+                .unwrap();
         infos.push(String::from_utf8(shown).unwrap());
         let header = String::from_utf8(bcftools(&["view", "-h", &output]).unwrap()).unwrap();
         assert!(header.contains("##nyx.pg=") && header.contains("##INFO=<ID=DP,"), "{header}");
@@ -245,7 +250,8 @@ fn what_fails_leaves_no_file_and_says_why() {
     assert!(String::from_utf8_lossy(&unscored.stderr).contains("nyx-score makes them"), "{unscored:?}");
     let no_vcf = run_with(nyx("effects", &["-o", &output]), &scored);
     assert_eq!(no_vcf.status.code(), Some(2));
-    let left: Vec<_> = std::fs::read_dir(case.directory.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    let left: Vec<_> =
+        std::fs::read_dir(case.directory.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert!(left.iter().all(|name| !name.to_string_lossy().contains("out.vcf")), "{left:?}");
 }
 
@@ -281,9 +287,16 @@ fn the_recipes_of_variants_run() {
     assert_eq!(snps.len(), 400);
     let of = |model: &str| long.iter().filter(|row| row["model"] == model).count();
     assert!(of("enhancer") > 0 && of("enhancer") == of("TF"), "{} {}", of("enhancer"), of("TF"));
-    assert!(table(&read("candidates.tsv")).iter().all(|row| row["call"] == "loss,loss" || row["call"] == "gain,gain"));
+    assert!(
+        table(&read("candidates.tsv"))
+            .iter()
+            .all(|row| row["call"] == "loss,loss" || row["call"] == "gain,gain")
+    );
     let changed = table(&read("hits.tsv"));
-    assert!(changed.iter().any(|row| row["hits_lost"] != "."), "SNPs in the middle of planted motifs break some");
+    assert!(
+        changed.iter().any(|row| row["hits_lost"] != "."),
+        "SNPs in the middle of planted motifs break some"
+    );
     for made in ["snps.effects.vcf.gz.tbi", "two.contigs.tsv", "candidates.vcf.gz", "enhancers.bed"] {
         assert!(directory.path().join(made).metadata().unwrap().len() > 0, "{made}");
     }
