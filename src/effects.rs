@@ -118,7 +118,7 @@ pub struct Options {
 /// When there is no stream, one lacks identity or scores, folds differ in their scores, or a target is unknown; in
 /// the batches, when the streams are not of the same rows or rows of a group are not together.
 pub fn effects(sources: Vec<Source>, options: Options) -> Result<Pipe> {
-    let schemas = sources.iter().map(|source| check(source)).collect::<Result<Vec<_>>>()?;
+    let schemas = sources.iter().map(check).collect::<Result<Vec<_>>>()?;
     let first = schemas.first().ok_or_else(|| Error::usage("no stream to compare"))?;
     let layout = Layout::new(&sources, &options)?;
     if options.sequences {

@@ -7,12 +7,14 @@ use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 use nyx::cli::{self, Common};
+use nyx::convert::saturation::{self, Saturations, Value};
 use nyx::convert::table::Head;
 use nyx::convert::track::{self, Choice};
 use nyx::convert::{bed, bigwig, columnar, fasta, header, json, npz, select, table, vcf};
 use nyx::output::Output;
 use nyx::pipe::Pipe;
 use nyx::provenance::{self, Genome};
+use nyx::report;
 use nyx::{Error, Result, input};
 
 /// Turn a stream into text or into a file of another format.
@@ -43,8 +45,8 @@ struct Args {
     /// Leave these columns out
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     drop: Vec<String>,
-    /// The values of bedgraph and bigwig: contributions, base_scores, probs, logits or delta
-    /// [default: the first of these that is there]
+    /// The values of bedgraph and bigwig: contributions, base_scores, probs, logits or delta; of matrix and heatmap:
+    /// logits, probs or log_likelihood [default: the first of these that is there]
     #[arg(long, value_name = "COLUMN")]
     value: Option<String>,
     /// The class of probs or logits, from 0 [default: the only one]
@@ -74,6 +76,11 @@ enum Format {
     Npz,
     Parquet,
     Arrow,
+    /// Of scored rows of nyx-extract mutate: a line for each base, with what A, C, G, T in its place and its deletion
+    /// change
+    Matrix,
+    /// The same as pictures, in one HTML page
+    Heatmap,
 }
 
 impl AsRef<Common> for Args {
@@ -121,6 +128,7 @@ impl Args {
             Some("npz") => Format::Npz,
             Some("parquet" | "pq") => Format::Parquet,
             Some("arrow" | "feather") => Format::Arrow,
+            Some("html" | "htm") => Format::Heatmap,
             _ => Format::Tsv,
         })
     }
@@ -161,9 +169,35 @@ impl Args {
             Format::Fasta => self.write_fasta(pipe, &mut output)?,
             Format::Parquet => columnar::write_parquet(pipe, &mut output)?,
             Format::Arrow => columnar::write_arrow(pipe, &mut output)?,
+            Format::Matrix => {
+                let value = Value::new(pipe.schema(), self.value.as_deref(), self.class)?;
+                let left_out = saturation::write(pipe, value, head.provenance, &mut output)?;
+                self.say_left_out(left_out);
+            }
+            Format::Heatmap => self.write_heatmap(pipe, &mut output)?,
             Format::Bigwig | Format::Npz => unreachable!("written above"),
         }
         output.commit()
+    }
+
+    fn write_heatmap(&self, pipe: Pipe, output: &mut Output) -> Result<()> {
+        let value = Value::new(pipe.schema(), self.value.as_deref(), self.class)?;
+        let name = match value.class {
+            Some(class) if value.column != "log_likelihood" => format!("{} of class {class}", value.column),
+            _ => value.column.clone(),
+        };
+        let mut saturations = Saturations::new(pipe, value)?;
+        report::saturation::write(&mut saturations, &name, &self.common.step(), output)?;
+        self.say_left_out(saturations.left_out);
+        Ok(())
+    }
+
+    fn say_left_out(&self, mutants: u64) {
+        if mutants > 0 {
+            self.common.say(&format!(
+                "{mutants} mutants are neither substitutions nor deletions of one base and are not shown"
+            ));
+        }
     }
 
     fn write_fasta(&self, pipe: Pipe, output: &mut Output) -> Result<()> {

@@ -33,7 +33,9 @@ const FORBIDDEN: &[(&[&str], &[&str])] = &[
         &["effects"],
         &["cli", "genome", "extract", "score", "attrib", "hits", "tokenize", "model", "kernel", "convert"],
     ),
-    (&["hits"], &["cli", "genome", "extract", "score", "attrib", "tokenize", "model"]),
+    (&["hits"], &["cli", "genome", "extract", "score", "attrib", "tokenize", "model", "scan", "discover"]),
+    (&["scan"], &["cli", "genome", "extract", "score", "attrib", "tokenize", "model", "hits"]),
+    (&["discover"], &["cli", "genome", "extract", "score", "attrib", "hits", "tokenize", "model"]),
 ];
 
 fn sources(directory: &Path) -> Vec<PathBuf> {

@@ -3,6 +3,7 @@
 mod door;
 mod effects;
 mod foreign;
+mod haplotypes;
 mod hits;
 mod instances;
 mod language;
@@ -13,5 +14,9 @@ mod pipes;
 mod readme;
 mod real;
 mod report;
+mod safety;
+mod saturation;
+mod scan;
 mod score;
 mod support;
+mod tomtom;
