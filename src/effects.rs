@@ -47,7 +47,7 @@ use crate::error::{Error, Result};
 use crate::pipe::Pipe;
 use crate::provenance::KIND_KEY;
 use crate::schema::{
-    self, ALLELE, ALT, CHROM, HAPLOTYPE, LABELS_KEY, POS, REF, REGION, START, STATUS, STRAND, Status,
+    self, ALLELE, ALT, APPLIED, CHROM, HAPLOTYPE, LABELS_KEY, POS, REF, REGION, START, STATUS, STRAND, Status,
 };
 use layout::{Column, Layout, Part};
 use lockstep::Lockstep;
@@ -64,8 +64,6 @@ pub const EPISTASIS: &str = "epistasis";
 pub const REF_SEQUENCE: &str = "ref_sequence";
 /// The column of the alternate window.
 pub const ALT_SEQUENCE: &str = "alt_sequence";
-/// The column of the variants in a haplotype's window, `POS:REF>ALT` by `;`.
-const APPLIED: &str = "applied";
 /// Metadata key of a field: what it is, in a line.
 pub const DESCRIPTION_KEY: &str = "description";
 

@@ -7,7 +7,7 @@ use arrow_array::types::{Float32Type, Float64Type};
 use super::significance;
 use super::*;
 use crate::region::Strand;
-use crate::schema::{Allele, PROBS, Row, RowBuilder, RowKind, float_vectors, strings};
+use crate::schema::{APPLIED, Allele, PROBS, Row, RowBuilder, RowKind, float_vectors, strings};
 
 /// A row: region, allele, probability of two classes if scored, status.
 type Given = (u64, u16, Option<f32>, Status);

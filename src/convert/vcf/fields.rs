@@ -32,7 +32,7 @@ const NO_FIELDS: [&str; 20] = [
     schema::HAPLOTYPE,
     schema::STATUS,
     schema::EMBEDDING,
-    "applied",
+    schema::APPLIED,
     "ref_sequence",
     "alt_sequence",
 ];
