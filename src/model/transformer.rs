@@ -7,6 +7,7 @@
 mod block;
 mod encoder;
 pub mod gpu;
+pub mod graph;
 mod head;
 mod language;
 mod pack;
@@ -18,7 +19,7 @@ mod spec;
 mod tensors;
 
 pub use encoder::{Encoder, Scratch, Sequence, Watch};
-pub use head::{Classifier, Decision, LongHead, TokenHead};
+pub use head::{Classifier, Decision, LongHead, Reads, TokenHead};
 pub use language::{LanguageModel, Parts};
 pub use read::states;
 pub use recurrent::{Direction, Recurrent};
@@ -29,5 +30,7 @@ pub use tensors::{Embeddings, Layer, Matrix, Scale, Tensors, matrix, scale};
 
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod stock;
 #[cfg(test)]
 mod tests;
