@@ -9,6 +9,7 @@ mod instances;
 mod language;
 mod layers;
 mod models;
+mod motifs;
 mod pipeline;
 mod pipes;
 mod readme;
