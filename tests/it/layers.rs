@@ -30,6 +30,12 @@ const FORBIDDEN: &[(&[&str], &[&str])] = &[
     (&["score"], &["cli", "genome", "extract", "hits", "tokenize"]),
     (&["attrib"], &["cli", "genome", "extract", "hits", "tokenize", "score"]),
     (&["hits"], &["cli", "genome", "extract", "score", "attrib", "tokenize", "model"]),
+    (&["train"], &["cli", "genome", "extract", "score", "attrib", "tokenize", "hits", "convert"]),
+    // Measures are numbers of numbers.
+    (
+        &["metrics"],
+        &["pipe", "schema", "cli", "genome", "model", "kernel", "extract", "score", "hits", "train"],
+    ),
 ];
 
 fn sources(directory: &Path) -> Vec<PathBuf> {

@@ -14,3 +14,4 @@ mod real;
 mod report;
 mod score;
 mod support;
+mod train;

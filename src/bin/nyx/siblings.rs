@@ -8,7 +8,7 @@ use std::process::Command;
 use nyx::Error;
 
 /// The executables of a release, with a line about each.
-pub const TOOLS: [(&str, &str); 11] = [
+pub const TOOLS: [(&str, &str); 12] = [
     ("nyx-extract", "genome and regions, tiles, variants or files of contributions → rows"),
     ("nyx-tokenize", "rows → token ids"),
     ("nyx-score", "rows → predictions, and contributions in the same pass"),
@@ -20,6 +20,7 @@ pub const TOOLS: [(&str, &str); 11] = [
     ("nyx-view", "stream → text or files (BED, bigWig, TSV, Parquet, …)"),
     ("nyx-merge", "shards → one stream"),
     ("nyx-model", "checkpoints of other programs → model directories"),
+    ("nyx-train", "examples → model directories and adapters"),
 ];
 
 /// Returns the list of commands as help shows it.
