@@ -138,6 +138,7 @@ pub(super) fn spec(shape: &Shape, sizes: [usize; 3], attending: Attending) -> Re
         norm: NormKind::Layer,
         epsilon: shape.layer_norm_eps,
         place: NormPlace::After,
+        head_norms: false,
         layers: layers(shape.num_hidden_layers, attending)?,
     })
 }
@@ -219,6 +220,7 @@ impl Tensors for Body {
                 square("attention.self.value")?,
             ]),
             output: square("attention.output.dense")?,
+            head_norms: None,
             attention_norm: Some(scale("attention.output.LayerNorm")?),
             up: matrix("intermediate.dense", [intermediate, hidden])?,
             down: matrix("output.dense", [hidden, intermediate])?,

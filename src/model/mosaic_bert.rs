@@ -49,6 +49,7 @@ impl Tensors for Body {
         Ok(Layer {
             projection: matrix("attention.self.Wqkv", [3 * hidden, hidden])?,
             output: matrix("attention.output.dense", [hidden, hidden])?,
+            head_norms: None,
             attention_norm: Some(scale("attention.output.LayerNorm")?),
             up: matrix("mlp.gated_layers", [2 * intermediate, hidden])?,
             down: matrix("mlp.wo", [hidden, intermediate])?,

@@ -19,7 +19,7 @@ mod spec;
 mod tensors;
 
 pub use encoder::{Encoder, Scratch, Sequence, Watch};
-pub use head::{Classifier, Decision, LongHead, TokenHead};
+pub use head::{Classifier, Decision, LongHead, Reads, TokenHead};
 pub use language::{LanguageModel, Parts};
 pub use read::states;
 pub use recurrent::{Direction, Recurrent};
@@ -30,5 +30,7 @@ pub use tensors::{Embeddings, Layer, Matrix, Scale, Tensors, matrix, scale};
 
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod stock;
 #[cfg(test)]
 mod tests;

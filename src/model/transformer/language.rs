@@ -195,7 +195,8 @@ impl LanguageModel {
                 .parts
                 .token_head
                 .as_ref()
-                .filter(|_| all && wanted.likelihood == Some(Likelihood::Unmasked)),
+                .filter(|_| all && wanted.likelihood.is_some_and(|how| how != Likelihood::Masked)),
+            causal: wanted.likelihood == Some(Likelihood::Causal),
             specials: &self.specials,
         }
     }
@@ -245,6 +246,7 @@ impl LanguageModel {
             embedding: None,
             attentions: None,
             token_head: None,
+            causal: false,
             specials: &[],
         };
         let pooled = plan.read(&self.parts.encoder, &[Sequence::of(&piece)])?.remove(0).pooled;
@@ -278,8 +280,17 @@ impl LanguageModel {
         let refuse = |asked: bool, message: &str| if asked { Err(Error::usage(message)) } else { Ok(()) };
         refuse(
             wanted.likelihood.is_some() && self.parts.token_head.is_none(),
-            "the model has no head that guesses tokens, so no likelihoods: use the masked language model itself \
-             (architecture …ForMaskedLM)",
+            "the model has no head that guesses tokens, so no likelihoods: use the language model itself \
+             (architecture …ForMaskedLM or …ForCausalLM)",
+        )?;
+        let causal = self.parts.encoder.spec().layers.iter().all(|layer| layer.causal);
+        refuse(
+            causal && wanted.likelihood.is_some_and(|how| how != Likelihood::Causal),
+            "the model guesses each token from those before it: ask for causal likelihoods",
+        )?;
+        refuse(
+            !causal && wanted.likelihood == Some(Likelihood::Causal),
+            "the model sees tokens on both sides: ask for masked or unmasked likelihoods",
         )?;
         refuse(
             wanted.likelihood == Some(Likelihood::Masked) && self.mask.is_none(),
