@@ -39,7 +39,7 @@ def with_dropout(name, model):
     if name == "deepbind":
         model.Dense[2] = nn.Dropout(0.5)
     if name == "danq":
-        model.Conv.append(nn.Sequential())
+        model.Dropout.p = 0.2
         model.BiLSTM.dropout = 0.5
     return model
 
