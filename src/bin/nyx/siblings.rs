@@ -24,6 +24,7 @@ pub const TOOLS: [(&str, &str); 15] = [
     ("nyx-view", "stream → text or files (BED, bigWig, TSV, Parquet, …)"),
     ("nyx-merge", "shards → one stream"),
     ("nyx-model", "checkpoints of other programs → model directories"),
+    ("nyx-train", "examples → model directories and adapters"),
 ];
 
 /// Returns the list of commands as help shows it.
