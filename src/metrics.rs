@@ -78,9 +78,8 @@ impl Confusion {
     /// Returns the mean over classes of one of [`Confusion::precision`], [`Confusion::recall`] and
     /// [`Confusion::f1`]. A class that neither is there nor was predicted does not count, as in scikit-learn.
     pub fn macro_mean(&self, of: impl Fn(&Self, usize) -> f64) -> f64 {
-        let seen: Vec<usize> = (0..self.counts.len())
-            .filter(|&class| self.actual(class) + self.predicted(class) > 0)
-            .collect();
+        let seen: Vec<usize> =
+            (0..self.counts.len()).filter(|&class| self.actual(class) + self.predicted(class) > 0).collect();
         seen.iter().map(|&class| of(self, class)).sum::<f64>() / seen.len().max(1) as f64
     }
 
@@ -302,7 +301,8 @@ mod tests {
     fn the_area_is_the_chance_that_a_positive_wins() {
         let scores = [0.1, 0.4, 0.4, 0.8, 0.8, 0.3];
         let labels = [false, true, false, true, false, true];
-        let pairs = || (0..6).flat_map(|a| (0..6).map(move |b| (a, b))).filter(|&(a, b)| labels[a] && !labels[b]);
+        let pairs =
+            || (0..6).flat_map(|a| (0..6).map(move |b| (a, b))).filter(|&(a, b)| labels[a] && !labels[b]);
         let won = |(a, b): (usize, usize)| {
             f64::from(u8::from(scores[a] > scores[b])) + f64::from(u8::from(scores[a] == scores[b])) / 2.0
         };
@@ -322,7 +322,8 @@ mod tests {
 
     #[test]
     fn of_equally_good_thresholds_the_first_is_taken() {
-        let found = best_f1_threshold(&[0.1, 0.2, 0.5, 0.6], &[0.05, 0.4, 0.55, 0.9], &[false, true, false, true]);
+        let found =
+            best_f1_threshold(&[0.1, 0.2, 0.5, 0.6], &[0.05, 0.4, 0.55, 0.9], &[false, true, false, true]);
         assert_eq!(found, Some((0.1, 0.8)));
     }
 }

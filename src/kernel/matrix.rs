@@ -95,10 +95,13 @@ pub fn multiply(a: Matrix, b: Matrix, output: &mut [f32]) {
     }
     let packed = pack(b);
     let least = WORTH_SHARING / (ROWS * a.columns * b.columns + 1) + 1;
-    output.par_chunks_mut(ROWS * b.columns).with_min_len(least).enumerate().for_each_init(
-        Vec::new,
-        |scratch, (chunk, output)| rows(a, b.columns, &packed, chunk * ROWS, output, scratch),
-    );
+    output
+        .par_chunks_mut(ROWS * b.columns)
+        .with_min_len(least)
+        .enumerate()
+        .for_each_init(Vec::new, |scratch, (chunk, output)| {
+            rows(a, b.columns, &packed, chunk * ROWS, output, scratch)
+        });
 }
 
 /// Computes `count` products of the matrices that lie one behind the other in `a`, `b` and `output`; `of` makes

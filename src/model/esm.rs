@@ -4,8 +4,8 @@
 use serde::Deserialize;
 
 use super::Source;
-use super::config::Config;
 use super::bert::{decision, head_width, labels, layers, own_pooling};
+use super::config::Config;
 use super::transformer::{
     Attending, Classifier, Embeddings, LanguageModel, Layer, Matrix, NormKind, NormPlace, Parts, Reads,
     Scale, Spec, Tensors, TokenHead, matrix, scale,

@@ -88,8 +88,10 @@ fn restore(training: &mut Training, purpose: &str, bytes: &[u8]) -> Result<()> {
     };
     let found = entry("purpose")?;
     if found != purpose {
-        let message = format!("a checkpoint of another training ({found}; this is {purpose}): remove it, or use the \
-                               same arguments and data");
+        let message = format!(
+            "a checkpoint of another training ({found}; this is {purpose}): remove it, or use the \
+                               same arguments and data"
+        );
         return Err(Error::data(message));
     }
     let state = state_of(&entry("state")?).ok_or_else(|| Error::data("the state cannot be read"))?;
@@ -100,7 +102,10 @@ fn restore(training: &mut Training, purpose: &str, bytes: &[u8]) -> Result<()> {
     for whole in names {
         let view = tensors.tensor(whole).map_err(damaged)?;
         let (part, name) = whole.split_once('/').unwrap_or(("", whole));
-        let values = view.data().chunks_exact(4).map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]));
+        let values = view
+            .data()
+            .chunks_exact(4)
+            .map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]));
         let array = Array { shape: view.shape().to_vec(), values: values.collect() };
         parts.entry(part).or_default().insert(name.into(), array);
     }
@@ -121,9 +126,18 @@ fn text_of(state: &State) -> String {
     let State { step, epoch, batch, best, waited, plateau, losses, is_over } = state;
     let (best, best_step) = best.unwrap_or((f64::NAN, u64::MAX));
     let numbers = [
-        *step, *epoch, *batch, best.to_bits(), best_step, *waited,
-        plateau.best.to_bits(), plateau.waited, plateau.factor.to_bits(),
-        losses.0.to_bits(), losses.1, u64::from(*is_over),
+        *step,
+        *epoch,
+        *batch,
+        best.to_bits(),
+        best_step,
+        *waited,
+        plateau.best.to_bits(),
+        plateau.waited,
+        plateau.factor.to_bits(),
+        losses.0.to_bits(),
+        losses.1,
+        u64::from(*is_over),
     ];
     numbers.map(|number| number.to_string()).join(" ")
 }
@@ -138,7 +152,11 @@ fn state_of(text: &str) -> Option<State> {
         batch,
         best: (best_step != u64::MAX).then_some((f64::from_bits(best), best_step)),
         waited,
-        plateau: Plateau { best: f64::from_bits(low), waited: plateau_waited, factor: f64::from_bits(factor) },
+        plateau: Plateau {
+            best: f64::from_bits(low),
+            waited: plateau_waited,
+            factor: f64::from_bits(factor),
+        },
         losses: (f64::from_bits(sum), count),
         is_over: is_over == 1,
     })

@@ -39,7 +39,8 @@ fn panel(title: &str, lines: &[Line], top: f64) -> String {
     let place = |(low, high): (f64, f64), value: f64| (value - low) / (high - low);
     let x = |value: f64| LEFT + place(x_range, value) * (WIDTH - LEFT - RIGHT);
     let y = |value: f64| top + HEIGHT - BOTTOM - place(y_range, value) * (HEIGHT - TOP - BOTTOM);
-    let mut svg = format!("<text x=\"{LEFT}\" y=\"{:.1}\" font-weight=\"bold\">{}</text>", top + 14.0, escape(title));
+    let mut svg =
+        format!("<text x=\"{LEFT}\" y=\"{:.1}\" font-weight=\"bold\">{}</text>", top + 14.0, escape(title));
     for tick in 0..=4 {
         let part = f64::from(tick) / 4.0;
         let value = y_range.0 + part * (y_range.1 - y_range.0);
@@ -64,7 +65,8 @@ fn panel(title: &str, lines: &[Line], top: f64) -> String {
     for (index, line) in lines.iter().enumerate() {
         let colour = COLOURS[index % COLOURS.len()];
         let points = line.points.iter().filter(|(_, value)| value.is_finite());
-        let path: Vec<String> = points.map(|&(step, value)| format!("{:.1},{:.1}", x(step), y(value))).collect();
+        let path: Vec<String> =
+            points.map(|&(step, value)| format!("{:.1},{:.1}", x(step), y(value))).collect();
         let _ = write!(
             svg,
             "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.6\"/><text x=\"{:.1}\" y=\"{:.1}\" fill=\"{colour}\">{}</text>",
@@ -79,7 +81,8 @@ fn panel(title: &str, lines: &[Line], top: f64) -> String {
 
 /// Returns the ends of numbers, never equal.
 fn range(values: impl Iterator<Item = f64>) -> (f64, f64) {
-    let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(x), high.max(x)));
+    let (low, high) =
+        values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(x), high.max(x)));
     match low < high {
         true => (low, high),
         false if low.is_finite() => (low - 0.5, low + 0.5),

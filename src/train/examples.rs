@@ -40,7 +40,8 @@ impl Examples {
             let seconds = if pairs { Some(schema::strings(&batch, schema::SECOND)?) } else { None };
             for row in 0..batch.num_rows() {
                 let missing = |what: &str| {
-                    Error::data(format!("no {what}: training takes all rows or none")).at(schema::describe(&batch, row))
+                    Error::data(format!("no {what}: training takes all rows or none"))
+                        .at(schema::describe(&batch, row))
                 };
                 if sequences.is_null(row) {
                     return Err(missing("sequence"));
@@ -129,7 +130,8 @@ impl Examples {
     pub fn classes(&self) -> Result<Vec<u32>> {
         let class = |(row, label): (usize, &Vec<f32>)| match label.as_slice() {
             [class] if *class >= 0.0 && class.fract() == 0.0 && *class < 1e6 => Ok(*class as u32),
-            _ => Err(Error::data(format!("label {label:?} is no class (0, 1, …)")).at(format!("example {}", row + 1))),
+            _ => Err(Error::data(format!("label {label:?} is no class (0, 1, …)"))
+                .at(format!("example {}", row + 1))),
         };
         self.labels.iter().enumerate().map(class).collect()
     }
@@ -212,11 +214,8 @@ mod tests {
 
     #[test]
     fn reverse_complements_come_after_their_sequence() {
-        let examples = Examples {
-            sequences: vec![b"AACG".to_vec()],
-            labels: vec![vec![1.0]],
-            ..Examples::default()
-        };
+        let examples =
+            Examples { sequences: vec![b"AACG".to_vec()], labels: vec![vec![1.0]], ..Examples::default() };
         let both = examples.with_reverse_complements();
         assert_eq!(both.sequences, [b"AACG".to_vec(), b"CGTT".to_vec()]);
         assert_eq!(both.labels, [[1.0], [1.0]]);

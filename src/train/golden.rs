@@ -43,7 +43,10 @@ fn check(what: &str, found: &[f32], expected: &Value, tolerance: f64) {
     let found = shown(found);
     assert_eq!(found.len(), expected.len(), "{what}");
     for (found, expected) in found.iter().zip(&expected) {
-        assert!((found - expected).abs() < tolerance * expected.abs().max(1.0), "{what}: {found} is not {expected}");
+        assert!(
+            (found - expected).abs() < tolerance * expected.abs().max(1.0),
+            "{what}: {found} is not {expected}"
+        );
     }
 }
 

@@ -109,7 +109,8 @@ impl Task for NetworkTask {
 
     fn loss(&self, batch: &[usize], pass: &mut Pass) -> Result<Tensor> {
         let rows: Vec<&[u8]> = batch.iter().map(|&row| self.train.sequences[row].as_slice()).collect();
-        let targets: Vec<f32> = batch.iter().flat_map(|&row| self.train.labels[row].iter().copied()).collect();
+        let targets: Vec<f32> =
+            batch.iter().flat_map(|&row| self.train.labels[row].iter().copied()).collect();
         loss::binary_mean(&self.graph.logits(&self.graph.encode(&rows)?, pass)?, &targets)
     }
 

@@ -282,8 +282,13 @@ mod tests {
     fn biases_and_layer_norms_do_not_decay_where_they_should_not() {
         let applies = |name| Decaying::NoBiasNoNorm.applies(name);
         assert!(applies("bert.encoder.layer.0.output.dense.weight") && applies("Convolutions.3.weight"));
-        let exempt = ["a.bias", "bert.embeddings.LayerNorm.weight", "layer.1.mlp.layernorm.weight",
-                      "esm.encoder.emb_layer_norm_after.weight", "BiLSTM.bias_ih_l0"];
+        let exempt = [
+            "a.bias",
+            "bert.embeddings.LayerNorm.weight",
+            "layer.1.mlp.layernorm.weight",
+            "esm.encoder.emb_layer_norm_after.weight",
+            "BiLSTM.bias_ih_l0",
+        ];
         assert!(exempt.iter().all(|name| !applies(name)));
         assert!(Decaying::All.applies("a.bias"));
     }

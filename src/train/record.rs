@@ -45,8 +45,10 @@ impl Record {
         let kept = if step == 0 { Vec::new() } else { lines_until(&path, step)? };
         let text: String = kept.iter().map(|line| format!("{line}\n")).collect();
         output::write_file(&path, text.as_bytes())?;
-        let yaml: String =
-            settings.iter().map(|(name, value)| format!("{name}:\n  desc: null\n  value: {value}\n")).collect();
+        let yaml: String = settings
+            .iter()
+            .map(|(name, value)| format!("{name}:\n  desc: null\n  value: {value}\n"))
+            .collect();
         output::write_file(&directory.join("config.yaml"), yaml.as_bytes())?;
         let time = now();
         let events = directory.join(format!("events.out.tfevents.{:.0}.nyx.{}", time, std::process::id()));
@@ -106,8 +108,11 @@ impl Record {
     /// When the disk is full.
     pub fn evaluation(&mut self, evaluation: &Evaluation) -> Result<()> {
         let names: Vec<String> = evaluation.measures.iter().map(|(name, _)| format!("eval/{name}")).collect();
-        let values: Vec<(&str, f64)> =
-            names.iter().map(String::as_str).zip(evaluation.measures.iter().map(|(_, value)| *value)).collect();
+        let values: Vec<(&str, f64)> = names
+            .iter()
+            .map(String::as_str)
+            .zip(evaluation.measures.iter().map(|(_, value)| *value))
+            .collect();
         self.write(evaluation.step, &values)?;
         self.draw()
     }
@@ -214,7 +219,8 @@ mod tests {
         assert!(read("eval_results.json").contains("\"eval_roc_auc\": 0.9"));
         assert!(read("wandb-summary.json").contains("\"train/loss\": 1.0"));
         assert!(read("config.yaml").contains("learning_rate:\n  desc: null\n  value: 0.001"));
-        let points = read("curves.svg").split("points=\"").nth(1).unwrap().split('"').next().unwrap().to_string();
+        let points =
+            read("curves.svg").split("points=\"").nth(1).unwrap().split('"').next().unwrap().to_string();
         assert_eq!(points.split(' ').count(), 4);
     }
 }

@@ -346,7 +346,13 @@ impl Training {
         let larger = larger_is_better(&self.plan.best_by);
         let is_best = match self.state.best {
             None => true,
-            Some((best, _)) => if larger { value > best } else { value < best },
+            Some((best, _)) => {
+                if larger {
+                    value > best
+                } else {
+                    value < best
+                }
+            }
         };
         if is_best {
             (self.state.best, self.state.waited) = (Some((value, self.state.step)), 0);

@@ -33,7 +33,9 @@ impl Schedule {
         match self {
             Self::Constant | Self::Plateau { .. } => 1.0,
             Self::Linear => 1.0 - gone,
-            Self::Cosine { floor } => floor + (1.0 - floor) * 0.5 * (1.0 + (std::f64::consts::PI * gone).cos()),
+            Self::Cosine { floor } => {
+                floor + (1.0 - floor) * 0.5 * (1.0 + (std::f64::consts::PI * gone).cos())
+            }
         }
     }
 }
@@ -79,7 +81,9 @@ mod tests {
         assert_eq!([at(0), at(5), at(10), at(60), at(110), at(500)], [0.0, 0.5, 1.0, 0.5, 0.0, 0.0]);
         let cosine = Schedule::Cosine { floor: 0.1 };
         let at = |step| cosine.factor(step, 0, 100);
-        assert!((at(0) - 1.0).abs() < 1e-12 && (at(50) - 0.55).abs() < 1e-12 && (at(100) - 0.1).abs() < 1e-12);
+        assert!(
+            (at(0) - 1.0).abs() < 1e-12 && (at(50) - 0.55).abs() < 1e-12 && (at(100) - 0.1).abs() < 1e-12
+        );
         assert_eq!(Schedule::Constant.factor(7, 14, 20), 0.5);
     }
 

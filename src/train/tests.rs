@@ -107,7 +107,8 @@ fn what_goes_on_from_a_checkpoint_ends_with_the_bits_of_what_was_never_stopped()
 #[test]
 fn a_planted_motif_is_learned() {
     let train = planted(400, 101, 3);
-    let task = NetworkTask::new(Box::new(DeepBind), Objective::Sequences, train, planted(200, 101, 4), 32).unwrap();
+    let task =
+        NetworkTask::new(Box::new(DeepBind), Objective::Sequences, train, planted(200, 101, 4), 32).unwrap();
     let mut training =
         begin(&DeepBind, &Plan { epochs: 30, rate: 1e-2, best_by: "roc_auc".into(), ..plan() });
     let before = task.evaluate(training.parameters()).unwrap();
@@ -121,8 +122,10 @@ fn a_planted_motif_is_learned() {
 #[test]
 fn patience_ends_a_training_early() {
     let task = task(DeepBind, 40);
-    let mut training =
-        begin(&DeepBind, &Plan { epochs: 50, rate: 0.0, patience: Some(2), evaluate_every: Some(1), ..plan() });
+    let mut training = begin(
+        &DeepBind,
+        &Plan { epochs: 50, rate: 0.0, patience: Some(2), evaluate_every: Some(1), ..plan() },
+    );
     training.run(&task, &mut ()).unwrap();
     assert!(training.state().is_over && training.state().step <= 4, "{:?}", training.state());
 }

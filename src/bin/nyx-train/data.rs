@@ -9,8 +9,7 @@ use nyx::train::Examples;
 use nyx::{Error, Result};
 
 /// Endings of files that examples are read from.
-const ENDINGS: [&str; 8] =
-    ["csv", "tsv", "csv.gz", "tsv.gz", "csv.zst", "tsv.zst", "parquet", "arrows"];
+const ENDINGS: [&str; 8] = ["csv", "tsv", "csv.gz", "tsv.gz", "csv.zst", "tsv.zst", "parquet", "arrows"];
 
 /// Flags that name the data.
 #[derive(clap::Args, Clone, Debug)]
@@ -44,7 +43,8 @@ impl DataArgs {
         };
         let need = |path: Option<PathBuf>, name: &str| {
             path.ok_or_else(|| {
-                let place = self.data.as_ref().map_or(String::new(), |data| format!(" in {}", data.display()));
+                let place =
+                    self.data.as_ref().map_or(String::new(), |data| format!(" in {}", data.display()));
                 Error::usage(format!("no {name} set{place}: name it with --{name}, or put {name}.csv there"))
             })
         };

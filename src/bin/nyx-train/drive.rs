@@ -31,7 +31,9 @@ impl Job<'_> {
     /// Trains; `None` when it was stopped before its end.
     pub fn run(&self, task: &dyn Task, parameters: Parameters) -> Result<Option<(Training, Record)>> {
         let folder = self.directory()?.join("training");
-        std::fs::create_dir_all(&folder).map_err(Error::Io).map_err(|error| error.at(folder.display().to_string()))?;
+        std::fs::create_dir_all(&folder)
+            .map_err(Error::Io)
+            .map_err(|error| error.at(folder.display().to_string()))?;
         let path = folder.join("checkpoint.safetensors");
         let mut training = Training::new(self.plan.clone(), parameters);
         if self.args.resume && path.is_file() {
@@ -107,7 +109,8 @@ impl Watch for Watcher<'_> {
         let step = training.state().step;
         let stops = self.job.args.stop_after.is_some_and(|last| step >= last) && !training.state().is_over;
         let every = self.job.args.checkpoint_every;
-        if std::mem::take(&mut self.is_due) || stops || every.is_some_and(|every| step.is_multiple_of(every)) {
+        if std::mem::take(&mut self.is_due) || stops || every.is_some_and(|every| step.is_multiple_of(every))
+        {
             checkpoint::write(training, &self.job.purpose, &self.path)?;
         }
         Ok(!stops)

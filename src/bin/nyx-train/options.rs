@@ -140,10 +140,13 @@ fn schedule(shape: ScheduleArg) -> Schedule {
 }
 
 fn warmup(text: &str) -> Result<Warmup> {
-    let percent = text.strip_suffix('%').map(|part| part.parse::<f64>().map(|part| Warmup::Part(part / 100.0)).ok());
+    let percent =
+        text.strip_suffix('%').map(|part| part.parse::<f64>().map(|part| Warmup::Part(part / 100.0)).ok());
     let found = percent.unwrap_or_else(|| text.parse().map(Warmup::Steps).ok());
     let fits = |warmup: &Warmup| !matches!(warmup, Warmup::Part(part) if !(0.0..=1.0).contains(part));
-    found.filter(fits).ok_or_else(|| Error::usage(format!("--warmup {text}: give steps, or a part as in 10%")))
+    found
+        .filter(fits)
+        .ok_or_else(|| Error::usage(format!("--warmup {text}: give steps, or a part as in 10%")))
 }
 
 /// Returns a plan as the record shows it.

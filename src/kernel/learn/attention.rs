@@ -48,7 +48,9 @@ pub fn attend(projected: &Tensor, starts: &[usize], attending: Attending) -> Res
     }
     let longest = starts.windows(2).map(|ends| ends[1] - ends[0]).max().unwrap_or(0);
     if attending.rotary.as_ref().is_some_and(|rotary| rotary.positions() < longest) {
-        return Err(Error::data(format!("a sequence of {longest} tokens is longer than the model's positions")));
+        return Err(Error::data(format!(
+            "a sequence of {longest} tokens is longer than the model's positions"
+        )));
     }
     Ok(projected.contiguous()?.apply_op1(Attend { starts: starts.into(), attending })?)
 }
@@ -131,7 +133,8 @@ impl Attend {
         let limit = (dropout * f64::from(u32::MAX)) as u32;
         let scale = (1.0 / (1.0 - dropout)) as f32;
         let key = mix(mix(key ^ mix(sequence as u64)) ^ head as u64);
-        let factor = |place: u64| if (mix(key.wrapping_add(place)) >> 32) as u32 >= limit { scale } else { 0.0 };
+        let factor =
+            |place: u64| if (mix(key.wrapping_add(place)) >> 32) as u32 >= limit { scale } else { 0.0 };
         Some((0..count as u64).map(factor).collect())
     }
 
@@ -235,8 +238,14 @@ impl CustomOp1 for Attend {
             read(gradient, |gradient| {
                 let parts = self.sequences(&mut result, 3 * channels);
                 parts.into_par_iter().for_each(|(sequence, result)| {
-                    let rows = |width: usize| self.starts[sequence] * width..self.starts[sequence + 1] * width;
-                    self.backward(sequence, &projected[rows(3 * channels)], &gradient[rows(channels)], result);
+                    let rows =
+                        |width: usize| self.starts[sequence] * width..self.starts[sequence + 1] * width;
+                    self.backward(
+                        sequence,
+                        &projected[rows(3 * channels)],
+                        &gradient[rows(channels)],
+                        result,
+                    );
                 });
             })
         })??;

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result as Candle, Shape, Tensor};
 use rayon::prelude::*;
 
+use super::super::Instructions;
 use super::super::conv::{Conv, Padding};
 use super::super::product::{self, HEIGHT, Job, Strip, Sums, WIDTH};
-use super::super::Instructions;
 use super::{GROUPS, argument, column_sums, output, read, tensor};
 use crate::error::Result;
 
@@ -193,10 +193,15 @@ fn weight_gradient(
     let (batch, height, width, _) = input.dims4()?;
     let (_, out_height, out_width, _) = gradient.dims4()?;
     let (outputs, inputs, rows, columns) = kernel;
-    let job =
-        WeightJob { size: [height, width], output: [out_height, out_width], kernel: [outputs, inputs, rows, columns], geometry };
+    let job = WeightJob {
+        size: [height, width],
+        output: [out_height, out_width],
+        kernel: [outputs, inputs, rows, columns],
+        geometry,
+    };
     let (input_values, gradient_values) = (input.contiguous()?, gradient.contiguous()?);
-    let sums = read(&input_values, |input| read(&gradient_values, |gradient| job.batch(batch, input, gradient)))??;
+    let sums =
+        read(&input_values, |input| read(&gradient_values, |gradient| job.batch(batch, input, gradient)))??;
     tensor(job.in_order(&sums), vec![outputs, inputs, rows, columns])
 }
 

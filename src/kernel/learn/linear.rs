@@ -113,7 +113,12 @@ impl Product {
         Ok((count, a_sides, b_sides))
     }
 
-    fn gradients(self, a: &Tensor, b: &Tensor, gradient: &Tensor) -> Candle<(Option<Tensor>, Option<Tensor>)> {
+    fn gradients(
+        self,
+        a: &Tensor,
+        b: &Tensor,
+        gradient: &Tensor,
+    ) -> Candle<(Option<Tensor>, Option<Tensor>)> {
         let gradient = gradient.contiguous()?;
         let product = |a: &Tensor, b: &Tensor, turned| a.apply_op2_no_bwd(b, &Product { turned });
         let [a_turned, b_turned] = self.turned;

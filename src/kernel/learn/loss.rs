@@ -102,7 +102,9 @@ impl CustomOp1 for CrossEntropy {
     fn cpu_fwd(&self, logits: &CpuStorage, layout: &Layout) -> Candle<(CpuStorage, Shape)> {
         let rows = argument(logits, layout)?.chunks_exact(self.classes).zip(&*self.targets);
         let loss: f64 = rows
-            .filter_map(|(row, target)| target.map(|target| log_sum_exp(row) - f64::from(row[target as usize])))
+            .filter_map(|(row, target)| {
+                target.map(|target| log_sum_exp(row) - f64::from(row[target as usize]))
+            })
             .sum();
         output(vec![(loss / self.count()) as f32], ())
     }

@@ -144,7 +144,8 @@ impl CustomOp3 for BatchNorm {
                     [f64::from(normal(x, channel)) * f64::from(g), f64::from(g)]
                 });
                 let rows = (input.len() / channels) as f64;
-                let mean = |sums: &[f64]| -> Vec<f32> { sums.iter().map(|sum| (sum / rows) as f32).collect() };
+                let mean =
+                    |sums: &[f64]| -> Vec<f32> { sums.iter().map(|sum| (sum / rows) as f32).collect() };
                 let (product_means, means) = (mean(&products), mean(&sums));
                 let mut values = gradient.to_vec();
                 over_rows(&mut values, channels, |first, values| {
@@ -255,7 +256,9 @@ impl CustomOp2 for LayerNorm {
         let gradient = gradient.contiguous()?;
         let weights = read(weight, <[f32]>::to_vec)?;
         let of_weight = match weight.track_op() {
-            true => Some(read(input, |input| read(&gradient, |gradient| self.of_weight(input, gradient, width)))??),
+            true => Some(read(input, |input| {
+                read(&gradient, |gradient| self.of_weight(input, gradient, width))
+            })??),
             false => None,
         };
         let mut values = read(&gradient, <[f32]>::to_vec)?;

@@ -196,13 +196,15 @@ impl CustomOp2 for Lstm {
         let (batch, steps, hidden) = states.dims3()?;
         let run = Run { steps, hidden, backwards: self.backwards };
         let Some(saved) = self.saved.get() else { candle_core::bail!("an LSTM goes forward first") };
-        let packed =
-            read(weight, |weight| matrix::pack(Matrix::new(weight, [4 * hidden, hidden])))?;
+        let packed = read(weight, |weight| matrix::pack(Matrix::new(weight, [4 * hidden, hidden])))?;
         let mut values = saved.gates.clone();
         let piece = ROWS * steps * hidden;
         read(gradient, |gradient| {
-            (values.par_chunks_mut(4 * piece).zip(saved.cells.par_chunks(piece)).zip(gradient.par_chunks(piece)))
-                .for_each(|((gates, cells), gradient)| run.backward(&packed, gates, cells, gradient));
+            (values
+                .par_chunks_mut(4 * piece)
+                .zip(saved.cells.par_chunks(piece))
+                .zip(gradient.par_chunks(piece)))
+            .for_each(|((gates, cells), gradient)| run.backward(&packed, gates, cells, gradient));
         })?;
         let of_weight = match weight.track_op() {
             true => {

@@ -102,7 +102,8 @@ impl<'a> Pass<'a> {
     pub fn linear(&mut self, input: &Tensor, name: &str) -> Result<Tensor> {
         let bias = self.find(&format!("{name}.bias"))?;
         let output = learn::linear::linear(input, self.get(&format!("{name}.weight"))?, bias)?;
-        let (Some(lora), Some(a)) = (self.parameters.lora(), self.find(&format!("{name}.lora_A.weight"))?) else {
+        let (Some(lora), Some(a)) = (self.parameters.lora(), self.find(&format!("{name}.lora_A.weight"))?)
+        else {
             return Ok(output);
         };
         let b = self.get(&format!("{name}.lora_B.weight"))?;

@@ -19,8 +19,8 @@ use crate::kernel::attention::alibi_slopes;
 use crate::kernel::learn::attention::{Attending, attend};
 use crate::kernel::learn::norm::rms_norm;
 use crate::kernel::learn::pointwise::{activate, add_row};
-use names::{Names, Projection};
 pub use names::Family;
+use names::{Names, Projection};
 
 /// An encoder as a graph.
 pub struct EncoderGraph {
@@ -146,7 +146,10 @@ impl EncoderGraph {
     /// When an id is beyond the vocabulary, or a sequence longer than the positions.
     pub fn word_vectors(&self, tokens: &Tokens, pass: &Pass) -> Result<Tensor> {
         if let Some(id) = tokens.ids.iter().find(|&&id| id as usize >= self.spec.vocabulary) {
-            return Err(Error::data(format!("token {id} is beyond the vocabulary ({})", self.spec.vocabulary)));
+            return Err(Error::data(format!(
+                "token {id} is beyond the vocabulary ({})",
+                self.spec.vocabulary
+            )));
         }
         let ids = Tensor::new(tokens.ids.as_slice(), &Device::Cpu)?;
         Ok(pass.get(&self.names.words())?.index_select(&ids, 0)?)
@@ -180,7 +183,9 @@ impl EncoderGraph {
         if let (Some((name, first)), true) = (self.names.positions(), self.rotary.is_none()) {
             let longest = tokens.starts.windows(2).map(|ends| ends[1] - ends[0]).max().unwrap_or(0);
             if self.spec.positions.is_some_and(|most| longest > most) {
-                return Err(Error::data(format!("a sequence of {longest} tokens is longer than the model reads")));
+                return Err(Error::data(format!(
+                    "a sequence of {longest} tokens is longer than the model reads"
+                )));
             }
             let positions: Vec<u32> = tokens.positions().into_iter().map(|place| place + first).collect();
             let positions = Tensor::new(positions.as_slice(), &Device::Cpu)?;
@@ -196,7 +201,9 @@ impl EncoderGraph {
     fn norm(&self, hidden: &Tensor, name: &str, pass: &Pass) -> Result<Tensor> {
         match self.spec.norm {
             NormKind::Layer => pass.layer_norm(hidden, name, self.spec.epsilon),
-            NormKind::RootMeanSquare => rms_norm(hidden, pass.get(&format!("{name}.weight"))?, self.spec.epsilon),
+            NormKind::RootMeanSquare => {
+                rms_norm(hidden, pass.get(&format!("{name}.weight"))?, self.spec.epsilon)
+            }
         }
     }
 

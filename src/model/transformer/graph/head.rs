@@ -24,7 +24,8 @@ impl EncoderGraph {
     ///
     /// When a tensor is missing or has another shape.
     pub fn classify(&self, states: &Tensor, tokens: &Tokens, pass: &mut Pass) -> Result<Tensor> {
-        let firsts: Vec<u32> = tokens.starts[..tokens.sequences()].iter().map(|&start| start as u32).collect();
+        let firsts: Vec<u32> =
+            tokens.starts[..tokens.sequences()].iter().map(|&start| start as u32).collect();
         let mut first = states.index_select(&Tensor::new(firsts, &Device::Cpu)?, 0)?;
         let [pooler, output] = self.names.classifier();
         if self.family() == Family::Esm {
@@ -197,7 +198,9 @@ fn shapes(
         };
         match &names_of.projection {
             super::Projection::Joined(name) => matrix(name, 3 * hidden, hidden, true),
-            super::Projection::Apart(parts) => parts.iter().for_each(|name| matrix(name, hidden, hidden, true)),
+            super::Projection::Apart(parts) => {
+                parts.iter().for_each(|name| matrix(name, hidden, hidden, true))
+            }
         }
         matrix(&names_of.output, hidden, hidden, true);
         let gated = names.family() == Family::MosaicBert || (names.family() == Family::Esm && is_rotary);

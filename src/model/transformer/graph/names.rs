@@ -83,7 +83,9 @@ impl Names {
 
     pub fn layer(&self, index: usize) -> LayerNames {
         let name = |part: &str| self.name(&format!("encoder.layer.{index}.{part}"));
-        let apart = || Projection::Apart(["query", "key", "value"].map(|part| name(&format!("attention.self.{part}"))));
+        let apart = || {
+            Projection::Apart(["query", "key", "value"].map(|part| name(&format!("attention.self.{part}"))))
+        };
         let output = name("attention.output.dense");
         match self.family {
             Family::Bert => LayerNames {
@@ -124,9 +126,11 @@ impl Names {
     /// Returns the modules of the head that guesses tokens: a layer, its norm, and the name of the logits' bias.
     pub fn token_head(&self) -> [String; 3] {
         match self.family {
-            Family::Bert | Family::MosaicBert => {
-                ["cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.bias"]
-            }
+            Family::Bert | Family::MosaicBert => [
+                "cls.predictions.transform.dense",
+                "cls.predictions.transform.LayerNorm",
+                "cls.predictions.bias",
+            ],
             Family::Esm => ["lm_head.dense", "lm_head.layer_norm", "lm_head.bias"],
         }
         .map(String::from)

@@ -5,9 +5,9 @@ use std::path::Path;
 use super::*;
 use crate::kernel::Precision;
 use crate::kernel::testing::{distance, flat, noise};
+use crate::model::Opened;
 use crate::model::graph::Parameters;
 use crate::model::transformer::LayerPooling;
-use crate::model::Opened;
 use crate::npy::Npz;
 use crate::testing::shared;
 
@@ -108,8 +108,11 @@ fn the_gradient_of_any_weight_and_of_the_words_is_that_of_a_small_step() {
             }
             // Along the gradient, and a little of anything.
             let other = noise(gradient.len(), index as u64);
-            let direction: Vec<f64> =
-                gradient.iter().zip(&other).map(|(&g, &o)| f64::from(g) / norm + 1e-3 * f64::from(o)).collect();
+            let direction: Vec<f64> = gradient
+                .iter()
+                .zip(&other)
+                .map(|(&g, &o)| f64::from(g) / norm + 1e-3 * f64::from(o))
+                .collect();
             let mut at = |by: f64| {
                 let mut moved = begin.clone();
                 let values = &mut moved.get_mut(tensor).unwrap().values;
@@ -121,7 +124,10 @@ fn the_gradient_of_any_weight_and_of_the_words_is_that_of_a_small_step() {
             let observed = (at(step) - at(-step)) / (2.0 * step);
             let predicted: f64 = gradient.iter().zip(&direction).map(|(&g, d)| f64::from(g) * d).sum();
             let tolerance = 0.03 * norm + 2e-3;
-            assert!((observed - predicted).abs() < tolerance, "{name} {tensor}: {observed} is not {predicted}");
+            assert!(
+                (observed - predicted).abs() < tolerance,
+                "{name} {tensor}: {observed} is not {predicted}"
+            );
         }
         parameters.restore(&begin).unwrap();
     }
@@ -132,7 +138,9 @@ fn a_new_encoder_is_read_by_what_scores() {
     let config = r#"{"architectures": ["BertForSequenceClassification"], "model_type": "bert", "vocab_size": 69,
         "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2,
         "max_position_embeddings": 32, "alibi_starting_size": 32, "layer_norm_eps": 1e-12}"#;
-    let esm = config.replace("Bert", "Esm").replace("\"alibi_starting_size\": 32", "\"position_embedding_type\": \"rotary\"");
+    let esm = config
+        .replace("Bert", "Esm")
+        .replace("\"alibi_starting_size\": 32", "\"position_embedding_type\": \"rotary\"");
     let bert = config.replace("\"alibi_starting_size\": 32,", "");
     for (text, family) in [(config, Family::MosaicBert), (&bert, Family::Bert), (&esm, Family::Esm)] {
         let config: Config = serde_json::from_str(text).unwrap();
