@@ -6,27 +6,37 @@
 //! | `ism`, reference | f(x with b at i) − f(x) | f(x) − mean over b ≠ o of f(x with b at i) | null |
 //! | `saliency` | abs ∂f/∂x[i, b] | hypothetical[o, i] | null |
 //! | `gradxinput` | ∂f/∂x[i, b] | hypothetical[o, i] | abs(Σ contributions − (f(x) − f(0))) |
+//! | `ig`, `deeplift` | mean over r of Σ over b′ of m[i, b′] · ((1 if b′ = b) − r[i, b′]) | hypothetical[o, i] | abs(Σ contributions − (f(x) − mean of f(r))) |
+//!
+//! m are the multipliers of integrated gradients (the mean gradient on the straight path from r to x) or of
+//! DeepLIFT ([`crate::kernel::rule`] has its rules), r the backgrounds: zeros, or dinucleotide shuffles of the
+//! sequence, which depend on the sequence and the seed alone. A row has `converged` when `delta` is at most the
+//! tolerance times abs(f(x) − mean of f(r)).
 //!
 //! f is the logit of one class, the mean over the models and strands of an [`Ensemble`]; f(0) is that of
 //! the all-zero encoding. Where the sequence has `N` all numbers are 0 and nothing is mutated. Saliency is
 //! the absolute gradient as Captum has it; the mean-centred mutagenesis is what TF-MoDISco and Fi-NeMo
 //! read as hypothetical contributions.
 
+mod completeness;
 mod gradient;
 mod ism;
+mod shared;
 
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, Float32Array, RecordBatch};
+use arrow_array::{ArrayRef, BooleanArray, Float32Array, RecordBatch};
 use arrow_schema::{DataType, Field, SchemaRef};
 
 use crate::dna;
-use crate::error::Result;
-use crate::model::Ensemble;
+use crate::error::{Error, Result};
+use crate::model::{Ensemble, Steps, Way};
 use crate::pipe::Pipe;
 use crate::schema::{self, Rows, Status};
+
+pub use completeness::Completeness;
 
 /// Metadata key of a field: the class that was explained.
 pub const TARGET_KEY: &str = "target";
@@ -50,6 +60,32 @@ pub enum Method {
     Saliency,
     /// Gradient times input.
     GradientInput,
+    /// Integrated gradients.
+    IntegratedGradients,
+    /// DeepLIFT with the rescale rule; of several backgrounds the mean (DeepSHAP).
+    DeepLift,
+}
+
+impl Method {
+    /// Returns whether the contributions are to share out a difference, and so have a completeness error that
+    /// tells whether they do.
+    pub fn is_complete(self) -> bool {
+        matches!(self, Self::IntegratedGradients | Self::DeepLift)
+    }
+}
+
+/// What a sequence is compared with by the methods that share out a difference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Comparison {
+    /// No base anywhere.
+    Zero,
+    /// Dinucleotide shuffles of the sequence itself.
+    Shuffles {
+        /// How many.
+        count: usize,
+        /// Their seed.
+        seed: u64,
+    },
 }
 
 impl FromStr for Method {
@@ -60,7 +96,9 @@ impl FromStr for Method {
             "ism" => Ok(Self::Ism(Center::Mean)),
             "saliency" => Ok(Self::Saliency),
             "gradxinput" => Ok(Self::GradientInput),
-            _ => Err("write ism, saliency or gradxinput".into()),
+            "ig" => Ok(Self::IntegratedGradients),
+            "deeplift" => Ok(Self::DeepLift),
+            _ => Err("write ism, saliency, gradxinput, ig or deeplift".into()),
         }
     }
 }
@@ -72,6 +110,8 @@ impl fmt::Display for Method {
             Self::Ism(Center::Reference) => "ism-reference",
             Self::Saliency => "saliency",
             Self::GradientInput => "gradxinput",
+            Self::IntegratedGradients => "ig",
+            Self::DeepLift => "deeplift",
         })
     }
 }
@@ -97,6 +137,8 @@ pub struct Attribution {
     pub contributions: Vec<f32>,
     /// Completeness error, where the method promises completeness.
     pub delta: Option<f32>,
+    /// Whether that error is within the tolerance, where there is one.
+    pub converged: Option<bool>,
 }
 
 impl Attribution {
@@ -115,8 +157,26 @@ pub struct Options {
     pub class: usize,
     /// The columns to write.
     pub columns: Columns,
-    /// Whether a result that is not finite is an error.
+    /// Whether a result that is not finite, or not complete where it should be, is an error.
     pub strict: bool,
+    /// What sequences are compared with, where the method does.
+    pub comparison: Comparison,
+    /// The steps of integrated gradients; their tolerance is that of every method that has one.
+    pub steps: Steps,
+}
+
+impl Options {
+    /// Returns the plainest attribution of a class: all columns, compared with zeros.
+    pub fn new(method: Method, class: usize) -> Self {
+        Self {
+            method,
+            class,
+            columns: Columns::Both,
+            strict: false,
+            comparison: Comparison::Zero,
+            steps: Steps { first: 50, most: 4050, tolerance: 1e-4 },
+        }
+    }
 }
 
 /// Adds contributions to every row. Rows the models cannot read have nulls, and their status says why.
@@ -132,17 +192,20 @@ pub fn attrib(pipe: Pipe, models: Arc<Ensemble>, options: Options) -> Result<Pip
     Ok(pipe.map(target.clone(), move |batch| attrib_batch(&batch, &target, &models, options)))
 }
 
-/// Attributes the logit of `class` of every sequence, in order.
-pub fn attribute(
-    models: &Ensemble,
-    sequences: &[&[u8]],
-    method: Method,
-    class: usize,
-) -> Result<Vec<Attribution>> {
-    match method {
-        Method::Ism(center) => ism::attribute(sequences, center, |mutants| models.logits(mutants, class)),
+/// Attributes the logit of a class of every sequence, in order.
+///
+/// # Errors
+///
+/// When a model cannot be differentiated and the method needs it.
+pub fn attribute(models: &Ensemble, sequences: &[&[u8]], options: Options) -> Result<Vec<Attribution>> {
+    let Options { class, comparison, steps, .. } = options;
+    let shared = |way| shared::attribute(models, sequences, class, comparison, way, steps.tolerance);
+    match options.method {
+        Method::Ism(center) => ism::attribute(models, sequences, class, center),
         Method::Saliency => gradient::attribute(models, sequences, class, gradient::saliency),
         Method::GradientInput => gradient::attribute(models, sequences, class, gradient::gradient_input),
+        Method::IntegratedGradients => shared(Way::IntegratedGradients(steps)),
+        Method::DeepLift => shared(Way::DeepLift),
     }
 }
 
@@ -162,7 +225,11 @@ fn attributed_schema(schema: &SchemaRef, models: &Ensemble, options: Options) ->
     if options.columns != Columns::Projected {
         target = add(&target, schema::HYPOTHETICAL, schema::list_of(DataType::Float32));
     }
-    add(&target, schema::DELTA, DataType::Float32)
+    target = add(&target, schema::DELTA, DataType::Float32);
+    if options.method.is_complete() {
+        target = add(&target, schema::CONVERGED, DataType::Boolean);
+    }
+    target
 }
 
 fn attrib_batch(
@@ -172,14 +239,23 @@ fn attrib_batch(
     options: Options,
 ) -> Result<RecordBatch> {
     let mut rows = Rows::select(batch, models.window())?;
-    let answers = attribute(models, &rows.sequences(), options.method, options.class)?;
+    let answers = attribute(models, &rows.sequences(), options)?;
     rows.mark(&answers, options.strict, |answer| (!answer.is_finite()).then_some(Status::Nonfinite))?;
+    if options.strict {
+        refuse_incomplete(batch, &rows, &answers)?;
+    }
     let statuses = rows.statuses();
     let delta = rows.spread(answers.iter().map(|answer| answer.delta)).into_iter().map(Option::flatten);
     let delta: ArrayRef = Arc::new(Float32Array::from_iter(delta));
+    let converged =
+        rows.spread(answers.iter().map(|answer| answer.converged)).into_iter().map(Option::flatten);
+    let converged: ArrayRef = Arc::new(BooleanArray::from_iter(converged));
     let (hypothetical, contributions): (Vec<_>, Vec<_>) =
         answers.into_iter().map(|answer| (answer.hypothetical, answer.contributions)).unzip();
     let mut columns = vec![(schema::STATUS, statuses), (schema::DELTA, delta)];
+    if options.method.is_complete() {
+        columns.push((schema::CONVERGED, converged));
+    }
     if options.columns != Columns::Hypothetical {
         columns.push((schema::CONTRIBUTIONS, schema::float_lists(&rows.spread(contributions))));
     }
@@ -187,6 +263,21 @@ fn attrib_batch(
         columns.push((schema::HYPOTHETICAL, schema::float_lists(&rows.spread(hypothetical))));
     }
     schema::with_columns(batch, target, columns)
+}
+
+/// Refuses a batch in which the contributions of a row do not share out what they should.
+fn refuse_incomplete(batch: &RecordBatch, rows: &Rows, answers: &[Attribution]) -> Result<()> {
+    match rows.places().zip(answers).find(|(_, answer)| answer.converged == Some(false)) {
+        None => Ok(()),
+        Some((row, answer)) => {
+            let delta = answer.delta.unwrap_or(f32::NAN);
+            let message = format!(
+                "the contributions miss the difference by {delta:e}, and --strict was given: raise --max-steps or \
+                 --tolerance"
+            );
+            Err(Error::data(message).at(schema::describe(batch, row)))
+        }
+    }
 }
 
 /// Returns the values `[4, L]` of the observed bases, 0 at `N`.

@@ -10,6 +10,7 @@ pub mod activation;
 pub mod attention;
 pub mod conv;
 pub mod instructions;
+pub mod jaccard;
 pub mod learn;
 pub mod linear;
 pub mod matrix;
@@ -19,6 +20,7 @@ pub mod pool;
 mod product;
 pub mod recurrent;
 pub mod resize;
+pub mod rule;
 pub mod stack;
 mod tile;
 

@@ -28,6 +28,7 @@ pub mod deep_bind_published;
 pub mod deep_snr;
 mod ensemble;
 pub mod esm;
+mod explain;
 pub mod graph;
 pub mod layout;
 pub mod long;
@@ -40,12 +41,15 @@ mod rotary;
 mod scores;
 pub mod sequential_cnn;
 pub mod sig_tfb;
+mod substitute;
 pub mod transformer;
 
 pub use ensemble::{Ensemble, Gradient, Member};
+pub use explain::{Background, Explanation, Steps, Way};
 pub use network::{Network, NetworkModel, PASS_BASES, Prediction};
 pub use opened::Opened;
 pub use scores::{Answer, Attentions, Input, Likelihood, Misfit, Outputs, Pooling, Scores, Wanted};
+pub use substitute::Table;
 
 use config::Config;
 use network::Head;

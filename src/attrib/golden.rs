@@ -80,7 +80,7 @@ fn gradients_of_a_published_network_are_those_of_pytorch() {
     assert_close(&models.logits(&peaks, 0).unwrap(), &logits[..6], TOLERANCE, "logit");
     let gradients: Array<f32> = npz.numbers("input_gradient").unwrap();
     assert_eq!(gradients.shape, [20, 4, 1000]);
-    let answers = attribute(&models, &peaks, Method::GradientInput, 0).unwrap();
+    let answers = attribute(&models, &peaks, Options::new(Method::GradientInput, 0)).unwrap();
     for ((peak, answer), gradient) in peaks.iter().zip(answers).zip(gradients.values.chunks_exact(4000)) {
         let expected: Vec<f32> = gradient
             .iter()
@@ -129,7 +129,7 @@ fn mutagenesis_of_a_published_network_is_what_finemo_was_given() {
     let text = std::fs::read_to_string(folder.join("seqs.txt")).unwrap();
     let sequences: Vec<&[u8]> = text.lines().take(3).map(str::as_bytes).collect();
     assert_close(&models.logits(&sequences, 0).unwrap(), &logits.values[..3], TOLERANCE, "logit");
-    let answers = attribute(&models, &sequences, Method::Ism(Center::Mean), 0).unwrap();
+    let answers = attribute(&models, &sequences, Options::new(Method::Ism(Center::Mean), 0)).unwrap();
     for (answer, expected) in answers.iter().zip(expected.values.chunks_exact(400)) {
         assert_close(&answer.hypothetical, expected, TOLERANCE, "hypothetical");
     }

@@ -12,7 +12,7 @@ fn logit(models: &Ensemble, sequence: &[u8]) -> f64 {
 }
 
 fn attributed(models: &Ensemble, sequence: &[u8], method: Method) -> Attribution {
-    attribute(models, &[sequence], method, 1).unwrap().remove(0)
+    attribute(models, &[sequence], Options::new(method, 1)).unwrap().remove(0)
 }
 
 /// Mutagenesis by a loop, every mutant scored alone.
@@ -34,7 +34,7 @@ fn naive(models: &Ensemble, sequence: &[u8], center: Center) -> Attribution {
         let factor = if center == Center::Mean { 1.0 } else { 4.0 / 3.0 };
         contributions[index] = (factor * (mutated[observed] - mean)) as f32;
     }
-    Attribution { hypothetical, contributions, delta: None }
+    Attribution { hypothetical, contributions, delta: None, converged: None }
 }
 
 fn assert_close(a: &[f32], b: &[f32], tolerance: f32) {
@@ -117,7 +117,7 @@ fn contributions_do_not_depend_on_the_batch() {
     let sequences: Vec<_> = sequences.iter().map(|sequence| Some(sequence.as_slice())).collect();
     let models = Arc::new(ensemble(&[1, 2], None, true));
     for method in [Method::Ism(Center::Mean), Method::Saliency, Method::GradientInput] {
-        let options = Options { method, class: 1, columns: Columns::Both, strict: true };
+        let options = Options { strict: true, ..Options::new(method, 1) };
         let run = |size| collect(attrib(rows(&sequences).rebatch(size), models.clone(), options).unwrap());
         let whole = run(12);
         assert_eq!(run(1), whole, "{method}");
@@ -128,7 +128,7 @@ fn contributions_do_not_depend_on_the_batch() {
 #[test]
 fn the_columns_are_those_asked_for_and_say_what_they_are() {
     let models = Arc::new(ensemble(&[1], Some(8), false));
-    let options = Options { method: Method::Saliency, class: 1, columns: Columns::Projected, strict: false };
+    let options = Options { columns: Columns::Projected, ..Options::new(Method::Saliency, 1) };
     let input = || rows(&[Some(b"ACGTACGT"), Some(b"ACG"), None]);
     let batch = collect(attrib(input(), models.clone(), options).unwrap());
     assert!(batch.column_by_name(schema::HYPOTHETICAL).is_none());

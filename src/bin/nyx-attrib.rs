@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use nyx::attrib::{self, Method};
+use nyx::attrib::{self, Completeness, Method};
 use nyx::cli::{self, AttribArgs, Common, ModelArgs};
 use nyx::{Result, score};
 
@@ -12,7 +12,9 @@ use nyx::{Result, score};
 ///
 /// ism: every base replaced by the three others, minus the mean over the four bases (or minus the sequence
 /// as it is, `--ism-center reference`). saliency: the absolute gradient. gradxinput: the gradient, whose
-/// value at the observed base is the contribution; `delta` is its completeness error. `N` contributes 0.
+/// value at the observed base is the contribution; `delta` is its completeness error. ig, deeplift: integrated
+/// gradients, and DeepLIFT's rescale rule, which share out what the logit differs from that of a --background;
+/// `delta` is how far the contributions miss it. `N` contributes 0.
 ///
 /// Example: nyx-extract regions --fasta hg38.fa --peaks p.narrowPeak | nyx-attrib --model ctcf/ --method ism | nyx-hits --motifs m.meme
 #[derive(Parser)]
@@ -22,7 +24,7 @@ struct Args {
     common: Common,
     #[command(flatten)]
     models: ModelArgs,
-    /// How: ism, saliency or gradxinput
+    /// How: ism, saliency, gradxinput, ig or deeplift
     #[arg(long, value_name = "METHOD")]
     method: Method,
     #[command(flatten)]
@@ -44,11 +46,14 @@ impl AsRef<Common> for Args {
 fn run(args: Args) -> Result<()> {
     let models = args.models.load()?;
     models.warnings().iter().for_each(|warning| args.common.say(&format!("warning: {warning}")));
-    let options = args.attrib.options(args.method, &models, args.models.strict)?;
+    let options = args.attrib.options(args.method, &models, args.models.strict, args.common.seed)?;
     let rows = args.common.open(&args.input)?.rebatch(args.common.batch_rows(cli::ATTRIB_ROWS));
-    let pipe = attrib::attrib(rows, models.clone(), options)?;
+    let completeness = Completeness::default();
+    let pipe = completeness.watch(attrib::attrib(rows, models.clone(), options)?);
     let pipe = score::drop_columns(pipe, &args.drop)?;
-    args.common.write(pipe, args.models.step(&args.common, &models))
+    args.common.write(pipe, args.models.step(&args.common, &models))?;
+    args.attrib.say(&args.common, &completeness);
+    Ok(())
 }
 
 fn main() -> ExitCode {

@@ -1,13 +1,14 @@
 //! The flags of commands that run models, and of attribution.
 
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::Arc;
 
 use candle_core::Device;
 use clap::ValueEnum;
 
 use super::{Common, DeviceArg};
-use crate::attrib::{Center, Columns, Method, Options};
+use crate::attrib::{Center, Columns, Comparison, Completeness, Method, Options};
 use crate::device::backend::Number;
 use crate::device::{DeviceChoice, Opened};
 use crate::error::{Error, Result};
@@ -16,7 +17,7 @@ use crate::kernel::Precision;
 use crate::model::long::Long;
 use crate::model::transformer::Gpu;
 use crate::model::transformer::gpu::{Limits, PTX};
-use crate::model::{Attentions, Ensemble, Likelihood, Member, Opened as Directory, Pooling, Wanted};
+use crate::model::{Attentions, Ensemble, Likelihood, Member, Opened as Directory, Pooling, Steps, Wanted};
 use crate::provenance::Step;
 
 /// Rows of a batch whose contributions are wanted, unless the user says otherwise.
@@ -341,6 +342,53 @@ pub struct AttribArgs {
     /// Columns to write: of the observed base (projected), of all four bases (hypothetical), or both
     #[arg(long = "contributions", value_enum, value_name = "COLUMNS", default_value_t, requires = "method")]
     pub columns: ColumnsArg,
+    /// What ig and deeplift compare a sequence with: zero, or shuffle:N, exact dinucleotide shuffles of the
+    /// sequence itself that depend on it and --seed alone (default: zero for ig, shuffle:20 for deeplift)
+    #[arg(long, value_name = "BACKGROUND", requires = "method")]
+    pub background: Option<BackgroundArg>,
+    /// Steps of ig; they are tripled while the completeness error is beyond --tolerance
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), default_value_t = 50, requires = "method")]
+    pub steps: u32,
+    /// The most steps of ig
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), default_value_t = 4050, requires = "method")]
+    pub max_steps: u32,
+    /// What part of the difference between sequence and background the contributions may miss; rows beyond are
+    /// not `converged`, and an error with --strict
+    #[arg(long, value_name = "PART", default_value_t = 1e-4, requires = "method")]
+    pub tolerance: f64,
+}
+
+/// What a sequence is compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BackgroundArg {
+    /// No base anywhere.
+    Zero,
+    /// So many shuffles.
+    Shuffle(usize),
+}
+
+impl FromStr for BackgroundArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let count = |text: &str| text.parse().ok().filter(|&count| count > 0);
+        match text.split_once(':') {
+            None if text == "zero" => Ok(Self::Zero),
+            Some(("shuffle", number)) if count(number).is_some() => {
+                Ok(Self::Shuffle(count(number).expect("it was just read")))
+            }
+            _ => Err("write zero or shuffle:N".into()),
+        }
+    }
+}
+
+impl BackgroundArg {
+    fn comparison(self, seed: u64) -> Comparison {
+        match self {
+            Self::Zero => Comparison::Zero,
+            Self::Shuffle(count) => Comparison::Shuffles { count, seed },
+        }
+    }
 }
 
 impl AttribArgs {
@@ -349,7 +397,7 @@ impl AttribArgs {
     /// # Errors
     ///
     /// When the models have no such class.
-    pub fn options(&self, method: Method, models: &Ensemble, strict: bool) -> Result<Options> {
+    pub fn options(&self, method: Method, models: &Ensemble, strict: bool, seed: u64) -> Result<Options> {
         let center = match self.ism_center {
             CenterArg::Mean => Center::Mean,
             CenterArg::Reference => Center::Reference,
@@ -363,6 +411,24 @@ impl AttribArgs {
                 ColumnsArg::Both => Columns::Both,
             },
             strict,
+            comparison: self.background.unwrap_or(usual_background(method)).comparison(seed),
+            steps: Steps {
+                first: self.steps as usize,
+                most: self.max_steps.max(self.steps) as usize,
+                tolerance: self.tolerance,
+            },
         })
     }
+
+    /// Says how complete contributions are, if the method promises it.
+    pub fn say(&self, common: &Common, completeness: &Completeness) {
+        if let Some(words) = completeness.describe() {
+            common.say(&words);
+        }
+    }
+}
+
+/// Returns what a method compares sequences with, unless the user says otherwise.
+fn usual_background(method: Method) -> BackgroundArg {
+    if method == Method::DeepLift { BackgroundArg::Shuffle(20) } else { BackgroundArg::Zero }
 }

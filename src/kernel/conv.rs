@@ -9,6 +9,7 @@
 mod filters;
 mod one_hot;
 mod pairs;
+mod part;
 mod rounded;
 mod row;
 mod way;
@@ -22,6 +23,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::product::Pair;
+use super::rule;
 use super::tile::{NOT_ONE_HOT, OneHot, Run};
 use super::{Instructions, Precision};
 use crate::error::{Error, Result};
@@ -75,6 +77,8 @@ pub struct Conv {
     padding: Padding,
     relu: bool,
     precision: Precision,
+    /// Whether Winograd's algorithm is left aside.
+    direct: bool,
 }
 
 impl fmt::Debug for Conv {
@@ -121,6 +125,7 @@ impl Conv {
             padding: Padding::default(),
             relu: false,
             precision: Precision::F32,
+            direct: false,
         }
     }
 
@@ -498,14 +503,21 @@ impl CustomOp1 for Conv {
 
     fn bwd(&self, input: &Tensor, output: &Tensor, gradient: &Tensor) -> candle_core::Result<Option<Tensor>> {
         let (_, height, width, _) = input.dims4()?;
-        let gradient =
-            if self.relu { super::pointwise::where_positive(gradient, output)? } else { gradient.clone() };
+        let gradient = match self.relu {
+            false => gradient.clone(),
+            true if rule::rescales() => {
+                let before = input.contiguous()?.apply_op1_no_bwd(&Self { relu: false, ..self.clone() })?;
+                rule::by_secant(&before, gradient, rule::relu_secant)?
+            }
+            true => super::pointwise::where_positive(gradient, output)?,
+        };
         self.input_gradient(&gradient, [height, width]).map(Some)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::rule::testing::check_completeness;
     use super::super::testing::*;
     use super::filters::Packed;
     use super::*;
@@ -831,6 +843,14 @@ mod tests {
         check_gradient(&noise_tensor(&[2, 3, 9, 3], 3), |x| conv.forward(x));
         let shifted = conv.with_relu();
         check_gradient(&noise_tensor(&[1, 3, 8, 3], 4), |x| shifted.forward(x));
+    }
+
+    #[test]
+    fn multipliers_share_out_the_difference_of_a_pair() {
+        let conv = Conv::new(&noise(20 * 18 * 5, 1), [20, 18, 1, 5], &noise(20, 2)).with_relu();
+        check_completeness(&noise_tensor(&[4, 30, 18], 3), |x| conv.forward_1d(x));
+        let linear = Conv::linear(&noise(50 * 31, 1), [50, 31], &noise(50, 2)).with_relu();
+        check_completeness(&noise_tensor(&[6, 31], 3), |x| linear.forward_rows(x));
     }
 
     #[test]

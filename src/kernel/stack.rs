@@ -4,6 +4,8 @@
 //! activations stay in the caches. Where gradients are wanted the same layers run as candle operations, with
 //! the same bits.
 
+mod trace;
+
 use std::cell::RefCell;
 
 use candle_core::{DType, Tensor};
@@ -12,6 +14,8 @@ use rayon::prelude::*;
 use super::pointwise::{self, Affine};
 use super::{Conv, Precision, pool};
 use crate::error::{Error, Result};
+
+pub use trace::{Trace, Variants};
 
 /// A layer from `[L, C]` to `[L', C']`.
 #[derive(Clone, Debug)]
@@ -111,6 +115,11 @@ impl Stack {
     /// Joins layers, the first to be applied first.
     pub fn new(layers: Vec<Layer>) -> Self {
         Self { layers }
+    }
+
+    /// Returns whether there are no layers.
+    pub fn is_empty(&self) -> bool {
+        self.layers.is_empty()
     }
 
     /// Applies the layers to `[B, L, C]`.

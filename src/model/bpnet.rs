@@ -95,7 +95,7 @@ impl Network for BpNet {
     fn forward(&self, input: &Tensor) -> Result<Prediction> {
         encoding::check_input(input, self.window())?;
         let seen = self.trunk.forward(input)?;
-        let logits = self.counts.forward_rows(&pool::global_mean(&seen)?)?;
+        let logits = self.finish(&seen)?;
         let profile = self.profile.forward_1d(&seen)?.narrow(1, 0, self.length)?;
         let profile = profile.transpose(1, 2)?.contiguous()?;
         Ok(Prediction { logits, probs: None, base_scores: None, profile: Some(profile) })
@@ -103,6 +103,14 @@ impl Network for BpNet {
 
     fn rounds(&self) -> bool {
         self.trunk.rounds() || self.profile.precision() != Precision::F32
+    }
+
+    fn trunk(&self) -> Option<&Stack> {
+        Some(&self.trunk)
+    }
+
+    fn finish(&self, trunk: &Tensor) -> Result<Tensor> {
+        self.counts.forward_rows(&pool::global_mean(trunk)?)
     }
 }
 

@@ -2,9 +2,11 @@
 
 use candle_core::{Tensor, Var};
 
-use super::{Answer, Input, Loaded, Model, Network, Outputs, Scores, Wanted};
+use super::explain::{self, Background, Explanation, Way};
+use super::{Answer, Input, Loaded, Model, Network, Outputs, Scores, Table, Wanted, substitute};
 use crate::dna;
 use crate::error::{Error, Result};
+use crate::kernel::rule;
 use crate::provenance;
 use crate::tokenizer::Tokenizer;
 
@@ -174,6 +176,38 @@ impl Ensemble {
         self.predict_wanted(&rows, &wanted)?.into_iter().map(logit).collect()
     }
 
+    /// Returns the logit of `class` of every single-base substitution of every sequence, in order.
+    ///
+    /// Only what a substitution reaches is computed again. The logits have the bits of [`Ensemble::logits`], but
+    /// for networks with dilated convolutions, which are computed in another order: see [`crate::kernel::stack`].
+    ///
+    /// # Errors
+    ///
+    /// When a model fails or cannot read a sequence.
+    pub fn substitutions(&self, sequences: &[&[u8]], class: usize) -> Result<Vec<Table>> {
+        let turned: Vec<Vec<u8>> = sequences.iter().map(|sequence| reverse_complement(sequence)).collect();
+        let turned: Vec<&[u8]> = turned.iter().map(Vec::as_slice).collect();
+        let mut parts = Vec::new();
+        for (model, reverse) in self.orientations() {
+            let mut tables = substitute::tables(model, if reverse { &turned } else { sequences }, class)?;
+            if reverse {
+                tables.iter_mut().for_each(|table| table.as_flattened_mut().reverse());
+            }
+            parts.push(tables);
+        }
+        if parts.len() == 1 {
+            return Ok(parts.remove(0));
+        }
+        let mean = |row: usize, index: usize, base: usize| {
+            self.mean(parts.iter().map(|tables| f64::from(tables[row][index][base])).sum())
+        };
+        let table = |row: usize| {
+            let row_of = |index| std::array::from_fn(|base| mean(row, index, base));
+            (0..sequences[row].len()).map(row_of).collect()
+        };
+        Ok((0..sequences.len()).map(table).collect())
+    }
+
     fn predict_wanted(&self, rows: &[Input], wanted: &Wanted) -> Result<Vec<Answer>> {
         let turned = if self.rc_average { turn(rows)? } else { Vec::new() };
         let turned: Vec<Input> = turned.iter().map(|bases| Input::of(bases)).collect();
@@ -215,6 +249,41 @@ impl Ensemble {
             values: values.into_iter().map(|sum| self.mean(sum)).collect(),
             logit: self.mean(logit),
             logit_of_zeros: self.mean(logit_of_zeros),
+        })
+    }
+
+    /// Shares out what the logit of `class` differs between a sequence and a background. One sequence at a time,
+    /// as [`Ensemble::gradient`]; both strands are compared with the same background.
+    ///
+    /// # Errors
+    ///
+    /// When a model cannot be differentiated with respect to its input, or a background has another length.
+    pub fn explain(
+        &self,
+        sequence: &[u8],
+        class: usize,
+        background: &Background,
+        way: Way,
+    ) -> Result<Explanation> {
+        let turned = (reverse_complement(sequence), turn_background(background));
+        let mut hypothetical = vec![0.0; sequence.len() * 4];
+        let (mut logit, mut logit_of_background) = (0.0, 0.0);
+        for (model, reverse) in self.orientations() {
+            let network = model.network().ok_or_else(not_differentiable)?;
+            let (sequence, background) =
+                if reverse { (turned.0.as_slice(), &turned.1) } else { (sequence, background) };
+            let mut share = explain::explain(network, sequence, class, background, way)?;
+            if reverse {
+                share.hypothetical.reverse();
+            }
+            hypothetical.iter_mut().zip(&share.hypothetical).for_each(|(sum, value)| *sum += value);
+            logit += share.logit;
+            logit_of_background += share.logit_of_background;
+        }
+        Ok(Explanation {
+            hypothetical: hypothetical.into_iter().map(|sum| self.mean(sum)).collect(),
+            logit: self.mean(logit),
+            logit_of_background: self.mean(logit_of_background),
         })
     }
 
@@ -269,7 +338,17 @@ fn check_means(members: usize, rc_average: bool, wanted: &Wanted) -> Result<()> 
     Ok(())
 }
 
-fn not_differentiable() -> Error {
+/// Returns a background of the other strand.
+fn turn_background(background: &Background) -> Background {
+    match background {
+        Background::Zeros => Background::Zeros,
+        Background::Sequences(sequences) => {
+            Background::Sequences(sequences.iter().map(|sequence| reverse_complement(sequence)).collect())
+        }
+    }
+}
+
+pub(super) fn not_differentiable() -> Error {
     Error::data("the model cannot be differentiated with respect to bases: use --method ism")
 }
 
@@ -317,7 +396,7 @@ fn gradient_of(
         Ok(network.forward(input)?.logits.narrow(1, class, 1)?.sum_all()?)
     };
     let of_sequence = logit(input.as_tensor())?;
-    let gradients = of_sequence.backward()?;
+    let gradients = rule::gradients(&of_sequence)?;
     let gradient = gradients.get(input.as_tensor()).ok_or_else(not_differentiable)?;
     let of_zeros = logit(&input.as_tensor().zeros_like()?)?;
     Ok((gradient.flatten_all()?.to_vec1()?, of_sequence.to_scalar()?, of_zeros.to_scalar()?))

@@ -323,7 +323,15 @@ impl Network for SequentialCnn {
 
     fn forward(&self, input: &Tensor) -> Result<Prediction> {
         encoding::check_input(input, self.window)?;
-        let mut x = self.trunk.forward(input)?;
+        self.head.predict(self.finish(&self.trunk.forward(input)?)?)
+    }
+
+    fn trunk(&self) -> Option<&Stack> {
+        (!self.trunk.is_empty()).then_some(&self.trunk)
+    }
+
+    fn finish(&self, trunk: &Tensor) -> Result<Tensor> {
+        let mut x = trunk.clone();
         for step in &self.steps {
             x = match step {
                 Step::Conv(conv) => conv.forward_1d(&x)?,
@@ -338,7 +346,7 @@ impl Network for SequentialCnn {
                 Step::FlattenChannelsFirst => x.transpose(1, 2)?.flatten_from(1)?,
             };
         }
-        self.head.predict(x)
+        Ok(x)
     }
 
     fn rounds(&self) -> bool {

@@ -109,7 +109,7 @@ impl Conv {
     pub(super) fn way(&self) -> Way<'_> {
         let Filters { kernel: [height, width], inputs, outputs, .. } = *self.filters;
         let flat = height == 1 && self.padding.top == 0 && self.padding.bottom == 0 && self.stride[0] == 1;
-        if !flat {
+        if !flat || self.direct {
             return Way::Direct;
         }
         let winograd = self.stride[1] == 1 && winograd::applies(inputs, outputs, width, self.dilation[1]);

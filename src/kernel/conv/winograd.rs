@@ -319,6 +319,11 @@ impl Winograd {
         (fit / BLOCK_UNIT * BLOCK_UNIT).max(2 * BLOCK_UNIT).max(4 * overlap).next_multiple_of(BLOCK_UNIT)
     }
 
+    /// Returns how many neighbouring inputs are mixed into the outputs of one step without dilation.
+    pub fn span(&self) -> usize {
+        (self.groups - 1) * STEP + self.points.count()
+    }
+
     /// Returns the outputs of `steps` steps without dilation.
     pub fn positions(steps: usize) -> usize {
         steps * STEP
