@@ -9,6 +9,7 @@ mod cell;
 pub mod columnar;
 pub mod fasta;
 pub mod header;
+pub mod hub;
 pub mod json;
 pub mod npz;
 #[cfg(test)]

@@ -3,6 +3,7 @@
 pub mod contribs;
 pub mod regions;
 pub mod sequences;
+pub mod shard;
 pub mod tiles;
 pub mod variants;
 pub mod windows;

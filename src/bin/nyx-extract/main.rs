@@ -9,6 +9,7 @@ use nyx::cli::{self, Common};
 mod contribs;
 mod regions;
 mod sequences;
+mod shard;
 mod tiles;
 mod variants;
 mod windows;

@@ -3,18 +3,23 @@
 use std::collections::HashMap;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use clap::ValueEnum;
 use nyx::cli::Common;
 use nyx::error::InFile;
-use nyx::extract::variants::{self, Format, Options, RefMismatch, Schema, Selection, Shape};
+use nyx::extract::shard::{Census, rows_of};
+use nyx::extract::variants::{self, Counts, Format, Options, RefMismatch, Schema, Selection, Shape};
 use nyx::extract::windows::{BATCH_ROWS, UnknownContig};
 use nyx::genome::Genome;
 use nyx::genome::bed::{Columns, Interval};
+use nyx::pipe::Pipe;
+use nyx::provenance::Step;
 use nyx::region::Region;
 use nyx::{Error, Result};
 
+use crate::shard::{Again, ShardArg};
 use crate::windows;
 
 /// Variants → one window per allele, the reference first.
@@ -58,6 +63,8 @@ pub struct Args {
     /// As -r, from a BED file (0-based)
     #[arg(short = 'R', long, value_name = "FILE")]
     regions_file: Option<PathBuf>,
+    #[command(flatten)]
+    shard: ShardArg,
 }
 
 #[derive(Clone, Copy, Default, ValueEnum)]
@@ -102,13 +109,40 @@ enum SchemaArg {
 }
 
 pub fn run(args: Args, common: &Common) -> Result<()> {
+    let share = match args.shard.shard {
+        Some(shard) => {
+            let again = Again::new(&[&args.vcf])?;
+            let (pipe, _) = open(&args, &common.quietly())?;
+            let share = Census::of(pipe)?.share(shard);
+            again.rewind()?;
+            Some(share)
+        }
+        None => None,
+    };
+    let (pipe, counts) = open(&args, common)?;
+    let pipe = match share {
+        Some(share) => rows_of(pipe, share),
+        None => pipe,
+    };
+    common.write(pipe, Step { share, ..common.step() })?;
+    let (records, outside) = (counts.records.load(Relaxed), counts.outside.load(Relaxed));
+    if args.regions.is_empty() && args.regions_file.is_none() {
+        common.say(&format!("{records} records"));
+    } else {
+        common.say(&format!("{records} records in the regions, {outside} read outside of them"));
+    }
+    Ok(())
+}
+
+/// Opens everything and lays the records over the genome.
+fn open(args: &Args, common: &Common) -> Result<(Pipe, Arc<Counts>)> {
     if args.vcf == Path::new("-") && std::io::stdin().is_terminal() {
         return Err(Error::usage("no variants: name a file with --vcf, or pipe one in"));
     }
     let genome = Genome::open(&args.fasta)?;
     genome.warnings().iter().for_each(|warning| common.say(&format!("warning: {warning}")));
     let contig_map = windows::contig_map(args.contig_map.as_deref())?;
-    let regions = read_regions(&args, &genome, &contig_map)?;
+    let regions = read_regions(args, &genome, &contig_map)?;
     let selection = Selection::new(regions.as_deref());
     let input = variants::open(&args.vcf, args.schema.format(), &selection, &contig_map)?;
     for note in &input.notes {
@@ -124,15 +158,7 @@ pub fn run(args: Args, common: &Common) -> Result<()> {
         batch_rows: common.batch_rows(BATCH_ROWS),
     };
     let record = genome.record().clone();
-    let (pipe, counts) = variants::rows(input.records, genome, &record, options);
-    common.write(pipe, common.step())?;
-    let (records, outside) = (counts.records.load(Relaxed), counts.outside.load(Relaxed));
-    if regions.is_some() {
-        common.say(&format!("{records} records in the regions, {outside} read outside of them"));
-    } else {
-        common.say(&format!("{records} records"));
-    }
-    Ok(())
+    Ok(variants::rows(input.records, genome, &record, options))
 }
 
 /// Reads the regions of `-r` and `-R`, in names of the genome; `None` when neither is given.
