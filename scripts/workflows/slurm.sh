@@ -45,6 +45,11 @@ KillWait=1
 NodeName=$host NodeAddr=127.0.0.1 CPUs=$cpus RealMemory=$(($(awk '/MemTotal/ { print $2 }' /proc/meminfo) / 1024 - 256)) State=UNKNOWN
 PartitionName=main Nodes=$host Default=YES MaxTime=INFINITE State=UP
 CONF
+    # Snakemake's jobs forget SLURM_CONF: they look where Debian has it. A cluster that is there already stays as it is.
+    if [ ! -e /etc/slurm/slurm.conf ]; then
+        mkdir -p /etc/slurm
+        ln -sf "$directory/slurm.conf" /etc/slurm/slurm.conf
+    fi
     cat > "$directory/environment" <<ENV
 export SLURM_CONF=$directory/slurm.conf
 ENV
@@ -90,8 +95,12 @@ stop() {
     done
 }
 
+unlink_configuration() {
+    if [ "$(readlink /etc/slurm/slurm.conf)" = "$directory/slurm.conf" ]; then rm /etc/slurm/slurm.conf; fi
+}
+
 case $command in
     start) start ;;
-    stop) stop ;;
+    stop) stop; unlink_configuration ;;
     *) echo "slurm.sh: start or stop, not $command" >&2; exit 2 ;;
 esac

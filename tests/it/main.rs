@@ -13,4 +13,5 @@ mod readme;
 mod real;
 mod report;
 mod score;
+mod shards;
 mod support;
