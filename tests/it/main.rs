@@ -19,6 +19,7 @@ mod safety;
 mod saturation;
 mod scan;
 mod score;
+mod shards;
 mod support;
 mod tomtom;
 mod train;

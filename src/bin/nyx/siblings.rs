@@ -8,7 +8,7 @@ use std::process::Command;
 use nyx::Error;
 
 /// The executables of a release, with a line about each.
-pub const TOOLS: [(&str, &str); 15] = [
+pub const TOOLS: [(&str, &str); 16] = [
     ("nyx-extract", "genome and regions, tiles, variants or files of contributions → rows"),
     ("nyx-tokenize", "rows → token ids"),
     ("nyx-score", "rows → predictions, and contributions in the same pass"),
@@ -31,7 +31,7 @@ pub const TOOLS: [(&str, &str); 15] = [
 pub fn list() -> String {
     let line = |(tool, about): &(&str, &str)| format!("  {:<10} {about}\n", tool.trim_start_matches("nyx-"));
     let tools: String = TOOLS.iter().map(line).collect();
-    let own = "  demo       The whole pipeline on data this program makes itself\n  doctor     What the commands will run on, and whether they are all here";
+    let own = "  run        A pipeline shard by shard: what a killed run has done is kept\n  plan       Time, memory and size of a scan, from a thousand windows of it\n  man        Man pages of all commands\n  completions  What a shell needs to complete all commands\n  demo       The whole pipeline on data this program makes itself\n  doctor     What the commands will run on, and whether they are all here";
     format!("Commands of this release (`nyx COMMAND --help` says more):\n{tools}{own}")
 }
 
