@@ -145,7 +145,8 @@ pub fn run_base_caller(args: BaseCallerArgs, common: &Common) -> Result<()> {
     };
     let recipe = Recipe { plan, batch: 32, objective: Objective::Bases };
     for attempt in 0..u64::from(args.tries) {
-        let common = Common { seed: common.seed + attempt, ..common.clone() };
+        let mut common = common.clone();
+        common.seed += attempt;
         let Some(measures) = recipe.train(graph(), sets.clone(), &args.train, &common)? else {
             return Ok(());
         };
