@@ -41,6 +41,18 @@ impl Default for LoraPlan {
 }
 
 impl LoraPlan {
+    /// Trains whole, and so saves, modules that the base does not have: an adapter to random weights that nobody
+    /// keeps could not be had back.
+    pub fn with_new(mut self, modules: &[String]) -> Self {
+        for module in modules {
+            let parent = module.rsplit('.').nth(1).unwrap_or(module);
+            if !self.is_whole(module) {
+                self.whole.push(parent.into());
+            }
+        }
+        self
+    }
+
     fn is_whole(&self, name: &str) -> bool {
         // PEFT saves a head of several layers whole only where no layer of it is adapted.
         name.split('.').any(|part| self.whole.iter().any(|whole| whole == part))
@@ -170,6 +182,13 @@ mod tests {
             assert_eq!(found.iter().map(String::as_str).collect::<Vec<_>>(), wanted, "{name}");
             assert!(count == 0 || found.len() == count, "{name}: {}", found.len());
         }
+    }
+
+    #[test]
+    fn a_new_pooler_is_trained_whole() {
+        let new = ["bert.pooler.dense".to_string(), "classifier".to_string()];
+        assert_eq!(LoraPlan::default().with_new(&new).whole, ["classifier", "score", "pooler"]);
+        assert_eq!(LoraPlan::default().with_new(&new[1..]), LoraPlan::default());
     }
 
     #[test]

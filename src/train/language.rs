@@ -385,6 +385,9 @@ impl PairTask {
     }
 }
 
+/// How near the two sequences of a pair are.
+type Nearness<'a> = &'a dyn Fn(&[usize; 2]) -> f64;
+
 /// Returns how well nearness tells pairs of one kind from others, as sentence-transformers measures it.
 fn pair_measures(vectors: &[Vec<f32>], Pairs { pairs, same, .. }: &Pairs) -> Measures {
     let sum = |pair: &[usize; 2], of: &dyn Fn(f64, f64) -> f64| -> f64 {
@@ -398,7 +401,7 @@ fn pair_measures(vectors: &[Vec<f32>], Pairs { pairs, same, .. }: &Pairs) -> Mea
     };
     let manhattan = |pair: &[usize; 2]| -sum(pair, &|a, b| (a - b).abs());
     let euclidean = |pair: &[usize; 2]| -sum(pair, &|a, b| (a - b) * (a - b)).sqrt();
-    let kinds: [(&str, &dyn Fn(&[usize; 2]) -> f64); 4] =
+    let kinds: [(&str, Nearness); 4] =
         [("cosine", &cosine), ("dot", &dot), ("manhattan", &manhattan), ("euclidean", &euclidean)];
     let mut measures = Measures::new();
     for (name, score) in kinds {

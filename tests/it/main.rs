@@ -21,3 +21,4 @@ mod scan;
 mod score;
 mod support;
 mod tomtom;
+mod train;

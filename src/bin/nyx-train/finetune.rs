@@ -178,7 +178,7 @@ impl Finetune<'_> {
         for head in ["cls.", "lm_head."] {
             parameters.remove_under(head);
         }
-        body.graph.add_classifier(&mut parameters, classes, common.seed)?;
+        let made = body.graph.add_classifier(&mut parameters, classes, common.seed)?;
         body.config.architectures = vec![classifier_name(body.graph.family()).into()];
         if body.config.labels.as_ref().is_some_and(|labels| labels.len() != classes) {
             body.config.labels = None;
@@ -195,7 +195,8 @@ impl Finetune<'_> {
             "data".into(),
             format!("{}{}", &sets.train.digest()[..16], &sets.dev.digest()[..16]).into(),
         );
-        if let Some(lora) = lora {
+        let lora = lora.as_ref().map(|lora| lora.clone().with_new(&made));
+        if let Some(lora) = &lora {
             let modules = lora.apply(&mut parameters, common.seed)?;
             common.say(&format!("{} layers have an adapter", modules.len()));
             settings.insert("lora".into(), format!("{lora:?}").into());

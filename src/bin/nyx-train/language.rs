@@ -257,10 +257,10 @@ pub fn run_mlm(args: MlmArgs, common: &Common) -> Result<()> {
 fn masking(tokenizer: &Tokenizer, vocabulary: usize, chance: Option<f64>) -> Result<Masking> {
     let mask = tokenizer.mask().ok_or_else(|| Error::usage("the model's tokenizer has no [MASK] token"))?;
     let neighbours: &[i64] = match tokenizer.name().as_str() {
-        name if name.contains("3-mer") => &[-1, 1],
-        name if name.contains("4-mer") => &[-1, 1, 2],
-        name if name.contains("5-mer") => &[-2, -1, 1, 2],
-        name if name.contains("6-mer") && matches!(tokenizer, Tokenizer::Kmer(_)) => &[-2, -1, 1, 2, 3],
+        "kmer:3" => &[-1, 1],
+        "kmer:4" => &[-1, 1, 2],
+        "kmer:5" => &[-2, -1, 1, 2],
+        "kmer:6" => &[-2, -1, 1, 2, 3],
         _ => &[],
     };
     let chance = chance.unwrap_or(if neighbours.is_empty() { 0.15 } else { 0.025 });

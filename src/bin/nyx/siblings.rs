@@ -8,11 +8,12 @@ use std::process::Command;
 use nyx::Error;
 
 /// The executables of a release, with a line about each.
-pub const TOOLS: [(&str, &str); 14] = [
+pub const TOOLS: [(&str, &str); 15] = [
     ("nyx-extract", "genome and regions, tiles, variants or files of contributions → rows"),
     ("nyx-tokenize", "rows → token ids"),
     ("nyx-score", "rows → predictions, and contributions in the same pass"),
     ("nyx-attrib", "rows → contributions of every base"),
+    ("nyx-effects", "scored alleles → what every alternate does"),
     ("nyx-hits", "contributions and motifs → motif instances"),
     ("nyx-scan", "rows → where position weight matrices score high (FIMO)"),
     ("nyx-tomtom", "motifs → the known motifs that they look like (Tomtom)"),
@@ -23,6 +24,7 @@ pub const TOOLS: [(&str, &str); 14] = [
     ("nyx-view", "stream → text or files (BED, bigWig, TSV, Parquet, …)"),
     ("nyx-merge", "shards → one stream"),
     ("nyx-model", "checkpoints of other programs → model directories"),
+    ("nyx-train", "examples → model directories and adapters"),
 ];
 
 /// Returns the list of commands as help shows it.
