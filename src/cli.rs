@@ -20,7 +20,7 @@ use crate::pipe::{Pipe, ipc};
 use crate::provenance::{self, Step};
 use crate::schema;
 
-pub use models::{ATTRIB_ROWS, AttribArgs, ModelArgs, OutputArgs};
+pub use models::{ATTRIB_ROWS, AttribArgs, ModelArgs, OutputArgs, Plain};
 pub use progress::Progress;
 
 /// When to draw a progress bar.

@@ -6,7 +6,9 @@
 
 mod block;
 mod encoder;
+mod explain;
 pub mod gpu;
+mod graph;
 mod head;
 mod language;
 mod pack;
@@ -18,6 +20,7 @@ mod spec;
 mod tensors;
 
 pub use encoder::{Encoder, Scratch, Sequence, Watch};
+pub use explain::{TokenShare, TokenWay};
 pub use head::{Classifier, Decision, LongHead, TokenHead};
 pub use language::{LanguageModel, Parts};
 pub use read::states;

@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::super::{Answer, Input, Likelihood, Misfit, Model, Outputs, Pooling, Scores, Wanted};
 use super::encoder::Sequence;
+use super::graph::Graph;
 use super::gpu;
 use super::head::{Classifier, Decision, LongHead, TokenHead};
 use super::read::{Plan, Reading, guess};
@@ -46,6 +47,8 @@ pub struct LanguageModel {
     last: LayerPooling,
     /// What the classifier's first layer makes of a piece of padding.
     padding: OnceLock<Vec<f32>>,
+    /// The model as a graph that can be differentiated, built when it first is.
+    graph: OnceLock<Graph>,
 }
 
 impl LanguageModel {
@@ -60,7 +63,21 @@ impl LanguageModel {
         specials.dedup();
         let mask = parts.tokenizer.mask();
         let last = LayerPooling::last(parts.encoder.spec().layers.len());
-        Ok(Self { parts, specials, mask, last, padding: OnceLock::new() })
+        Ok(Self { parts, specials, mask, last, padding: OnceLock::new(), graph: OnceLock::new() })
+    }
+
+    /// Returns the model as a graph that can be differentiated.
+    pub(super) fn graph(&self) -> Result<&Graph> {
+        if self.graph.get().is_none() {
+            // Of two that are built at once, one stays.
+            let _ = self.graph.set(Graph::new(self)?);
+        }
+        Ok(self.graph.get().expect("it was just set"))
+    }
+
+    /// Returns what turns bases into tokens.
+    pub(super) fn tokenizer_of_bases(&self) -> &Tokenizer {
+        &self.parts.tokenizer
     }
 
     /// Returns the encoder.
@@ -346,6 +363,10 @@ impl Model for LanguageModel {
 
     fn tokenizer(&self) -> Option<&Tokenizer> {
         Some(&self.parts.tokenizer)
+    }
+
+    fn language(&self) -> Option<&LanguageModel> {
+        Some(self)
     }
 }
 
