@@ -129,7 +129,13 @@ fn every_family_shares_out_the_difference_to_its_shuffles() {
     ];
     for models in networks.into_iter().flatten() {
         let length = models.window().unwrap_or(101);
-        let sequence = &crate::model::testing::chromosome_20()[60_000..60_000 + length];
+        // A sequence in which the network sees something: the base callers are of one factor.
+        let text = std::fs::read_to_string(shared("golden/finemo/real_CTCFL/input/seqs.txt").unwrap()).unwrap();
+        let chromosome = crate::model::testing::chromosome_20();
+        let sequence = match length {
+            100 => text.lines().next().unwrap().as_bytes(),
+            _ => &chromosome[60_000..60_000 + length],
+        };
         let comparison = Comparison::Shuffles { count: 2, seed: 1 };
         let options = Options { comparison, ..Options::new(Method::DeepLift, 0) };
         let answer = attributed(&models, &[sequence], &options).remove(0);
@@ -252,6 +258,27 @@ fn attention_to_kmers_is_that_of_dnaberts_visualization() {
     let twice = attributed(&two.unwrap(), &sequences[..1], &Options::new(Method::Attention, 0));
     let doubled: Vec<f32> = answers[0].contributions.iter().map(|score| 2.0 * score).collect();
     assert_close(&twice[0].contributions, &doubled, 1e-6, "sum");
+}
+
+#[test]
+fn gradients_of_tokens_share_out_the_logit_of_language_models() {
+    let tokenizer = Some("data/tokenizers/dnabert2/tokenizer.json");
+    for (name, tokenizer) in
+        [("dnabert1_tiny", None), ("dnabert2_tiny", tokenizer), ("nt_v1_tiny", None), ("nt_v2_tiny", None)]
+    {
+        let Some((models, sequences, _)) = language(name, tokenizer) else { return };
+        let sequence: &[u8] = &sequences[0];
+        let way = crate::model::transformer::TokenWay::Product;
+        let share = models.explain_tokens(sequence, 1, way).unwrap();
+        let logit = models.logits(&[sequence], 1).unwrap()[0];
+        assert_close(&[share.logit as f32], &[logit], 1e-4, name);
+        let answer = attributed(&models, &[sequence], &Options::new(Method::IntegratedGradients, 1)).remove(0);
+        assert_eq!(answer.converged, Some(true), "{name}: {:?}", answer.delta);
+        assert_eq!(answer.contributions.len(), sequence.len());
+        assert!(answer.contributions.iter().any(|value| value.abs() > 1e-3), "{name}");
+        let refused = attribute(&models, &[sequence], &Options::new(Method::DeepLift, 1)).unwrap_err();
+        assert!(refused.to_string().contains("no rules for language models"));
+    }
 }
 
 #[test]

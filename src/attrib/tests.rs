@@ -119,7 +119,8 @@ fn contributions_do_not_depend_on_the_batch() {
     let methods = [Method::Ism(Center::Mean), Method::Saliency, Method::GradientInput];
     for method in methods.into_iter().chain([Method::DeepLift, Method::IntegratedGradients]) {
         let comparison = Comparison::Shuffles { count: 3, seed: 1 };
-        let options = Options { comparison, ..Options::new(method, 1) };
+        let steps = Steps { first: 4, most: 12, tolerance: 1e-2 };
+        let options = Options { comparison, steps, ..Options::new(method, 1) };
         let run =
             |size| collect(attrib(rows(&sequences).rebatch(size), models.clone(), options.clone()).unwrap());
         let whole = run(12);
@@ -202,25 +203,28 @@ fn deeplift_is_what_a_hand_computes_and_integrated_gradients_come_to_the_same_in
     }
     assert_eq!(found.converged, Some(true));
     // Along the path a filter is above zero for exactly the part that the secant has.
-    let steps = Steps { first: 2000, most: 2000, tolerance: 1e-4 };
+    let steps = Steps { first: 1000, most: 1000, tolerance: 1e-4 };
     let options = Options { steps, ..Options::new(Method::IntegratedGradients, 1) };
     let integrated = attribute(&models, &[&sequence], &options).unwrap().remove(0).unwrap();
-    assert_close(&integrated.hypothetical, &found.hypothetical, 3e-3);
+    assert_close(&integrated.hypothetical, &found.hypothetical, 6e-3);
 }
 
 #[test]
 fn contributions_share_out_the_difference_to_the_mean_of_the_shuffles() {
     let sequence = bases(13, 60);
+    // Steps over kinks of few filters: integrated gradients come near as one over their number.
     let models = ensemble(&[5, 6], None, true);
     let shuffles = crate::dna::dinucleotide_shuffles(&sequence, 4, 9);
     let mean = shuffles.iter().map(|shuffle| logit(&models, shuffle)).sum::<f64>() / 4.0;
     let comparison = Comparison::Shuffles { count: 4, seed: 9 };
     for method in [Method::DeepLift, Method::IntegratedGradients] {
-        let options = Options { comparison, ..Options::new(method, 1) };
+        let steps = Steps { first: 30, most: 270, tolerance: 3e-2 };
+        let tolerance = if method == Method::DeepLift { 1e-4 } else { steps.tolerance };
+        let options = Options { comparison, steps: Steps { tolerance, ..steps }, ..Options::new(method, 1) };
         let answer = attribute(&models, &[&sequence], &options).unwrap().remove(0).unwrap();
         let sum: f64 = answer.contributions.iter().map(|&value| f64::from(value)).sum();
         let difference = logit(&models, &sequence) - mean;
-        assert!((sum - difference).abs() <= 2e-4 * difference.abs(), "{method}: {sum} of {difference}");
+        assert!((sum - difference).abs() <= 1.01 * tolerance * difference.abs(), "{method}: {sum} of {difference}");
         assert_eq!(answer.converged, Some(true), "{method}: {:?}", answer.delta);
     }
 }

@@ -181,3 +181,40 @@ impl Question<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::testing::noise;
+    use crate::testing::shared;
+
+    #[test]
+    fn a_gradient_predicts_a_small_step_of_the_embeddings() {
+        for name in ["dnabert1_tiny", "nt_v2_tiny"] {
+            let Some(folder) = shared(&format!("golden/models/{name}")) else { return };
+            let loaded = crate::model::load(&folder, &Device::Cpu).unwrap();
+            let model = loaded.model.language().unwrap();
+            let tokens = model.tokenizer_of_bases().encode("ACGTTGCATTAGGCCATAGACAGT", None).unwrap();
+            let embedded = model.embedded(&tokens).unwrap();
+            let question = Question { graph: model.graph().unwrap(), class: 0, tokens: tokens.ids.len(), embedded };
+            let gradient = question.gradients(&[1.0]).unwrap();
+            let (whole, direction) = (question.at(1.0), noise(gradient.len(), 3));
+            let moved = |step: f32| -> Vec<f32> {
+                whole.iter().zip(&direction).map(|(value, along)| value + step * along).collect()
+            };
+            let step = 2e-3;
+            let rise = question.logit(&moved(step)).unwrap() - question.logit(&moved(-step)).unwrap();
+            let found = rise / f64::from(2.0 * step);
+            let expected: f64 = gradient.iter().zip(&direction).map(|(g, &along)| g * f64::from(along)).sum();
+            let size = gradient.iter().map(|g| g * g).sum::<f64>().sqrt();
+            assert!(size > 1e-3, "{name}: the gradient is zero");
+            assert!((found - expected).abs() < 1e-2 * size, "{name}: {found}, not {expected} (norm {size})");
+        }
+    }
+
+    #[test]
+    fn overlapping_tokens_share_their_scores_among_their_bases() {
+        let tokens = Tokens { ids: vec![2, 7, 8, 3], starts: vec![-1, 0, 1, -1], ends: vec![-1, 2, 3, -1], truncated: false };
+        assert_eq!(shares(&[5.0, 2.0, 4.0, 5.0], &tokens, 4), [1.0, 3.0, 2.0, 0.0]);
+    }
+}
