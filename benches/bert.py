@@ -196,9 +196,11 @@ def torch_runner(arrays, kind):
     import torch
 
     model = torch_module(arrays)
+    if kind == "bf16":
+        model = model.bfloat16()
 
     def run(ids, mask):
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=kind == "bf16"):
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=kind == "autocast"):
             return model(torch.from_numpy(ids), torch.from_numpy(mask)).float().numpy()
 
     return run
@@ -244,8 +246,9 @@ def peer(name, threads, batch, ordered):
         start, cpu = time.perf_counter(), time.process_time()
         for index, ids, mask in batches(rows, batch, ordered):
             logits[index] = run(ids, mask)
-        print(time.perf_counter() - start, time.process_time() - cpu, flush=True)
+        wall, cpu = time.perf_counter() - start, time.process_time() - cpu
         np.save(os.environ["BENCH_LOGITS"], logits)
+        print(wall, cpu, flush=True)
 
 
 # nyx.
@@ -350,7 +353,7 @@ def main():
     parser.add_argument("--mixed", action="store_true")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--dtypes", default="f32,bf16")
-    parser.add_argument("--peers", default="torch-f32,torch-bf16,onnx")
+    parser.add_argument("--peers", default="torch-f32,torch-bf16,torch-autocast,onnx")
     parser.add_argument("--peer", help=argparse.SUPPRESS)
     parser.add_argument("--sorted", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("binaries", nargs="?", help="folder of nyx-extract and nyx-score")

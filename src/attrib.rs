@@ -303,8 +303,10 @@ fn attrib_batch(
     let mut answers: Vec<Option<Attribution>> =
         rows.spread(answers.into_iter().map(Result::ok)).into_iter().map(Option::flatten).collect();
     let mut take = |part: fn(&mut Attribution) -> &mut Vec<f32>| -> ArrayRef {
-        let lists: Vec<Option<Vec<f32>>> =
-            answers.iter_mut().map(|answer| answer.as_mut().map(|answer| std::mem::take(part(answer)))).collect();
+        let lists: Vec<Option<Vec<f32>>> = answers
+            .iter_mut()
+            .map(|answer| answer.as_mut().map(|answer| std::mem::take(part(answer))))
+            .collect();
         // What a method has nothing of is null, not an empty list.
         let lists: Vec<_> = lists.into_iter().map(|list| list.filter(|list| !list.is_empty())).collect();
         schema::float_lists(&lists)
@@ -345,7 +347,8 @@ fn refuse_incomplete(
     rows: &Rows,
     answers: &[Result<Attribution, Misfit>],
 ) -> Result<()> {
-    let mut answered = rows.places().zip(answers).filter_map(|(row, answer)| Some((row, answer.as_ref().ok()?)));
+    let mut answered =
+        rows.places().zip(answers).filter_map(|(row, answer)| Some((row, answer.as_ref().ok()?)));
     match answered.find(|(_, answer)| answer.converged == Some(false)) {
         None => Ok(()),
         Some((row, answer)) => {

@@ -21,7 +21,7 @@ use crate::provenance::{self, Step};
 use crate::schema;
 
 pub use models::{ATTRIB_ROWS, AttribArgs, ModelArgs, OutputArgs, Plain};
-pub use progress::Progress;
+pub use progress::{Progress, TrainingProgress};
 
 /// When to draw a progress bar.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

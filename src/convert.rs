@@ -8,11 +8,15 @@ pub mod bigwig;
 mod cell;
 pub mod columnar;
 pub mod fasta;
+pub mod fimo;
+pub mod general;
 pub mod header;
 pub mod json;
 pub mod npz;
 #[cfg(test)]
 mod sample;
+pub mod saturation;
 pub mod select;
 pub mod table;
 pub mod track;
+pub mod vcf;

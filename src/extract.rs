@@ -1,6 +1,9 @@
 //! Stage: genome, intervals, variants and files of contributions → rows.
 
+mod batched;
 pub mod contribs;
+pub mod mutate;
+mod mutation;
 pub mod regions;
 pub mod sequences;
 pub mod tiles;

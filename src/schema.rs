@@ -4,6 +4,7 @@
 //! [`require`] before the first batch, adds columns with [`with_field`], and passes on what it does not
 //! know.
 
+pub mod hits;
 mod row;
 mod sequences;
 
@@ -12,8 +13,8 @@ use std::sync::Arc;
 use arrow_array::cast::AsArray;
 use arrow_array::types::Float32Type;
 use arrow_array::{
-    Array, ArrayRef, BooleanArray, FixedSizeListArray, Float32Array, Int64Array, ListArray, RecordBatch, StringArray,
-    UInt16Array, UInt64Array,
+    Array, ArrayRef, BooleanArray, FixedSizeListArray, Float32Array, Int64Array, ListArray, RecordBatch,
+    StringArray, UInt16Array, UInt64Array,
 };
 use arrow_buffer::{NullBuffer, OffsetBuffer};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
@@ -56,6 +57,8 @@ pub const ALT: &str = "alt";
 pub const ALLELE: &str = "allele";
 /// Sample and phase, when haplotypes are scored.
 pub const HAPLOTYPE: &str = "haplotype";
+/// The variants that are applied in a row's sequence, `POS:REF>ALT` by `;`, when haplotypes are scored.
+pub const APPLIED: &str = "applied";
 /// `ok`, or why the row could not be processed: see [`Status`].
 pub const STATUS: &str = "status";
 /// Token ids, specials included, never padded; list of uint32.

@@ -78,7 +78,8 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     fn new(model: &'a dyn Model, reading: &Reading, rollout: bool) -> Result<Self> {
         let wanted = Wanted { attentions: Some(Attentions::Cls), ..Wanted::default() };
-        let (Some(tokenizer), Some((all_layers, all_heads))) = (model.tokenizer(), model.outputs(&wanted)?.attentions)
+        let (Some(tokenizer), Some((all_layers, all_heads))) =
+            (model.tokenizer(), model.outputs(&wanted)?.attentions)
         else {
             return Err(Error::usage("--method attention and rollout are for language models: this is none"));
         };
@@ -107,7 +108,8 @@ impl<'a> Reader<'a> {
         let wanted = Wanted { attentions: Some(which), layers: self.layers.clone(), ..Wanted::default() };
         let mut all = Vec::with_capacity(sequences.len());
         let longest = sequences.iter().map(|sequence| sequence.len() + 2).max().unwrap_or(1);
-        let each = self.layers.len() * self.all_heads * if self.rollout { longest * longest } else { longest };
+        let each =
+            self.layers.len() * self.all_heads * if self.rollout { longest * longest } else { longest };
         for sequences in sequences.chunks((PROBABILITIES / each).max(1)) {
             let rows: Vec<Input> = sequences.iter().map(|sequence| Input::of(sequence)).collect();
             for (sequence, answer) in sequences.iter().zip(self.model.predict(&rows, &wanted)?) {
@@ -187,7 +189,9 @@ fn rollout<'a>(
 /// Returns the bases of each token that has some.
 fn places(tokens: &Tokens) -> impl Iterator<Item = (usize, std::ops::Range<usize>)> {
     let places = tokens.starts.iter().zip(&tokens.ends).enumerate();
-    places.filter(|(_, (start, _))| **start >= 0).map(|(token, (&start, &end))| (token, start as usize..end as usize))
+    places
+        .filter(|(_, (start, _))| **start >= 0)
+        .map(|(token, (&start, &end))| (token, start as usize..end as usize))
 }
 
 /// Gives each base the mean score of the tokens that cover it.

@@ -20,7 +20,12 @@ pub(super) fn attribute(
 /// abs ∂f/∂x.
 pub(super) fn saliency(sequence: &[u8], gradient: &Gradient) -> Attribution {
     let hypothetical = base_major(sequence, &gradient.values, f32::abs);
-    Attribution { contributions: project(sequence, &hypothetical), hypothetical, delta: None, converged: None }
+    Attribution {
+        contributions: project(sequence, &hypothetical),
+        hypothetical,
+        delta: None,
+        converged: None,
+    }
 }
 
 /// ∂f/∂x, projected by the input.

@@ -27,7 +27,12 @@ fn around_mean(sequence: &[u8], table: &[[f32; 4]]) -> Attribution {
         let mean = logits.iter().map(|&logit| f64::from(logit)).sum::<f64>() / 4.0;
         logits.map(|logit| (f64::from(logit) - mean) as f32)
     });
-    Attribution { contributions: project(sequence, &hypothetical), hypothetical, delta: None, converged: None }
+    Attribution {
+        contributions: project(sequence, &hypothetical),
+        hypothetical,
+        delta: None,
+        converged: None,
+    }
 }
 
 /// f(x with b at i) − f(x); projected, f(x) − the mean of the three mutants.

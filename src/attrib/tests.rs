@@ -162,16 +162,23 @@ fn by_hand(seed: u64, sequence: &[u8], background: &[[f64; 4]]) -> Vec<f64> {
     let encoded = network.encode(&[sequence]).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
     let at = |position: isize, base: usize| {
         let inside = position >= 0 && (position as usize) < length;
-        if inside { [f64::from(encoded[position as usize * 4 + base]), background[position as usize][base]] } else { [0.0; 2] }
+        if inside {
+            [f64::from(encoded[position as usize * 4 + base]), background[position as usize][base]]
+        } else {
+            [0.0; 2]
+        }
     };
-    let weight = |filter: usize, base: usize, tap: usize| f64::from(filters[(filter * 4 + base) * width + tap]);
+    let weight =
+        |filter: usize, base: usize, tap: usize| f64::from(filters[(filter * 4 + base) * width + tap]);
     let mut multipliers = vec![0.0; 4 * length];
     for position in 0..length {
         for filter in 0..count {
             let inputs = || (0..width).flat_map(|tap| (0..4).map(move |base| (tap, base)));
             let place = |tap: usize| (position + tap) as isize - 2;
             let [a, b] = [0, 1].map(|which| {
-                inputs().map(|(tap, base)| at(place(tap), base)[which] * weight(filter, base, tap)).sum::<f64>()
+                inputs()
+                    .map(|(tap, base)| at(place(tap), base)[which] * weight(filter, base, tap))
+                    .sum::<f64>()
             });
             let slope = match (a > 0.0, b > 0.0) {
                 (true, true) => 1.0,
@@ -224,7 +231,10 @@ fn contributions_share_out_the_difference_to_the_mean_of_the_shuffles() {
         let answer = attribute(&models, &[&sequence], &options).unwrap().remove(0).unwrap();
         let sum: f64 = answer.contributions.iter().map(|&value| f64::from(value)).sum();
         let difference = logit(&models, &sequence) - mean;
-        assert!((sum - difference).abs() <= 1.01 * tolerance * difference.abs(), "{method}: {sum} of {difference}");
+        assert!(
+            (sum - difference).abs() <= 1.01 * tolerance * difference.abs(),
+            "{method}: {sum} of {difference}"
+        );
         assert_eq!(answer.converged, Some(true), "{method}: {:?}", answer.delta);
     }
 }

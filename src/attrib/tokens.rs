@@ -4,10 +4,10 @@
 //! |---|---|
 //! | `saliency` | the L2 norm of g |
 //! | `gradxinput` | Σ g · e |
-//! | `ig` | Σ ḡ · e, ḡ the mean gradient on the straight path from no words to the words |
+//! | `ig` | Σ ḡ · (e − m), m the embedding of the masked token, ḡ the mean gradient on the straight path from m to e |
 //!
 //! A token's score is divided equally among its bases, and a base has the sum of its shares. The background of `ig`
-//! has the special tokens, types and positions of the sequence, and no word: what it shares out is f(x) − f(that).
+//! is the sequence with all its tokens masked but the special ones: what it shares out is f(x) − f(that).
 
 use rayon::prelude::*;
 
@@ -43,10 +43,12 @@ fn way(options: &Options) -> Result<TokenWay> {
     match options.method {
         Method::Saliency => Ok(TokenWay::Norm),
         Method::GradientInput => Ok(TokenWay::Product),
-        Method::IntegratedGradients if options.comparison == Comparison::Zero => Ok(TokenWay::Path(options.steps)),
+        Method::IntegratedGradients if options.comparison == Comparison::Zero => {
+            Ok(TokenWay::Path(options.steps))
+        }
         Method::IntegratedGradients => Err(Error::usage(
-            "a shuffled sequence has other tokens at other places than the sequence: for language models ig takes \
-             --background zero",
+            "a shuffled sequence has other tokens at other places than the sequence: language models are compared with \
+             their masked token, --background zero",
         )),
         _ => Err(Error::usage(
             "--method deeplift has no rules for language models (layer norm, attention, gated units): use ig or ism",

@@ -54,6 +54,7 @@ fn run(args: Args) -> Result<()> {
     let alone = args.method.is_attention() && args.models.model.len() == 1;
     let wanted = Wanted { attentions: alone.then_some(Attentions::Cls), ..Wanted::default() };
     let models = args.models.load_for(wanted, None)?;
+    models.warnings().iter().for_each(|warning| args.common.say(&format!("warning: {warning}")));
     let plain = Plain { strict: args.models.strict, seed: args.common.seed, layers: &args.layers };
     let options = args.attrib.options(args.method, &models, plain)?;
     let rows = args.common.open(&args.input)?.rebatch(args.common.batch_rows(cli::ATTRIB_ROWS));

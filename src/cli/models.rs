@@ -18,9 +18,7 @@ use crate::kernel::Precision;
 use crate::model::long::Long;
 use crate::model::transformer::Gpu;
 use crate::model::transformer::gpu::{Limits, PTX};
-use crate::model::{
-    Attentions, Ensemble, Likelihood, Member, Opened as Directory, Pooling, Steps, Wanted,
-};
+use crate::model::{Attentions, Ensemble, Likelihood, Member, Opened as Directory, Pooling, Steps, Wanted};
 use crate::provenance::Step;
 
 /// Rows of a batch whose contributions are wanted, unless the user says otherwise.
@@ -32,7 +30,7 @@ pub enum Dtype {
     /// 32-bit floats.
     #[default]
     F32,
-    /// bfloat16 (language models).
+    /// bfloat16 (language models, and networks with deep convolutions: BPNet, SequentialCnn).
     Bf16,
     /// 16-bit floats.
     F16,
@@ -212,6 +210,8 @@ pub enum PoolingArg {
     Mean,
     /// The mean over tokens that are no specials.
     Bases,
+    /// That of the last token (of causal models, which has seen all others).
+    Last,
     /// The model directory's own (a SentenceTransformer's), or the mean over all tokens.
     Own,
 }
@@ -223,6 +223,8 @@ pub enum LikelihoodArg {
     Masked,
     /// One pass over the sequence as it is.
     Unmasked,
+    /// Each token after those before it (of causal models).
+    Causal,
 }
 
 /// Which attention probabilities are written.
@@ -276,11 +278,13 @@ impl OutputArgs {
                 PoolingArg::Cls => Pooling::Cls,
                 PoolingArg::Mean => Pooling::Mean,
                 PoolingArg::Bases => Pooling::MeanOfBases,
+                PoolingArg::Last => Pooling::Last,
                 PoolingArg::Own => Pooling::Own,
             }),
             likelihood: self.likelihood.map(|likelihood| match likelihood {
                 LikelihoodArg::Masked => Likelihood::Masked,
                 LikelihoodArg::Unmasked => Likelihood::Unmasked,
+                LikelihoodArg::Causal => Likelihood::Causal,
             }),
             attentions: self.attentions.map(|attentions| match attentions {
                 AttentionsArg::Cls => Attentions::Cls,
@@ -339,7 +343,7 @@ pub struct AttribArgs {
     /// Columns to write: of the observed base (projected), of all four bases (hypothetical), or both
     #[arg(long = "contributions", value_enum, value_name = "COLUMNS", default_value_t, requires = "method")]
     pub columns: ColumnsArg,
-    /// What ig and deeplift compare a sequence with: zero, or shuffle:N, exact dinucleotide shuffles of the
+    /// What ig and deeplift compare a sequence with: zero (for language models all tokens masked), or shuffle:N, exact dinucleotide shuffles of the
     /// sequence itself that depend on it and --seed alone (default: zero for ig, shuffle:20 for deeplift)
     #[arg(long, value_name = "BACKGROUND", requires = "method")]
     pub background: Option<BackgroundArg>,

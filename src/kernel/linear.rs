@@ -4,7 +4,7 @@
 //! as the caller has laid end to end; a row's bits depend on that row and the weights alone.
 
 mod finish;
-mod pack;
+pub(super) mod pack;
 mod quantize;
 
 use std::cell::RefCell;
@@ -335,7 +335,7 @@ impl Call<'_> {
                 let first = tile * HEIGHT;
                 self.finish.prefetch(index, output);
                 let rows_left = &rows.values[first * rows.stride..];
-                let job = Job { begin: begin(index), rows: rows_left, stride: rows.stride, strip };
+                let job = Job::new(begin(index), rows_left, rows.stride, strip);
                 product::multiply(self.instructions, job, output.len() / outputs, &mut sums);
                 finish(index, first, &mut sums, output);
             }
@@ -350,12 +350,12 @@ impl Call<'_> {
 
 /// Returns the distance of rows in scratch: such that the rows of a tile do not fall on the same few lines of
 /// the first cache.
-fn stride_of(taps: usize) -> usize {
+pub(super) fn stride_of(taps: usize) -> usize {
     taps.next_multiple_of(32) + 16
 }
 
 /// Makes a scratch as long as it must be; what stands in it is of no interest.
-fn resize<T: Clone + Default>(scratch: &mut Vec<T>, length: usize) {
+pub(super) fn resize<T: Clone + Default>(scratch: &mut Vec<T>, length: usize) {
     if scratch.len() < length {
         scratch.resize(length, T::default());
     }

@@ -121,7 +121,8 @@ impl Max {
                 }
                 let largest = windows.map(|values| largest(values, channels));
                 for channel in 0..channels {
-                    let [i, j] = [best[0][channel], best[1][channel]].map(|at| start + at * channels + channel);
+                    let [i, j] =
+                        [best[0][channel], best[1][channel]].map(|at| start + at * channels + channel);
                     let difference = largest[0][channel] - largest[1][channel];
                     let place = if difference >= 0.0 { i } else { j };
                     let share = rule::share(difference, pairs[0][place] - pairs[1][place]);

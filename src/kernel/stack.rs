@@ -12,7 +12,7 @@ use candle_core::{DType, Tensor};
 use rayon::prelude::*;
 
 use super::pointwise::{self, Affine};
-use super::{Conv, pool};
+use super::{Conv, Precision, pool};
 use crate::error::{Error, Result};
 
 pub use trace::{Trace, Variants};
@@ -148,6 +148,14 @@ impl Stack {
                 BUFFERS.with_borrow_mut(|buffers| self.row(input, &shapes, buffers, output));
             });
         Ok(Tensor::from_vec(output, (rows, last_length, last_channels), &candle_core::Device::Cpu)?)
+    }
+
+    /// Returns whether some layer multiplies in bfloat16.
+    pub fn rounds(&self) -> bool {
+        self.layers.iter().any(|layer| match layer {
+            Layer::Conv(conv) | Layer::Residual(conv) => conv.precision() != Precision::F32,
+            _ => false,
+        })
     }
 
     /// Returns the shape of the input and of every layer's output.

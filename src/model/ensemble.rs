@@ -101,6 +101,23 @@ impl Ensemble {
         provenance::hexadecimal(&hasher.finalize())
     }
 
+    /// Returns what a user should know about the members, a line each: tensors of their weights that nothing uses may
+    /// mean that `config.json` names another network than the one that was trained.
+    pub fn warnings(&self) -> Vec<String> {
+        const SHOWN: usize = 3;
+        let with_rest = self.members.iter().filter(|member| !member.loaded.unused.is_empty());
+        let line = |member: &Member| {
+            let Member { name, loaded: Loaded { unused, architecture, .. } } = member;
+            let names = unused.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+            let more = if unused.len() > SHOWN { ", …" } else { "" };
+            format!(
+                "{name}: a {architecture} has no use for {} of its tensors ({names}{more}); `nyx-model info` lists them",
+                unused.len()
+            )
+        };
+        with_rest.map(line).collect()
+    }
+
     /// Returns digest and name of every member, for the provenance chain.
     pub fn provenance(&self) -> String {
         let mut text: Vec<_> =
@@ -309,7 +326,8 @@ impl Ensemble {
     /// When a model is none, or cannot be differentiated.
     pub fn explain_tokens(&self, sequence: &[u8], class: usize, way: TokenWay) -> Result<TokenShare> {
         let turned = reverse_complement(sequence);
-        let mut mean = TokenShare { contributions: vec![0.0; sequence.len()], logit: 0.0, logit_of_background: 0.0 };
+        let mut mean =
+            TokenShare { contributions: vec![0.0; sequence.len()], logit: 0.0, logit_of_background: 0.0 };
         let count = self.orientations().count() as f64;
         for (model, reverse) in self.orientations() {
             let model = model.language().ok_or_else(not_differentiable)?;

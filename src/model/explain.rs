@@ -71,9 +71,8 @@ pub(super) fn explain(
     background: &Background,
     way: Way,
 ) -> Result<Share> {
-    let encode = |sequence: &[u8]| -> Result<Vec<f32>> {
-        Ok(network.encode(&[sequence])?.flatten_all()?.to_vec1()?)
-    };
+    let encode =
+        |sequence: &[u8]| -> Result<Vec<f32>> { Ok(network.encode(&[sequence])?.flatten_all()?.to_vec1()?) };
     let input = encode(sequence)?;
     let backgrounds = match background {
         Background::Zeros => vec![zeros(sequence, &input)],

@@ -44,6 +44,11 @@ pub trait Network: Send + Sync {
     /// Runs the network. Differentiable with respect to `input`.
     fn forward(&self, input: &Tensor) -> Result<Prediction>;
 
+    /// Returns whether some layer multiplies in bfloat16.
+    fn rounds(&self) -> bool {
+        false
+    }
+
     /// Returns the layers over positions that it begins with, where [`Network::finish`] can go on from their output.
     fn trunk(&self) -> Option<&Stack> {
         None

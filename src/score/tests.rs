@@ -81,7 +81,12 @@ pub(crate) fn tiny(seed: u64, window: Option<usize>) -> Member {
     let (digest, architecture) = (format!("digest{seed}"), "tiny".into());
     Member {
         name: format!("tiny{seed}"),
-        loaded: Loaded { model: Box::new(NetworkModel::new(Box::new(model)).unwrap()), digest, architecture },
+        loaded: Loaded {
+            model: Box::new(NetworkModel::new(Box::new(model)).unwrap()),
+            digest,
+            architecture,
+            unused: Vec::new(),
+        },
     }
 }
 
@@ -270,7 +275,7 @@ struct Toy {
 
 fn toy(wanted: Wanted) -> Result<Ensemble> {
     let model = Box::new(Toy { tokenizer: Tokenizer::open("onehot").unwrap() });
-    let loaded = Loaded { model, digest: "d".into(), architecture: "toy".into() };
+    let loaded = Loaded { model, digest: "d".into(), architecture: "toy".into(), unused: Vec::new() };
     Ensemble::new(vec![Member { name: "toy".into(), loaded }], false, wanted)
 }
 

@@ -1,7 +1,9 @@
 //! What a user sees: commands, pipes, statuses, files. One binary, a module per subject.
 
 mod door;
+mod effects;
 mod foreign;
+mod haplotypes;
 mod hits;
 mod instances;
 mod language;
@@ -12,5 +14,9 @@ mod pipes;
 mod readme;
 mod real;
 mod report;
+mod safety;
+mod saturation;
+mod scan;
 mod score;
 mod support;
+mod tomtom;

@@ -24,7 +24,16 @@ fn the_recipes_run() {
     let mut shell = Command::new("bash");
     shell.args(["-euo", "pipefail", "-c", &code("Recipes")]).current_dir(directory.path()).env("PATH", path);
     stdout_of(shell, b"");
-    for made in ["scan.bw", "scan.arrows", "c.parquet", "regions.npz", "h.arrows", "finemo-like/hits.tsv"] {
+    for made in [
+        "matrix.tsv",
+        "saturation.html",
+        "scan.bw",
+        "scan.arrows",
+        "c.parquet",
+        "regions.npz",
+        "h.arrows",
+        "finemo-like/hits.tsv",
+    ] {
         assert!(directory.path().join(made).metadata().unwrap().len() > 0, "{made}");
     }
     let whole = ["extract", "tiles", "--fasta", "genome.fa", "--width", "200", "--stride", "50", "--no-pg"];

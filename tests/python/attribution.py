@@ -145,8 +145,10 @@ def check_bert(directory):
     inside = torch.ones(len(words), 1)
     inside[[0, -1]] = 0
 
+    masked = torch.where(inside > 0, embed([4] * len(words))[0], words)
+
     def gradient(part):
-        x = (words * torch.where(inside > 0, part, 1.0) + others).requires_grad_(True)
+        x = (masked + part * (words - masked) + others).requires_grad_(True)
         return torch.autograd.grad(logits(x)[1], x)[0]
 
     def of_bases(scores):
@@ -163,7 +165,7 @@ def check_bert(directory):
             of_bases((gradient(1.0) * words).sum(1)))
     mean = sum(gradient((step + 0.5) / 50) for step in range(50)) / 50
     compare("integrated gradients of tokens and PyTorch", ours("--method", "ig", "--steps", 50, "--max-steps", 50),
-            of_bases((mean * words).sum(1)))
+            of_bases((mean * (words - masked)).sum(1)))
 
 
 if __name__ == "__main__":

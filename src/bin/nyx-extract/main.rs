@@ -7,6 +7,7 @@ use nyx::Result;
 use nyx::cli::{self, Common};
 
 mod contribs;
+mod mutate;
 mod regions;
 mod sequences;
 mod tiles;
@@ -32,6 +33,7 @@ enum Command {
     Variants(variants::Args),
     Sequences(sequences::Args),
     Contribs(contribs::Args),
+    Mutate(mutate::Args),
 }
 
 impl AsRef<Common> for Args {
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
             Command::Variants(args) => variants::run(args, &common),
             Command::Sequences(args) => sequences::run(args, &common),
             Command::Contribs(args) => contribs::run(args, &common),
+            Command::Mutate(args) => mutate::run(args, &common),
         }
     })
 }

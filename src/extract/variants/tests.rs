@@ -60,11 +60,10 @@ fn options(width: usize) -> Options {
 
 fn record(chrom: &str, position: i64, alleles: &str) -> Record {
     Record {
-        place: Place::Record(1),
         chrom: chrom.into(),
         position,
-        id: None,
         alleles: alleles.split(',').map(Into::into).collect(),
+        ..Record::at(Place::Record(1))
     }
 }
 
@@ -650,5 +649,85 @@ fn real_variants_are_what_applying_them_to_the_whole_contig_gives() {
             checked += 1;
         }
         assert!(checked > 150, "{checked}");
+    }
+}
+
+/// A line of a fuzzed VCF: contig, position, REF, ALTs, two genotypes, how often it stands there.
+type Fuzzed = (&'static str, i64, String, Vec<String>, [(usize, usize, bool); 2], usize);
+
+fn fuzzed() -> impl Strategy<Value = Vec<Fuzzed>> {
+    let reference = prop_oneof![6 => "[ACGTNacgtn]{1,6}", 1 => "[RYK]{1,2}", 1 => "[ACGT]{200,300}"];
+    let alternates = prop::collection::vec(
+        prop_oneof![8 => alternate(), 1 => "[ACGT]{300,500}", 1 => Just("<NON_REF>".into())],
+        0..4,
+    );
+    let genotypes = prop::array::uniform2((0usize..5, 0usize..5, any::<bool>()));
+    let contig = prop::sample::select(vec!["c", "c", "c", "d", "1"]);
+    prop::collection::vec((contig, 0i64..40, reference, alternates, genotypes, 1usize..3), 0..12)
+}
+
+/// Writes the lines as a VCF with two samples.
+fn fuzzed_text(lines: &[Fuzzed]) -> String {
+    let mut text = "##fileformat=VCFv4.3\n##contig=<ID=c>\n##contig=<ID=d>\n##contig=<ID=1>\n\
+                    ##FORMAT=<ID=GT,Number=1,Type=String,Description=\"Genotype\">\n\
+                    #CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\ta\tb\n"
+        .to_string();
+    for (contig, position, reference, alternates, genotypes, times) in lines {
+        let allele = |index: usize| match index {
+            4 => ".".to_string(),
+            index => index.min(alternates.len()).to_string(),
+        };
+        let genotype = |(a, b, phased): (usize, usize, bool)| {
+            format!("{}{}{}", allele(a), if phased { "|" } else { "/" }, allele(b))
+        };
+        let alt = if alternates.is_empty() { ".".to_string() } else { alternates.join(",") };
+        let [a, b] = genotypes.map(genotype);
+        let line = format!("{contig}\t{position}\t.\t{reference}\t{alt}\t.\t.\t.\tGT\t{a}\t{b}\n");
+        text += &line.repeat(*times);
+    }
+    text
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn no_record_of_a_fuzzed_vcf_disappears(lines in fuzzed(), center: bool, batch_rows in 1usize..50) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("v.vcf");
+        let anchor = if center { Anchor::Center } else { Anchor::Left };
+        let memory = || Memory(vec![("c", CONTIG.into()), ("d", "ACGTNACGTA".into())]);
+        // In any order, unsorted as it is.
+        std::fs::write(&path, fuzzed_text(&lines)).unwrap();
+        let rows = read_rows(&path, memory(), Options { batch_rows, ..anchored(31, anchor) });
+        prop_assert_eq!(rows.len(), independent_count(&path));
+        for row in &rows {
+            let silent = ["unknown_contig", "not_bases", "symbolic_allele", "spanning_deletion"];
+            let expected = !silent.contains(&row.status.as_str())
+                && (row.status != "too_long" || row.allele == 0);
+            prop_assert_eq!(row.sequence.is_some(), expected, "{:?}", row);
+        }
+        // Sorted, with the haplotypes of two samples.
+        let mut sorted = lines.clone();
+        sorted.sort_by_key(|line| (line.0, line.1));
+        std::fs::write(&path, fuzzed_text(&sorted)).unwrap();
+        let haplotypes = |batch_rows| {
+            let options = Options { batch_rows, ..anchored(31, anchor) };
+            let samples = Samples::All;
+            let opened =
+                open_with(&path, Format::Auto, &options.selection, &ContigMap::new(), &samples).unwrap();
+            let wanted = Haplotypes { samples: opened.samples, distinct: false, singles: false };
+            let genome = provenance::Genome::new("g.fa", Vec::new());
+            let (pipe, _) = haplotype_rows(opened.records, memory(), &genome, options, wanted);
+            let batches = pipe.into_parts().1.map(|batch| batch.unwrap()).collect::<Vec<_>>();
+            let schema = RowKind::Haplotypes.schema(Some(&genome));
+            arrow_select::concat::concat_batches(&schema, &batches).unwrap()
+        };
+        let records: usize = lines.iter().map(|line| line.5).sum();
+        let all = haplotypes(batch_rows);
+        prop_assert_eq!(all.num_rows(), independent_count(&path) + 4 * records);
+        prop_assert_eq!(&all, &haplotypes(1000), "the batch size shows");
+        let sequences = schema::strings(&all, schema::SEQUENCE).unwrap();
+        prop_assert!(sequences.iter().flatten().all(|bases| bases.len() == 31));
     }
 }

@@ -5,14 +5,23 @@
 
 use std::ops::Range;
 
+use super::way::Way;
 use super::winograd::Winograd;
-use super::{Conv, Image, Instructions, SCRATCH, SEGMENT};
+use super::{Conv, Image, Instructions, Precision, SCRATCH, SEGMENT};
 
 impl Conv {
-    /// Returns the layer as it is computed where parts of rows are: dilated layers, whose steps of Winograd's
-    /// algorithm spread any change far, by the direct sum. Their numbers differ in the last bits.
+    /// Returns the layer as it is computed where parts of rows are: in f32, and dilated layers, whose steps of
+    /// Winograd's algorithm spread any change far, by the direct sum. Their numbers differ in the last bits.
     pub(in crate::kernel) fn in_parts(&self) -> Self {
-        Self { direct: self.dilation[1] > 1, ..self.clone() }
+        Self { direct: self.dilation[1] > 1, precision: Precision::F32, ..self.clone() }
+    }
+
+    /// Returns the filters for Winograd's algorithm, where the layer is computed by it.
+    fn winograd(&self) -> Option<&Winograd> {
+        match self.way() {
+            Way::Winograd(filters) => Some(filters),
+            Way::Direct | Way::Rounded(_) => None,
+        }
     }
 
     /// Returns the outputs of a row, of `count`, that may differ in any bit when these inputs do.
@@ -21,7 +30,8 @@ impl Conv {
         let (first, last) = match self.winograd() {
             Some(_) if self.dilation[1] > 1 => return 0..count,
             Some(filters) => {
-                let first = (inputs.start + left + 1).saturating_sub(filters.span()).div_ceil(Winograd::positions(1));
+                let first =
+                    (inputs.start + left + 1).saturating_sub(filters.span()).div_ceil(Winograd::positions(1));
                 let last = (inputs.end - 1 + left) / Winograd::positions(1);
                 (Winograd::positions(first), Winograd::positions(last + 1))
             }
@@ -69,7 +79,7 @@ impl Conv {
         let residual = residual.then_some(input);
         SCRATCH.with_borrow_mut(|scratch| {
             if let Some(filters) = self.winograd() {
-                let row = image.winograd_row(input, residual);
+                let row = image.flat_row(input, residual);
                 let whole = self.dilation[1] > 1;
                 let steps = if whole { 0..row.steps() } else { steps(&outputs) };
                 let written = Winograd::positions(steps.start)..Winograd::positions(steps.end).min(count);

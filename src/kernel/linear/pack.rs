@@ -4,7 +4,7 @@ use super::super::product::{Strip, Unit, WIDTH};
 
 /// What the columns of a layer's product are.
 #[derive(Clone, Copy)]
-pub(super) struct Columns {
+pub(in crate::kernel) struct Columns {
     pub inputs: usize,
     pub outputs: usize,
     /// Whether there is a second column an output, which the first is multiplied by.
@@ -12,7 +12,7 @@ pub(super) struct Columns {
 }
 
 /// Packed weights, `[strips, taps]`.
-pub(super) struct Strips<T> {
+pub(in crate::kernel) struct Strips<T> {
     /// Units a strip.
     pub taps: usize,
     weights: Vec<Strip<T>>,

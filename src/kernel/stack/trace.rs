@@ -73,7 +73,8 @@ impl Layer {
             // The others go position by position.
             _ => {
                 let inputs = self.read(outputs.clone(), length);
-                let [from, to] = [inputs, outputs.clone()].map(|part| part.start * channels..part.end * channels);
+                let [from, to] =
+                    [inputs, outputs.clone()].map(|part| part.start * channels..part.end * channels);
                 self.run_positions(&input[from], &mut output[to]);
             }
         }
@@ -105,7 +106,8 @@ impl Stack {
             layer.run(&activations[activations.len() - 1], shapes[0], &mut output);
             activations.push(output);
         }
-        let mut needed = vec![0..shapes[shapes.len() - 1][0]];
+        let mut needed: Vec<Range<usize>> = Vec::with_capacity(shapes.len());
+        needed.push(0..shapes[shapes.len() - 1][0]);
         for (layer, shape) in stack.layers.iter().zip(&shapes).rev() {
             let outputs: &Range<usize> = &needed[needed.len() - 1];
             needed.push(if outputs.is_empty() { 0..0 } else { layer.read(outputs.clone(), shape[0]) });
@@ -200,7 +202,8 @@ mod tests {
 
     fn conv(outputs: usize, inputs: usize, width: usize, dilation: usize, seed: u64) -> Conv {
         let weights = noise(outputs * inputs * width, seed);
-        Conv::new(&weights, [outputs, inputs, 1, width], &noise(outputs, seed + 1)).with_dilation([1, dilation])
+        Conv::new(&weights, [outputs, inputs, 1, width], &noise(outputs, seed + 1))
+            .with_dilation([1, dilation])
     }
 
     prop_compose! {

@@ -176,7 +176,7 @@ impl Encoder {
 }
 
 /// Returns the angles of rotary positions: frequencies base^(−2j/width), j < width/2.
-fn rotary(spec: &Spec, base: f32) -> Rotary {
+pub(super) fn rotary(spec: &Spec, base: f32) -> Rotary {
     let frequency = |pair: usize| 1.0 / base.powf(2.0 * pair as f32 / spec.width as f32);
     let frequencies: Vec<f32> = (0..spec.width / 2).map(frequency).collect();
     Rotary::new(&frequencies, spec.positions.unwrap_or(POSITIONS))

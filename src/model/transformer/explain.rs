@@ -9,7 +9,7 @@ use candle_core::{Device, Var};
 
 use super::super::Steps;
 use super::LanguageModel;
-use super::graph::Graph;
+use super::token_graph::TokenGraph;
 use crate::error::{Error, Result};
 use crate::kernel::rule;
 use crate::tokenizer::Tokens;
@@ -24,7 +24,9 @@ pub enum TokenWay {
     Norm,
     /// Σ g · e.
     Product,
-    /// Σ ḡ · e, ḡ the mean gradient on the straight path from no word to the word, at the middle of each step.
+    /// Σ ḡ · (e − m), ḡ the mean gradient on the straight path from the embedding m of the masked token to e, at the
+    /// middle of each step. Not from zeros: a norm that comes first makes the same of the smallest part of a word as
+    /// of all of it, so that there is no path from nothing.
     Path(Steps),
 }
 
@@ -35,13 +37,13 @@ pub struct TokenShare {
     pub contributions: Vec<f64>,
     /// The logit of the sequence.
     pub logit: f64,
-    /// The logit without any word, special tokens but.
+    /// The logit of the background: all words masked, or all zeros where the way is no path.
     pub logit_of_background: f64,
 }
 
 /// One sequence as the graph reads it.
 struct Embedded {
-    /// `[T, hidden]`: the words of tokens that are no specials.
+    /// `[T, hidden]`: how the words of tokens that are no specials differ from those of the background.
     words: Vec<f32>,
     /// `[T, hidden]`: all the rest.
     rest: Vec<f32>,
@@ -57,7 +59,8 @@ impl LanguageModel {
         let graph = self.graph()?;
         let text = std::str::from_utf8(sequence).map_err(|_| Error::data("a sequence is no text"))?;
         let tokens = self.tokenizer_of_bases().encode(text, None)?;
-        let embedded = self.embedded(&tokens)?;
+        let background = self.mask().filter(|_| matches!(way, TokenWay::Path(_)));
+        let embedded = self.embedded(&tokens, background)?;
         let question = Question { graph, class, tokens: tokens.ids.len(), embedded };
         let (full, none) = (question.at(1.0), question.at(0.0));
         let [logit, logit_of_background] = [question.logit(&full)?, question.logit(&none)?];
@@ -72,15 +75,22 @@ impl LanguageModel {
         Ok(TokenShare { contributions: shares(&scores, &tokens, sequence.len()), logit, logit_of_background })
     }
 
-    /// Looks up the embeddings of tokens.
-    fn embedded(&self, tokens: &Tokens) -> Result<Embedded> {
+    /// Looks up the embeddings of tokens; the words of a background are those of one token, or zeros.
+    fn embedded(&self, tokens: &Tokens, background: Option<u32>) -> Result<Embedded> {
         let encoder = self.encoder().processor()?;
         if encoder.spec().positions.is_some_and(|limit| tokens.ids.len() > limit) {
             return Err(Error::data("a sequence has more tokens than the model reads"));
         }
         let (mut words, mut rest) = (Vec::new(), Vec::new());
         for (position, (&token, &start)) in tokens.ids.iter().zip(&tokens.starts).enumerate() {
-            let (word, mut others) = encoder.embedding(token as usize, position);
+            let (mut word, mut others) = encoder.embedding(token as usize, position);
+            if let Some(background) = background.filter(|_| start >= 0) {
+                let (of_background, _) = encoder.embedding(background as usize, position);
+                for ((word, other), background) in word.iter_mut().zip(&mut others).zip(of_background) {
+                    *word -= background;
+                    *other += background;
+                }
+            }
             if start < 0 {
                 others.iter_mut().zip(&word).for_each(|(other, word)| *other += word);
                 words.resize(words.len() + word.len(), 0.0);
@@ -107,7 +117,7 @@ fn shares(scores: &[f64], tokens: &Tokens, length: usize) -> Vec<f64> {
 
 /// A logit of one sequence.
 struct Question<'a> {
-    graph: &'a Graph,
+    graph: &'a TokenGraph,
     class: usize,
     tokens: usize,
     embedded: Embedded,
@@ -152,7 +162,7 @@ impl Question<'_> {
         Ok(sums)
     }
 
-    /// Returns Σ g · e of each token.
+    /// Returns Σ g · e of each token, e how its word differs from the background.
     fn products(&self, gradient: &[f64]) -> Vec<f64> {
         let products: Vec<f64> =
             gradient.iter().zip(&self.embedded.words).map(|(g, &word)| g * f64::from(word)).collect();
@@ -195,8 +205,9 @@ mod tests {
             let loaded = crate::model::load(&folder, &Device::Cpu).unwrap();
             let model = loaded.model.language().unwrap();
             let tokens = model.tokenizer_of_bases().encode("ACGTTGCATTAGGCCATAGACAGT", None).unwrap();
-            let embedded = model.embedded(&tokens).unwrap();
-            let question = Question { graph: model.graph().unwrap(), class: 0, tokens: tokens.ids.len(), embedded };
+            let embedded = model.embedded(&tokens, None).unwrap();
+            let question =
+                Question { graph: model.graph().unwrap(), class: 0, tokens: tokens.ids.len(), embedded };
             let gradient = question.gradients(&[1.0]).unwrap();
             let (whole, direction) = (question.at(1.0), noise(gradient.len(), 3));
             let moved = |step: f32| -> Vec<f32> {
@@ -214,7 +225,12 @@ mod tests {
 
     #[test]
     fn overlapping_tokens_share_their_scores_among_their_bases() {
-        let tokens = Tokens { ids: vec![2, 7, 8, 3], starts: vec![-1, 0, 1, -1], ends: vec![-1, 2, 3, -1], truncated: false };
+        let tokens = Tokens {
+            ids: vec![2, 7, 8, 3],
+            starts: vec![-1, 0, 1, -1],
+            ends: vec![-1, 2, 3, -1],
+            truncated: false,
+        };
         assert_eq!(shares(&[5.0, 2.0, 4.0, 5.0], &tokens, 4), [1.0, 3.0, 2.0, 0.0]);
     }
 }

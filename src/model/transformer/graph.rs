@@ -1,240 +1,266 @@
-//! An encoder with its classifier as a graph that can be differentiated with respect to the embeddings of tokens.
+//! An encoder as a graph that can be differentiated, with respect to its weights and to the vectors of its tokens.
 //!
-//! The encoder itself has no way back. This is the same arithmetic in candle's operations, of the same weights, for
-//! attribution: as many passes as steps, not as rows. Sequences of a batch have one length, `[B, T, hidden]`.
+//! The same [`Spec`] and the same names as the encoder that scores; sequences lie end to end here too, without
+//! padding. Adapters are applied where a [`Parameters`](super::super::graph::Parameters) has them.
 
-use candle_core::{D, Device, Tensor};
+mod head;
+mod names;
 
-use super::{Attending, Encoder, LanguageModel, LongHead, NormPlace, Runner, Spec};
+use candle_core::{Device, Tensor};
+
+use super::super::config::Config;
+use super::super::graph::Pass;
+use super::super::weights::Weights;
+use super::super::{bert, esm, mosaic_bert};
+use super::{NormKind, NormPlace, Spec};
 use crate::error::{Error, Result};
+use crate::kernel::Rotary;
 use crate::kernel::attention::alibi_slopes;
-use crate::kernel::{Activation, Linear, Norm, pointwise};
+use crate::kernel::learn::attention::{Attending, attend};
+use crate::kernel::learn::norm::rms_norm;
+use crate::kernel::learn::pointwise::{activate, add_row};
+pub use names::Family;
+use names::{Names, Projection};
 
-/// A matrix with its bias.
-struct Matrix {
-    /// `[inputs, outputs]`.
-    weights: Tensor,
-    /// `[outputs]`.
-    bias: Tensor,
-    activation: Activation,
-    gated: bool,
-}
-
-/// A norm of rows.
-struct Scale {
-    weights: Tensor,
-    bias: Option<Tensor>,
-    epsilon: f64,
-    centred: bool,
-}
-
-struct Layer {
-    projection: Matrix,
-    output: Matrix,
-    attention_norm: Option<Scale>,
-    up: Matrix,
-    down: Matrix,
-    feed_forward_norm: Scale,
-}
-
-/// The graph of one language model.
-pub struct Graph {
+/// An encoder as a graph.
+pub struct EncoderGraph {
     spec: Spec,
-    norm: Option<Scale>,
-    layers: Vec<Layer>,
-    last_norm: Option<Scale>,
-    pooler: Matrix,
-    output: Matrix,
+    names: Names,
+    rates: Rates,
+    /// Angles of rotary positions, by the base of their wavelengths.
+    rotary: Option<Rotary>,
 }
 
-impl Graph {
-    /// Builds the graph of a model.
+/// The chances of numbers to drop out.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rates {
+    /// Of hidden states.
+    pub hidden: f64,
+    /// Of attention probabilities.
+    pub attention: f64,
+    /// Before a classifier.
+    pub classifier: f64,
+}
+
+impl Rates {
+    fn of(config: &Config, otherwise: f64) -> Self {
+        let rate = |name: &str| config.rest.get(name).and_then(serde_json::Value::as_f64);
+        let hidden = rate("hidden_dropout_prob").unwrap_or(otherwise);
+        Self {
+            hidden,
+            attention: rate("attention_probs_dropout_prob").unwrap_or(otherwise),
+            classifier: rate("classifier_dropout").unwrap_or(hidden),
+        }
+    }
+}
+
+/// Where the sequences of a batch lie.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tokens {
+    /// The token ids of all sequences, end to end.
+    pub ids: Vec<u32>,
+    /// Where each sequence begins, and where the last ends.
+    pub starts: Vec<usize>,
+}
+
+impl Tokens {
+    /// Lays sequences end to end.
+    pub fn of(sequences: &[&[u32]]) -> Self {
+        let mut starts = vec![0];
+        for sequence in sequences {
+            starts.push(starts[starts.len() - 1] + sequence.len());
+        }
+        Self { ids: sequences.concat(), starts }
+    }
+
+    /// Returns how many sequences there are.
+    pub fn sequences(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// Returns the place of each token in its sequence.
+    fn positions(&self) -> Vec<u32> {
+        self.starts.windows(2).flat_map(|ends| 0..(ends[1] - ends[0]) as u32).collect()
+    }
+}
+
+impl EncoderGraph {
+    /// Reads the shape of an encoder off its config and weights.
     ///
     /// # Errors
     ///
-    /// When the model has no classifier, or parts that are not differentiated here.
-    pub fn new(model: &LanguageModel) -> Result<Self> {
-        let Runner::Processor(encoder) = model.encoder() else {
-            return Err(Error::usage("gradients of language models are computed on the processor: --device cpu"));
-        };
-        let classifier = model.classifier().ok_or_else(|| Error::data("the model has no class to explain"))?;
-        if !matches!(classifier.long, None | Some(LongHead::Mean)) {
-            return Err(Error::data("a model that reads sequences in pieces has no gradient here: use --method ism"));
-        }
-        let spec = encoder.spec().clone();
-        let plain = |attending: &Attending| !attending.causal && attending.reach.is_none();
-        if spec.key_value_heads != spec.heads || !spec.layers.iter().all(plain) {
-            return Err(Error::data("this kind of attention has no gradient here: use --method ism"));
-        }
-        let Encoder { norm, blocks, last_norm, .. } = &**encoder;
-        let layers = blocks.iter().map(|block| {
-            Ok(Layer {
-                projection: Matrix::new(&block.projection)?,
-                output: Matrix::new(&block.output)?,
-                attention_norm: block.attention_norm.as_ref().map(Scale::new).transpose()?,
-                up: Matrix::new(&block.up)?,
-                down: Matrix::new(&block.down)?,
-                feed_forward_norm: Scale::new(&block.feed_forward_norm)?,
-            })
+    /// When they are not those of a BERT, a MosaicBERT or an ESM.
+    pub fn new(config: &Config, weights: &Weights) -> Result<Self> {
+        let prefix = ["bert.", "esm."].into_iter().find(|prefix| {
+            weights.tensors().keys().any(|name| name.starts_with(&format!("{prefix}embeddings.")))
         });
-        Ok(Self {
-            norm: norm.as_ref().map(Scale::new).transpose()?,
-            layers: layers.collect::<Result<_>>()?,
-            last_norm: last_norm.as_ref().map(Scale::new).transpose()?,
-            pooler: Matrix::new(&classifier.pooler)?,
-            output: Matrix::new(&classifier.output)?,
-            spec,
-        })
+        let body = prefix.map_or(weights.clone(), |prefix| weights.under(prefix));
+        let prefix = prefix.unwrap_or_default();
+        let is_esm = config.architecture().to_lowercase().starts_with("esm");
+        let (spec, family) = match (is_esm, mosaic_bert::is_one(&body)) {
+            (true, _) => (esm::spec_of(config, &body)?, Family::Esm),
+            (false, true) => (mosaic_bert::spec_of(&config.part()?, &body)?, Family::MosaicBert),
+            (false, false) => (bert::spec_of(&config.part()?, &body)?, Family::Bert),
+        };
+        let normed = is_esm && body.contains("embeddings.layer_norm.weight");
+        Ok(Self::from_spec(spec, Names::new(family, prefix, normed), config))
     }
 
-    /// Returns the logits `[B, classes]` of embedded tokens `[B, T, hidden]`, before the norm that follows them.
+    fn from_spec(spec: Spec, names: Names, config: &Config) -> Self {
+        let otherwise = if names.family() == Family::Esm { 0.0 } else { 0.1 };
+        let base = spec.layers.iter().find_map(|layer| layer.rotary);
+        let rotary = base.map(|base| super::encoder::rotary(&spec, base));
+        let mut rates = Rates::of(config, otherwise);
+        if names.family() == Family::MosaicBert {
+            // DNABERT-2's own default.
+            let given = config.rest.contains_key("attention_probs_dropout_prob");
+            rates.attention = if given { rates.attention } else { 0.0 };
+        }
+        Self { spec, names, rates, rotary }
+    }
+
+    /// Returns the shape.
+    pub fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    /// Returns the family, whose names the weights have.
+    pub fn family(&self) -> Family {
+        self.names.family()
+    }
+
+    /// Returns the name of the table of word vectors.
+    pub fn words(&self) -> String {
+        self.names.words()
+    }
+
+    /// Sets the chances to drop out.
+    pub fn with_rates(self, rates: Rates) -> Self {
+        Self { rates, ..self }
+    }
+
+    /// Returns the word vectors of tokens, `[tokens, hidden]`: what [`EncoderGraph::states`] begins with.
     ///
     /// # Errors
     ///
-    /// When the shapes do not belong together.
-    pub fn forward(&self, embedded: &Tensor) -> Result<Tensor> {
-        let mut hidden = apply(&self.norm, embedded)?;
-        for (layer, attending) in self.layers.iter().zip(&self.spec.layers) {
-            hidden = self.layer(layer, attending, &hidden)?;
+    /// When an id is beyond the vocabulary, or a sequence longer than the positions.
+    pub fn word_vectors(&self, tokens: &Tokens, pass: &Pass) -> Result<Tensor> {
+        if let Some(id) = tokens.ids.iter().find(|&&id| id as usize >= self.spec.vocabulary) {
+            return Err(Error::data(format!(
+                "token {id} is beyond the vocabulary ({})",
+                self.spec.vocabulary
+            )));
         }
-        let hidden = apply(&self.last_norm, &hidden)?;
-        let first = hidden.narrow(1, 0, 1)?.squeeze(1)?;
-        self.output.forward(&self.pooler.forward(&first)?)
+        let ids = Tensor::new(tokens.ids.as_slice(), &Device::Cpu)?;
+        Ok(pass.get(&self.names.words())?.index_select(&ids, 0)?)
     }
 
-    fn layer(&self, layer: &Layer, attending: &Attending, hidden: &Tensor) -> Result<Tensor> {
-        let before = self.spec.place == NormPlace::Before;
-        let read = if before { &apply(&layer.attention_norm, hidden)? } else { hidden };
-        let context = self.attend(&layer.projection.forward(read)?, attending)?;
-        let hidden = (layer.output.forward(&context)? + hidden)?;
-        if before {
-            let read = layer.feed_forward_norm.forward(&hidden)?;
-            return Ok((layer.down.forward(&layer.up.forward(&read)?)? + hidden)?);
+    /// Takes word vectors `[tokens, hidden]` through all layers and returns the hidden states, `[tokens, hidden]` each:
+    /// the embeddings, then what comes out of each layer, of the last after the norm that may follow.
+    ///
+    /// # Errors
+    ///
+    /// When a tensor is missing or has another shape.
+    pub fn states(&self, words: &Tensor, tokens: &Tokens, pass: &mut Pass) -> Result<Vec<Tensor>> {
+        let mut hidden = self.embed(words, tokens, pass)?;
+        let mut states = vec![hidden.clone()];
+        for layer in 0..self.spec.layers.len() {
+            hidden = self.layer(layer, &hidden, tokens, pass)?;
+            states.push(hidden.clone());
         }
-        let hidden = apply(&layer.attention_norm, &hidden)?;
-        let wide = layer.up.forward(&hidden)?;
-        layer.feed_forward_norm.forward(&(layer.down.forward(&wide)? + hidden)?)
+        if let Some(name) = self.names.last_norm() {
+            let last = self.norm(&hidden, &name, pass)?;
+            *states.last_mut().expect("the embeddings are there") = last;
+        }
+        Ok(states)
     }
 
-    /// Returns what the heads read, `[B, T, heads·width]`, of queries, keys and values `[B, T, 3·heads·width]`.
-    fn attend(&self, projected: &Tensor, attending: &Attending) -> Result<Tensor> {
-        let (batch, length, _) = projected.dims3()?;
-        let (heads, width) = (self.spec.heads, self.spec.width);
-        let part = |index: usize| -> Result<Tensor> {
-            let part = projected.narrow(2, index * heads * width, heads * width)?;
-            Ok(part.reshape((batch, length, heads, width))?.transpose(1, 2)?.contiguous()?)
+    fn embed(&self, words: &Tensor, tokens: &Tokens, pass: &mut Pass) -> Result<Tensor> {
+        let mut hidden = words.clone();
+        if let Some(name) = self.names.types() {
+            hidden = add_row(&hidden, &pass.get(&name)?.get(0)?)?;
+        }
+        if let (Some((name, first)), true) = (self.names.positions(), self.rotary.is_none()) {
+            let longest = tokens.starts.windows(2).map(|ends| ends[1] - ends[0]).max().unwrap_or(0);
+            if self.spec.positions.is_some_and(|most| longest > most) {
+                return Err(Error::data(format!(
+                    "a sequence of {longest} tokens is longer than the model reads"
+                )));
+            }
+            let positions: Vec<u32> = tokens.positions().into_iter().map(|place| place + first).collect();
+            let positions = Tensor::new(positions.as_slice(), &Device::Cpu)?;
+            hidden = (hidden + pass.get(&name)?.index_select(&positions, 0)?)?;
+        }
+        match self.names.first_norm() {
+            Some(name) => hidden = self.norm(&hidden, &name, pass)?,
+            None => return Ok(hidden),
+        }
+        pass.dropout(&hidden, self.rates.hidden)
+    }
+
+    fn norm(&self, hidden: &Tensor, name: &str, pass: &Pass) -> Result<Tensor> {
+        match self.spec.norm {
+            NormKind::Layer => pass.layer_norm(hidden, name, self.spec.epsilon),
+            NormKind::RootMeanSquare => {
+                rms_norm(hidden, pass.get(&format!("{name}.weight"))?, self.spec.epsilon)
+            }
+        }
+    }
+
+    /// Takes hidden states through one layer.
+    fn layer(&self, index: usize, hidden: &Tensor, tokens: &Tokens, pass: &mut Pass) -> Result<Tensor> {
+        let names = self.names.layer(index);
+        let is_before = self.spec.place == NormPlace::Before;
+        let input = if is_before { self.norm(hidden, &names.attention_norm, pass)? } else { hidden.clone() };
+        let projected = match &names.projection {
+            Projection::Joined(name) => pass.linear(&input, name)?,
+            Projection::Apart(parts) => {
+                let parts = parts.iter().map(|name| pass.linear(&input, name)).collect::<Result<Vec<_>>>()?;
+                Tensor::cat(&parts, 1)?
+            }
         };
-        let (mut queries, mut keys, values) = (part(0)?, part(1)?, part(2)?);
-        if let Some(base) = attending.rotary {
-            let angles = angles(length, width, base)?;
-            (queries, keys) = (turn(&queries, &angles)?, turn(&keys, &angles)?);
+        let context = attend(&projected, &tokens.starts, self.attending(index, pass))?;
+        let attended = pass.linear(&context, &names.output)?;
+        let attended = (hidden + pass.dropout(&attended, self.rates.hidden)?)?;
+        if is_before {
+            let input = self.norm(&attended, &names.feed_forward_norm, pass)?;
+            let more = self.feed_forward(&input, &names, pass)?;
+            return Ok((attended + more)?);
         }
-        let scores = queries.matmul(&keys.transpose(2, 3)?.contiguous()?)?;
-        let mut scores = scores.affine(1.0 / (width as f64).sqrt(), 0.0)?;
-        if attending.alibi {
-            scores = scores.broadcast_add(&distances(heads, length)?)?;
-        }
-        let context = pointwise::softmax(&scores)?.matmul(&values)?;
-        Ok(context.transpose(1, 2)?.contiguous()?.reshape((batch, length, heads * width))?)
-    }
-}
-
-/// Applies a norm, if there is one.
-fn apply(norm: &Option<Scale>, values: &Tensor) -> Result<Tensor> {
-    norm.as_ref().map_or_else(|| Ok(values.clone()), |norm| norm.forward(values))
-}
-
-/// Returns what distance costs each head, `[heads, T, T]`.
-fn distances(heads: usize, length: usize) -> Result<Tensor> {
-    let cost = |slope: f32| {
-        (0..length * length).map(move |place| -slope * (place / length).abs_diff(place % length) as f32)
-    };
-    let costs: Vec<f32> = alibi_slopes(heads).into_iter().flat_map(cost).collect();
-    Ok(Tensor::from_vec(costs, (heads, length, length), &Device::Cpu)?)
-}
-
-/// Returns cosine and sine of the angle of each pair of channels at each position, `[T, width / 2]` each.
-fn angles(length: usize, width: usize, base: f32) -> Result<[Tensor; 2]> {
-    let frequency = |pair: usize| 1.0 / base.powf(2.0 * pair as f32 / width as f32);
-    let angles: Vec<f32> = (0..length)
-        .flat_map(|position| (0..width / 2).map(move |pair| position as f32 * frequency(pair)))
-        .collect();
-    let angles = Tensor::from_vec(angles, (length, width / 2), &Device::Cpu)?;
-    Ok([angles.cos()?, angles.sin()?])
-}
-
-/// Turns pairs of channels, one half of a head against the other.
-fn turn(heads: &Tensor, [cosines, sines]: &[Tensor; 2]) -> Result<Tensor> {
-    let half = heads.dim(D::Minus1)? / 2;
-    let (a, b) = (heads.narrow(3, 0, half)?, heads.narrow(3, half, half)?);
-    let first = (a.broadcast_mul(cosines)? - b.broadcast_mul(sines)?)?;
-    let second = (b.broadcast_mul(cosines)? + a.broadcast_mul(sines)?)?;
-    Ok(Tensor::cat(&[first, second], 3)?.contiguous()?)
-}
-
-impl Matrix {
-    fn new(linear: &Linear) -> Result<Self> {
-        let plain = linear.plain().ok_or_else(|| {
-            Error::usage("gradients need weights in 32-bit numbers: leave --dtype out")
-        })?;
-        let rows = plain.bias.len();
-        let weights = Tensor::from_vec(plain.weights, (rows, linear.inputs()), &Device::Cpu)?;
-        Ok(Self {
-            weights: weights.t()?.contiguous()?,
-            bias: Tensor::from_vec(plain.bias, rows, &Device::Cpu)?,
-            activation: plain.activation,
-            gated: rows != linear.outputs(),
-        })
+        let attended = self.norm(&attended, &names.attention_norm, pass)?;
+        let more = self.feed_forward(&attended, &names, pass)?;
+        self.norm(&(attended + more)?, &names.feed_forward_norm, pass)
     }
 
-    /// Applies the layer to `[…, inputs]`.
-    fn forward(&self, input: &Tensor) -> Result<Tensor> {
-        let mut shape = input.dims().to_vec();
-        let inputs = shape.pop().unwrap_or(1);
-        let rows = input.contiguous()?.reshape((input.elem_count() / inputs, inputs))?;
-        let output = rows.matmul(&self.weights)?.broadcast_add(&self.bias)?;
-        let output = if self.gated {
-            let half = output.dim(1)? / 2;
-            (activate(self.activation, &output.narrow(1, 0, half)?.contiguous()?)? * output.narrow(1, half, half)?)?
-        } else {
-            activate(self.activation, &output)?
+    fn feed_forward(&self, input: &Tensor, names: &names::LayerNames, pass: &mut Pass) -> Result<Tensor> {
+        let up = pass.linear(input, &names.up)?;
+        let size = self.spec.intermediate;
+        let wide = match self.spec.gated {
+            true => (activate(&up.narrow(1, 0, size)?, self.spec.activation)? * up.narrow(1, size, size)?)?,
+            false => activate(&up, self.spec.activation)?,
         };
-        shape.push(output.dim(1)?);
-        Ok(output.reshape(shape)?)
+        // MosaicBERT drops out before the last matrix, the others after it.
+        let early = self.names.family() == Family::MosaicBert;
+        let wide = if early { pass.dropout(&wide, self.rates.hidden)? } else { wide };
+        let down = pass.linear(&wide, &names.down)?;
+        if early { Ok(down) } else { pass.dropout(&down, self.rates.hidden) }
+    }
+
+    fn attending(&self, layer: usize, pass: &mut Pass) -> Attending {
+        let kind = self.spec.layers[layer];
+        let key = pass.dropout_key();
+        Attending {
+            heads: self.spec.heads,
+            width: self.spec.width,
+            slopes: kind.alibi.then(|| alibi_slopes(self.spec.heads).into()),
+            rotary: kind.rotary.and(self.rotary.clone()),
+            causal: kind.causal,
+            reach: kind.reach,
+            dropout: if key.is_some() { self.rates.attention } else { 0.0 },
+            key: key.unwrap_or(0),
+        }
     }
 }
 
-fn activate(activation: Activation, values: &Tensor) -> Result<Tensor> {
-    Ok(match activation {
-        Activation::None => values.clone(),
-        Activation::Relu => pointwise::relu(values)?,
-        Activation::Gelu => values.gelu_erf()?,
-        Activation::GeluTanh => values.gelu()?,
-        Activation::Silu => (values * pointwise::sigmoid(values)?)?,
-        Activation::Tanh => pointwise::tanh(values)?,
-    })
-}
-
-impl Scale {
-    fn new(norm: &Norm) -> Result<Self> {
-        let tensor = |values: &[f32]| Tensor::from_slice(values, values.len(), &Device::Cpu);
-        Ok(Self {
-            weights: tensor(norm.weights())?,
-            bias: norm.bias().map(tensor).transpose()?,
-            epsilon: f64::from(norm.epsilon()),
-            centred: norm.is_centred(),
-        })
-    }
-
-    fn forward(&self, input: &Tensor) -> Result<Tensor> {
-        let centred =
-            if self.centred { input.broadcast_sub(&input.mean_keepdim(D::Minus1)?)? } else { input.clone() };
-        let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
-        let normed = centred.broadcast_div(&variance.affine(1.0, self.epsilon)?.sqrt()?)?;
-        let scaled = normed.broadcast_mul(&self.weights)?;
-        Ok(match &self.bias {
-            Some(bias) => scaled.broadcast_add(bias)?,
-            None => scaled,
-        })
-    }
-}
+#[cfg(test)]
+mod tests;

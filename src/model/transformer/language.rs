@@ -7,12 +7,12 @@ use rayon::prelude::*;
 
 use super::super::{Answer, Input, Likelihood, Misfit, Model, Outputs, Pooling, Scores, Wanted};
 use super::encoder::Sequence;
-use super::graph::Graph;
 use super::gpu;
 use super::head::{Classifier, Decision, LongHead, TokenHead};
 use super::read::{Plan, Reading, guess};
 use super::runner::Runner;
 use super::sentence::LayerPooling;
+use super::token_graph::TokenGraph;
 use crate::error::{Error, Result};
 use crate::tokenizer::Tokenizer;
 
@@ -48,7 +48,7 @@ pub struct LanguageModel {
     /// What the classifier's first layer makes of a piece of padding.
     padding: OnceLock<Vec<f32>>,
     /// The model as a graph that can be differentiated, built when it first is.
-    graph: OnceLock<Graph>,
+    graph: OnceLock<TokenGraph>,
 }
 
 impl LanguageModel {
@@ -67,12 +67,17 @@ impl LanguageModel {
     }
 
     /// Returns the model as a graph that can be differentiated.
-    pub(super) fn graph(&self) -> Result<&Graph> {
+    pub(super) fn graph(&self) -> Result<&TokenGraph> {
         if self.graph.get().is_none() {
             // Of two that are built at once, one stays.
-            let _ = self.graph.set(Graph::new(self)?);
+            let _ = self.graph.set(TokenGraph::new(self)?);
         }
         Ok(self.graph.get().expect("it was just set"))
+    }
+
+    /// Returns the token that stands for a masked one, if the tokenizer has it.
+    pub(super) fn mask(&self) -> Option<u32> {
+        self.mask
     }
 
     /// Returns what turns bases into tokens.
@@ -212,7 +217,8 @@ impl LanguageModel {
                 .parts
                 .token_head
                 .as_ref()
-                .filter(|_| all && wanted.likelihood == Some(Likelihood::Unmasked)),
+                .filter(|_| all && wanted.likelihood.is_some_and(|how| how != Likelihood::Masked)),
+            causal: wanted.likelihood == Some(Likelihood::Causal),
             specials: &self.specials,
         }
     }
@@ -262,6 +268,7 @@ impl LanguageModel {
             embedding: None,
             attentions: None,
             token_head: None,
+            causal: false,
             specials: &[],
         };
         let pooled = plan.read(&self.parts.encoder, &[Sequence::of(&piece)])?.remove(0).pooled;
@@ -295,8 +302,17 @@ impl LanguageModel {
         let refuse = |asked: bool, message: &str| if asked { Err(Error::usage(message)) } else { Ok(()) };
         refuse(
             wanted.likelihood.is_some() && self.parts.token_head.is_none(),
-            "the model has no head that guesses tokens, so no likelihoods: use the masked language model itself \
-             (architecture …ForMaskedLM)",
+            "the model has no head that guesses tokens, so no likelihoods: use the language model itself \
+             (architecture …ForMaskedLM or …ForCausalLM)",
+        )?;
+        let causal = self.parts.encoder.spec().layers.iter().all(|layer| layer.causal);
+        refuse(
+            causal && wanted.likelihood.is_some_and(|how| how != Likelihood::Causal),
+            "the model guesses each token from those before it: ask for causal likelihoods",
+        )?;
+        refuse(
+            !causal && wanted.likelihood == Some(Likelihood::Causal),
+            "the model sees tokens on both sides: ask for masked or unmasked likelihoods",
         )?;
         refuse(
             wanted.likelihood == Some(Likelihood::Masked) && self.mask.is_none(),
