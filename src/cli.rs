@@ -23,7 +23,7 @@ use crate::provenance::{self, Step};
 use crate::schema;
 
 pub use documents::{completions, manual, requested as documents_requested};
-pub use models::{ATTRIB_ROWS, AttribArgs, ModelArgs, OutputArgs};
+pub use models::{ATTRIB_ROWS, AttribArgs, ModelArgs, OutputArgs, Plain};
 pub use progress::{Progress, TrainingProgress};
 pub use stats::STATS_DIRECTORY;
 
