@@ -33,5 +33,5 @@ nyx completions fish > "$root/usr/share/fish/vendor_completions.d/nyx.fish"
 cp README.md CHANGELOG.md "$root/usr/share/doc/nyx"
 mkdir -p target/packages
 tar --sort=name --owner=0 --group=0 --numeric-owner --mtime="@${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}" \
-    -C "$root" -cf - usr | gzip -9n > "target/packages/$name.tar.gz"
+    -C "$root" -cf - usr | gzip -n > "target/packages/$name.tar.gz"
 (cd target/packages && sha256sum "$name.tar.gz" | tee "$name.tar.gz.sha256")

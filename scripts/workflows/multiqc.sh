@@ -17,6 +17,6 @@ nyx-extract regions -q --fasta "$work/genome.fa" --peaks "$work/peaks.narrowPeak
 output=${1:-$work/report}
 "$multiqc" --quiet --force --outdir "$output" "$work/stats"
 for command in nyx-extract nyx-attrib nyx-hits; do
-    grep -q "demo.$command" "$output"/multiqc_data/multiqc_nyx.txt || { echo "multiqc.sh: $command is not in the report" >&2; exit 1; }
+    grep -q "demo.$command" "$output"/multiqc_data/multiqc_nyx_commands.txt || { echo "multiqc.sh: $command is not in the report" >&2; exit 1; }
 done
-cat "$output"/multiqc_data/multiqc_nyx.txt
+cat "$output"/multiqc_data/multiqc_nyx_commands.txt
