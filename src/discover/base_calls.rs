@@ -52,7 +52,7 @@ mod tests {
         assert_eq!(calls.window(&scores(10, 18)), None, "eight are not");
         assert_eq!(calls.window(&scores(0, 0)), None);
         assert_eq!(calls.window(&[1.0; 5]), None, "shorter than a window");
-        assert_eq!(calls.window(&vec![0.5; 30]), None, "the threshold itself is not above it");
+        assert_eq!(calls.window(&[0.5; 30]), None, "the threshold itself is not above it");
     }
 
     /// What the published script wrote for published weights is the oracle.

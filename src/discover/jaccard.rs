@@ -82,15 +82,18 @@ mod tests {
 
     use super::*;
 
-    fn profile(width: usize) -> impl Strategy<Value = Vec<([f64; 4], [f64; 4])>> {
+    /// Hypothetical and observed scores of a position.
+    type Column = ([f64; 4], [f64; 4]);
+
+    fn profile(width: usize) -> impl Strategy<Value = Vec<Column>> {
         let column = || prop::array::uniform4(prop_oneof![-1.0f64..-0.01, 0.01f64..1.0]);
         prop::collection::vec((column(), column()), width)
     }
 
     /// The definition on zero-padded arrays.
-    fn naive(y: &[([f64; 4], [f64; 4])], x: &[([f64; 4], [f64; 4])], offset: i64) -> f64 {
-        let scaled = |all: &[([f64; 4], [f64; 4])]| {
-            let sum = |pick: fn(&([f64; 4], [f64; 4])) -> [f64; 4]| {
+    fn naive(y: &[Column], x: &[Column], offset: i64) -> f64 {
+        let scaled = |all: &[Column]| {
+            let sum = |pick: fn(&Column) -> [f64; 4]| {
                 all.iter().flat_map(pick).map(f64::abs).sum::<f64>()
             };
             let (h, o) = (sum(|pair| pair.0), sum(|pair| pair.1));
