@@ -61,15 +61,12 @@ impl LoraPlan {
         let is_matrix = |name: &str| parameters.get(name).is_ok_and(|tensor| tensor.rank() == 2);
         let modules: Vec<String> = (parameters.names())
             .filter_map(|name| name.strip_suffix(".weight"))
-            .filter(|module| {
-                self.is_target(module) && !self.is_whole(module) && is_matrix(&format!("{module}.weight"))
-            })
+            .filter(|module| self.is_target(module) && !self.is_whole(module) && is_matrix(&format!("{module}.weight")))
             .filter(|module| !module.contains("embeddings"))
             .map(String::from)
             .collect();
         if modules.is_empty() {
-            let message =
-                format!("no linear layer is called {}: see `nyx-model info`", self.targets.join(", "));
+            let message = format!("no linear layer is called {}: see `nyx-model info`", self.targets.join(", "));
             return Err(Error::usage(message));
         }
         parameters.freeze(|name| self.is_whole(name));
@@ -130,9 +127,7 @@ impl LoraPlan {
         let bytes = tensors.iter().map(view).collect::<Result<Vec<_>>>()?;
         let views = bytes
             .iter()
-            .map(|(name, bytes, shape)| {
-                Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes)?))
-            })
+            .map(|(name, bytes, shape)| Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
             .collect::<std::result::Result<Vec<_>, safetensors::SafeTensorError>>();
         let metadata = [("format".to_string(), "pt".to_string())].into();
         let file = views
@@ -160,9 +155,7 @@ mod tests {
             let opened = Opened::read(&folder).unwrap();
             let mut parameters = Parameters::of(&opened.weights).unwrap();
             let found = LoraPlan::default().apply(&mut parameters, 1).unwrap();
-            let mut wanted: Vec<&str> = golden
-                .tensors()
-                .keys()
+            let mut wanted: Vec<&str> = golden.tensors().keys()
                 .filter_map(|name| name.split("base_model.model.").nth(1)?.strip_suffix(".lora_A.weight"))
                 .filter(|name| !name.starts_with("classifier"))
                 .collect();

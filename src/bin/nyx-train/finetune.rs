@@ -191,10 +191,7 @@ impl Finetune<'_> {
         let batch = args.train_batch.map_or(32, |batch| batch as usize);
         let mut settings = options::settings(&plan, batch);
         settings.insert("model".into(), base.model.display().to_string().into());
-        settings.insert(
-            "data".into(),
-            format!("{}{}", &sets.train.digest()[..16], &sets.dev.digest()[..16]).into(),
-        );
+        settings.insert("data".into(), format!("{}{}", &sets.train.digest()[..16], &sets.dev.digest()[..16]).into());
         if let Some(lora) = lora {
             let modules = lora.apply(&mut parameters, common.seed)?;
             common.say(&format!("{} layers have an adapter", modules.len()));
@@ -207,9 +204,7 @@ impl Finetune<'_> {
         let job = Job { common, args, plan, settings, purpose };
         let Some((training, mut record)) = job.run(&task, parameters)? else { return Ok(()) };
         match lora {
-            Some(lora) => {
-                lora.write(training.parameters(), &base.model.display().to_string(), job.directory()?)?
-            }
+            Some(lora) => lora.write(training.parameters(), &base.model.display().to_string(), job.directory()?)?,
             None => convert::write_directory(
                 &task.body.opened(training.parameters())?,
                 &task.body.path,

@@ -92,13 +92,7 @@ impl Kinds {
         self.sets.push((first..self.sequences.len()).collect());
     }
 
-    fn dev_pairs(
-        &self,
-        tokenizer: &Tokenizer,
-        most: Option<usize>,
-        count: usize,
-        seed: u64,
-    ) -> Result<Pairs> {
+    fn dev_pairs(&self, tokenizer: &Tokenizer, most: Option<usize>, count: usize, seed: u64) -> Result<Pairs> {
         let (pairs, same) = language::dev_pairs(&self.sets, count, seed);
         Ok(Pairs { tokens: language::tokens(tokenizer, &self.sequences, most)?, pairs, same })
     }
@@ -189,15 +183,16 @@ fn folders(path: &Path) -> Result<Vec<PathBuf>> {
 
 /// Writes what makes a directory one of SentenceTransformers with NyxBind's weighted mean over layers.
 fn write_pooling(directory: &Path, start: usize, weights: &[f32], hidden: usize) -> Result<()> {
-    let module = |index: usize, path: &str, class: &str| json!({ "idx": index, "name": index.to_string(), "path": path, "type": format!("sentence_transformers.models.{class}") });
+    let module = |index: usize, path: &str, class: &str| {
+        json!({ "idx": index, "name": index.to_string(), "path": path, "type": format!("sentence_transformers.models.{class}") })
+    };
     let modules = json!([
         module(0, "", "Transformer"),
         module(1, "1_WeightedLayerPooling", "WeightedLayerPooling"),
         module(2, "2_Pooling", "Pooling"),
     ]);
     let layers = start + weights.len();
-    let weighted =
-        json!({ "word_embedding_dimension": hidden, "layer_start": start, "num_hidden_layers": layers });
+    let weighted = json!({ "word_embedding_dimension": hidden, "layer_start": start, "num_hidden_layers": layers });
     let pooling = json!({ "word_embedding_dimension": hidden, "pooling_mode_cls_token": false, "pooling_mode_mean_tokens": true });
     for (path, text) in [
         ("modules.json", &modules),
@@ -270,11 +265,5 @@ fn masking(tokenizer: &Tokenizer, vocabulary: usize, chance: Option<f64>) -> Res
     // Vocabularies begin with their special tokens; the mask is among them.
     let specials: Vec<u32> = (0..=mask.max(5)).filter(|&id| id <= mask || id < 5).collect();
     let first = specials.last().map_or(0, |last| last + 1);
-    Ok(Masking {
-        chance,
-        neighbours: neighbours.to_vec(),
-        mask,
-        specials,
-        vocabulary: first..vocabulary as u32,
-    })
+    Ok(Masking { chance, neighbours: neighbours.to_vec(), mask, specials, vocabulary: first..vocabulary as u32 })
 }
