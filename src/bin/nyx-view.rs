@@ -196,9 +196,15 @@ impl Args {
 
     fn write_heatmap(&self, pipe: Pipe, output: &mut Output) -> Result<()> {
         let value = Value::new(pipe.schema(), self.value.as_deref(), self.class)?;
+        let column = match value.column.as_str() {
+            "logits" => "logit",
+            "probs" => "probability",
+            "log_likelihood" => "log-likelihood",
+            other => other,
+        };
         let name = match value.class {
-            Some(class) if value.column != "log_likelihood" => format!("{} of class {class}", value.column),
-            _ => value.column.clone(),
+            Some(class) => format!("{column} of class {class}"),
+            None => column.to_string(),
         };
         let mut saturations = Saturations::new(pipe, value)?;
         report::saturation::write(&mut saturations, &name, &self.common.step(), output)?;

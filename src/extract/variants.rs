@@ -20,6 +20,12 @@
 //!
 //! The first that applies, from the top, is the status. Rows without a sequence have the interval of their
 //! REF row.
+//!
+//! [`haplotype_rows`] adds the windows of phased haplotypes to these rows. A window of a haplotype has no
+//! sequence when the contig is unknown, an allele in it has no known bases (`not_bases`, `symbolic_allele`), the
+//! sample has no such haplotype at the record (`haploid`), or the allele does not fit (`too_long`). Otherwise
+//! its status is the first of `ref_mismatch`, `swapped`, `too_long` (REF), `missing_genotype`, `unphased`,
+//! `overlap`, `spanning_deletion`, `all_n`, `off_contig` that a record in the window gives it.
 
 mod bcf;
 mod bcf_genotypes;
