@@ -20,7 +20,7 @@ mod write;
 ///
 /// Example: nyx-extract sequences dev.tsv | nyx-attrib --model bert/ --method attention | nyx-motifs --outdir motifs/ | nyx-view
 #[derive(Parser)]
-#[command(name = "nyx-motifs", arg_required_else_help = true, args_conflicts_with_subcommands = true)]
+#[command(name = "nyx-motifs", args_conflicts_with_subcommands = true)]
 struct Args {
     #[command(flatten)]
     common: Common,
