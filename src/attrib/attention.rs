@@ -45,6 +45,9 @@ pub(super) fn attribute(
     reading: &Reading,
     rollout: bool,
 ) -> Result<Vec<Result<Attribution, Misfit>>> {
+    if models.averages_strands() {
+        return Err(Error::usage("--rc-average: attention is of one strand"));
+    }
     let mut sums: Vec<Result<Vec<f64>, Misfit>> =
         sequences.iter().map(|sequence| Ok(vec![0.0; sequence.len()])).collect();
     for model in models.models() {

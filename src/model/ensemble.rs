@@ -188,6 +188,11 @@ impl Ensemble {
         self.members.iter().map(|member| member.loaded.model.as_ref())
     }
 
+    /// Returns whether answers are means over both strands.
+    pub fn averages_strands(&self) -> bool {
+        self.rc_average
+    }
+
     /// Returns whether any of the models is a language model.
     pub fn reads_tokens(&self) -> bool {
         self.models().any(|model| model.language().is_some())

@@ -201,8 +201,8 @@ fn contributions_of_every_method_reach_the_hit_caller_and_say_how_complete_they_
     let extracted = demo.extract(3);
     for (flags, complete) in [
         (&["--method", "deeplift", "--background", "shuffle:3", "--tolerance", "1e-3"][..], true),
-        (&["--method", "ig", "--steps", "20", "--max-steps", "180", "--tolerance", "0.05"], true),
-        (&["--method", "saliency"], false),
+        (&["--method", "ig", "--steps", "20", "--max-steps", "180", "--tolerance", "0.05"][..], true),
+        (&["--method", "saliency"][..], false),
     ] {
         let output = {
             let mut command = demo.attrib(flags);
