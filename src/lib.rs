@@ -66,6 +66,7 @@ pub mod device;
 pub mod dna;
 pub mod effects;
 pub mod error;
+pub mod evaluate;
 pub mod extract;
 pub mod genome;
 pub mod hits;
