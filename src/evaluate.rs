@@ -9,6 +9,8 @@
 //! | `pr_auc_trapezoid` | trapezoids under the same curve (BertSNR, DeepSNR), another number |
 //! | `hamming_score`, `exact_match` | rows with several labels (SigTFB) |
 
+pub mod rows;
+
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rayon::prelude::*;

@@ -34,6 +34,11 @@ const FORBIDDEN: &[(&[&str], &[&str])] = &[
         &["cli", "genome", "extract", "score", "attrib", "hits", "tokenize", "model", "kernel", "convert"],
     ),
     (&["hits"], &["cli", "genome", "extract", "score", "attrib", "tokenize", "model", "scan"]),
+    (&["evaluate"], &["cli", "genome", "extract", "score", "attrib", "tokenize", "model", "hits", "kernel"]),
+    (
+        &["metrics"],
+        &["pipe", "schema", "cli", "genome", "extract", "score", "attrib", "hits", "convert", "input"],
+    ),
     (&["scan"], &["cli", "genome", "extract", "score", "attrib", "tokenize", "model", "hits"]),
 ];
 

@@ -2,6 +2,7 @@
 
 mod door;
 mod effects;
+mod evaluate;
 mod foreign;
 mod haplotypes;
 mod hits;
@@ -9,6 +10,7 @@ mod instances;
 mod language;
 mod layers;
 mod models;
+mod negatives;
 mod pipeline;
 mod pipes;
 mod readme;

@@ -7,6 +7,8 @@ use nyx::Result;
 use nyx::cli::{self, Common};
 
 mod contribs;
+mod merge_peaks;
+mod negatives;
 mod regions;
 mod sequences;
 mod tiles;
@@ -32,6 +34,8 @@ enum Command {
     Variants(variants::Args),
     Sequences(sequences::Args),
     Contribs(contribs::Args),
+    Negatives(negatives::Args),
+    MergePeaks(merge_peaks::Args),
 }
 
 impl AsRef<Common> for Args {
@@ -48,6 +52,8 @@ fn main() -> ExitCode {
             Command::Variants(args) => variants::run(args, &common),
             Command::Sequences(args) => sequences::run(args, &common),
             Command::Contribs(args) => contribs::run(args, &common),
+            Command::Negatives(args) => negatives::run(args, &common),
+            Command::MergePeaks(args) => merge_peaks::run(args, &common),
         }
     })
 }

@@ -8,13 +8,14 @@ use std::process::Command;
 use nyx::Error;
 
 /// The executables of a release, with a line about each.
-pub const TOOLS: [(&str, &str); 13] = [
+pub const TOOLS: [(&str, &str); 14] = [
     ("nyx-extract", "genome and regions, tiles, variants or files of contributions → rows"),
     ("nyx-tokenize", "rows → token ids"),
     ("nyx-score", "rows → predictions, and contributions in the same pass"),
     ("nyx-attrib", "rows → contributions of every base"),
     ("nyx-hits", "contributions and motifs → motif instances"),
     ("nyx-scan", "rows → where position weight matrices score high (FIMO)"),
+    ("nyx-eval", "predictions and labels → metrics, plots, comparisons"),
     ("nyx-tomtom", "motifs → the known motifs that they look like (Tomtom)"),
     ("nyx-collapse", "hits → hits that say which of those that overlap is the best"),
     ("nyx-intersect", "lists of hits → the hits they have in common"),
