@@ -2,7 +2,7 @@
 
 mod shuffle;
 
-pub use shuffle::dinucleotide_shuffles;
+pub use shuffle::{dinucleotide_shuffles, mononucleotide_shuffles};
 
 /// The bases in their order.
 pub const BASES: [u8; 4] = *b"ACGT";

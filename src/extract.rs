@@ -4,6 +4,8 @@ mod batched;
 pub mod contribs;
 pub mod mutate;
 mod mutation;
+pub mod merge_peaks;
+pub mod negatives;
 pub mod regions;
 pub mod sequences;
 pub mod shard;

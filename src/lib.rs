@@ -70,6 +70,7 @@ pub mod discover;
 pub mod dna;
 pub mod effects;
 pub mod error;
+pub mod evaluate;
 pub mod extract;
 pub mod genome;
 pub mod hits;

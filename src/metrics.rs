@@ -23,6 +23,16 @@ impl Confusion {
         Self { counts }
     }
 
+    /// Creates a table of counts, `[actual][predicted]`.
+    ///
+    /// # Panics
+    ///
+    /// When it is not square.
+    pub fn from_counts(counts: Vec<Vec<u64>>) -> Self {
+        assert!(counts.iter().all(|row| row.len() == counts.len()), "as many columns as rows");
+        Self { counts }
+    }
+
     /// Counts scores above a threshold as positive.
     ///
     /// # Panics
@@ -107,20 +117,116 @@ pub fn argmax(scores: &[f32]) -> usize {
     (1..scores.len()).fold(0, |best, place| if scores[place] > scores[best] { place } else { best })
 }
 
-/// True and false positives among all scores not below one of the scores, from the highest down.
-fn curve(scores: &[f64], labels: &[bool]) -> Vec<(f64, u64, u64)> {
-    assert_eq!(scores.len(), labels.len(), "as many scores as labels");
-    let mut order: Vec<usize> = (0..scores.len()).collect();
-    order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
-    let (mut hits, mut misses) = (0, 0);
-    let mut points = Vec::new();
-    for tied in order.chunk_by(|&a, &b| scores[a] == scores[b]) {
-        let positives = tied.iter().filter(|&&row| labels[row]).count() as u64;
-        hits += positives;
-        misses += tied.len() as u64 - positives;
-        points.push((scores[tied[0]], hits, misses));
+/// True and false positives among all scores not below one of the scores: what curves and the areas under them are
+/// made of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Curve {
+    /// A score, and how many positives and negatives score as much or more; from the highest score down.
+    points: Vec<(f64, u64, u64)>,
+}
+
+impl Curve {
+    /// Counts scores; equal ones are one point.
+    ///
+    /// # Panics
+    ///
+    /// When there are not as many scores as labels.
+    pub fn new(scores: &[f64], labels: &[bool]) -> Self {
+        Self::weighted(&Ranked::new(scores, labels), |_| 1)
     }
-    points
+
+    /// Counts each row as often as `times` says, of its place among the scores.
+    pub fn weighted(ranked: &Ranked, times: impl Fn(usize) -> u64) -> Self {
+        let (mut hits, mut misses) = (0, 0);
+        let mut points = Vec::new();
+        for tied in ranked.rows.chunk_by(|a, b| a.0 == b.0) {
+            for &(_, positive, row) in tied {
+                *(if positive { &mut hits } else { &mut misses }) += times(row);
+            }
+            points.push((tied[0].0, hits, misses));
+        }
+        Self { points }
+    }
+
+    /// Returns the numbers of positives and of negatives.
+    pub fn totals(&self) -> (u64, u64) {
+        self.points.last().map_or((0, 0), |&(_, hits, misses)| (hits, misses))
+    }
+
+    /// Returns the ROC curve: false and true positive rate, from (0, 0) to (1, 1).
+    pub fn roc(&self) -> Vec<(f64, f64)> {
+        let (positives, negatives) = self.totals();
+        let point = |&(_, hits, misses): &(f64, u64, u64)| (ratio(misses, negatives), ratio(hits, positives));
+        [(0.0, 0.0)].into_iter().chain(self.points.iter().map(point)).collect()
+    }
+
+    /// Returns the precision-recall curve: recall and precision, from recall 0 at precision 1.
+    pub fn precision_recall(&self) -> Vec<(f64, f64)> {
+        let positives = self.totals().0;
+        let point =
+            |&(_, hits, misses): &(f64, u64, u64)| (ratio(hits, positives), ratio(hits, hits + misses));
+        [(0.0, 1.0)].into_iter().chain(self.points.iter().map(point)).collect()
+    }
+
+    /// Returns the area under the ROC curve: see [`roc_auc`].
+    pub fn roc_auc(&self) -> Option<f64> {
+        let (positives, negatives) = self.totals();
+        if positives == 0 || negatives == 0 {
+            return None;
+        }
+        let (mut area, mut last) = (0.0, (0, 0));
+        for &(_, hits, misses) in &self.points {
+            area += (misses - last.1) as f64 * (hits + last.0) as f64 / 2.0;
+            last = (hits, misses);
+        }
+        Some(area / (positives as f64 * negatives as f64))
+    }
+
+    /// Returns the average precision: see [`average_precision`].
+    pub fn average_precision(&self) -> Option<f64> {
+        let positives = Some(self.totals().0).filter(|&positives| positives > 0)?;
+        let mut last = 0;
+        let steps = self.points.iter().map(|&(_, hits, misses)| {
+            let gained = (hits - last) as f64;
+            last = hits;
+            gained * ratio(hits, hits + misses)
+        });
+        Some(steps.sum::<f64>() / positives as f64)
+    }
+
+    /// Returns the area under the precision-recall curve: see [`precision_recall_trapezoid`].
+    pub fn trapezoid(&self) -> Option<f64> {
+        let positives = Some(self.totals().0).filter(|&positives| positives > 0)?;
+        let (mut area, mut last) = (0.0, (0, 1.0));
+        for &(_, hits, misses) in &self.points {
+            let precision = ratio(hits, hits + misses);
+            area += (hits - last.0) as f64 * (precision + last.1) / 2.0;
+            last = (hits, precision);
+        }
+        Some(area / positives as f64)
+    }
+}
+
+/// Rows from the highest score down.
+#[derive(Clone, Debug)]
+pub struct Ranked {
+    /// Score, label and row.
+    rows: Vec<(f64, bool, usize)>,
+}
+
+impl Ranked {
+    /// Sorts rows.
+    ///
+    /// # Panics
+    ///
+    /// When there are not as many scores as labels.
+    pub fn new(scores: &[f64], labels: &[bool]) -> Self {
+        assert_eq!(scores.len(), labels.len(), "as many scores as labels");
+        let row = |(row, (&score, &label))| (score, label, row);
+        let mut rows: Vec<(f64, bool, usize)> = scores.iter().zip(labels).enumerate().map(row).collect();
+        rows.sort_by(|a, b| b.0.total_cmp(&a.0));
+        Self { rows }
+    }
 }
 
 /// Returns the area under the ROC curve: the chance that a positive scores more than a negative, ties half.
@@ -130,17 +236,7 @@ fn curve(scores: &[f64], labels: &[bool]) -> Vec<(f64, u64, u64)> {
 ///
 /// When there are not as many scores as labels.
 pub fn roc_auc(scores: &[f64], labels: &[bool]) -> Option<f64> {
-    let points = curve(scores, labels);
-    let &(_, positives, negatives) = points.last()?;
-    if positives == 0 || negatives == 0 {
-        return None;
-    }
-    let (mut area, mut last) = (0.0, (0, 0));
-    for &(_, hits, misses) in &points {
-        area += (misses - last.1) as f64 * (hits + last.0) as f64 / 2.0;
-        last = (hits, misses);
-    }
-    Some(area / (positives as f64 * negatives as f64))
+    Curve::new(scores, labels).roc_auc()
 }
 
 /// Returns the average precision, Σ (Rᵢ − Rᵢ₋₁)·Pᵢ. `None` where there is no positive.
@@ -149,15 +245,7 @@ pub fn roc_auc(scores: &[f64], labels: &[bool]) -> Option<f64> {
 ///
 /// When there are not as many scores as labels.
 pub fn average_precision(scores: &[f64], labels: &[bool]) -> Option<f64> {
-    let points = curve(scores, labels);
-    let positives = points.last().map(|point| point.1).filter(|&positives| positives > 0)?;
-    let mut last = 0;
-    let steps = points.iter().map(|&(_, hits, misses)| {
-        let gained = (hits - last) as f64;
-        last = hits;
-        gained * ratio(hits, hits + misses)
-    });
-    Some(steps.sum::<f64>() / positives as f64)
+    Curve::new(scores, labels).average_precision()
 }
 
 /// Returns the area under the precision-recall curve by trapezoids, from precision 1 at recall 0: another number
@@ -167,15 +255,44 @@ pub fn average_precision(scores: &[f64], labels: &[bool]) -> Option<f64> {
 ///
 /// When there are not as many scores as labels.
 pub fn precision_recall_trapezoid(scores: &[f64], labels: &[bool]) -> Option<f64> {
-    let points = curve(scores, labels);
-    let positives = points.last().map(|point| point.1).filter(|&positives| positives > 0)?;
-    let (mut area, mut last) = (0.0, (0, 1.0));
-    for (_, hits, misses) in points {
-        let precision = ratio(hits, hits + misses);
-        area += (hits - last.0) as f64 * (precision + last.1) / 2.0;
-        last = (hits, precision);
+    Curve::new(scores, labels).trapezoid()
+}
+
+/// Returns, for `bins` equal parts of 0 to 1, how many scores lie in each, their mean, and the part of them that is
+/// positive.
+///
+/// # Panics
+///
+/// When there are not as many scores as labels.
+pub fn calibration(scores: &[f64], labels: &[bool], bins: usize) -> Vec<(u64, f64, f64)> {
+    assert_eq!(scores.len(), labels.len(), "as many scores as labels");
+    let mut sums = vec![(0u64, 0.0, 0u64); bins];
+    for (&score, &label) in scores.iter().zip(labels) {
+        let sum = &mut sums[((score * bins as f64) as usize).min(bins - 1)];
+        *sum = (sum.0 + 1, sum.1 + score, sum.2 + u64::from(label));
     }
-    Some(area / positives as f64)
+    sums.into_iter()
+        .map(|(count, sum, hits)| (count, sum / count.max(1) as f64, ratio(hits, count)))
+        .collect()
+}
+
+/// Returns the mean over rows of shared over joint positives, 1 where a row has none of either: what SigTFB calls the
+/// Hamming score.
+pub fn hamming_score(predicted: &[Vec<bool>], actual: &[Vec<bool>]) -> f64 {
+    let row = |(predicted, actual): (&Vec<bool>, &Vec<bool>)| {
+        let count = |of: &dyn Fn(bool, bool) -> bool| {
+            predicted.iter().zip(actual).filter(|(p, a)| of(**p, **a)).count() as f64
+        };
+        let joint = count(&|p, a| p || a);
+        if joint == 0.0 { 1.0 } else { count(&|p, a| p && a) / joint }
+    };
+    predicted.iter().zip(actual).map(row).sum::<f64>() / actual.len().max(1) as f64
+}
+
+/// Returns the part of rows all of whose labels are right.
+pub fn exact_match(predicted: &[Vec<bool>], actual: &[Vec<bool>]) -> f64 {
+    let right = predicted.iter().zip(actual).filter(|(predicted, actual)| predicted == actual).count();
+    ratio(right as u64, actual.len() as u64)
 }
 
 /// Returns the first of these thresholds at which the F1 of what scores more is highest, and that F1.

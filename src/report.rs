@@ -7,6 +7,7 @@
 //! network. [`hit_rows`] writes rows of hits as they came, with columns added. Base order is A C G T.
 
 pub mod chart;
+pub mod evaluation;
 pub mod folder;
 pub mod gather;
 pub mod histogram;

@@ -23,6 +23,27 @@ pub fn dinucleotide_shuffles(sequence: &[u8], count: usize, seed: u64) -> Vec<Ve
     (0..count).map(|_| shuffled(sequence, &mut random)).collect()
 }
 
+/// Returns `count` shuffles of an upper-case sequence that keep how often each base occurs, and every `N` in place.
+///
+/// They depend on the sequence, the seed and their number, on nothing else.
+pub fn mononucleotide_shuffles(sequence: &[u8], count: usize, seed: u64) -> Vec<Vec<u8>> {
+    let mut hasher = Sha256::new();
+    hasher.update(b"mononucleotide");
+    hasher.update(seed.to_le_bytes());
+    hasher.update(sequence);
+    let mut random = StdRng::from_seed(hasher.finalize().into());
+    let shuffle = |random: &mut StdRng| {
+        let known = |base: &&u8| base_index(**base).is_some();
+        let mut bases: Vec<u8> = sequence.iter().filter(known).copied().collect();
+        bases.shuffle(random);
+        let mut bases = bases.into_iter();
+        let place =
+            |&base: &u8| if base_index(base).is_some() { bases.next().expect("as many") } else { base };
+        sequence.iter().map(place).collect()
+    };
+    (0..count).map(|_| shuffle(&mut random)).collect()
+}
+
 fn shuffled(sequence: &[u8], random: &mut StdRng) -> Vec<u8> {
     let mut shuffled = sequence.to_vec();
     for run in shuffled.chunk_by_mut(|&a, &b| base_index(a).is_some() && base_index(b).is_some()) {
@@ -102,6 +123,19 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn single_bases_are_kept_and_every_n_stays() {
+        let sequence = b"ACGTNNACCCGTTTGANCA";
+        for shuffle in mononucleotide_shuffles(sequence, 5, 3) {
+            for base in *b"ACGTN" {
+                let count = |bases: &[u8]| bases.iter().filter(|&&other| other == base).count();
+                assert_eq!(count(&shuffle), count(sequence));
+            }
+            assert!(shuffle.iter().zip(sequence).all(|(a, b)| (*a == b'N') == (*b == b'N')));
+        }
+        assert_ne!(mononucleotide_shuffles(sequence, 1, 3), mononucleotide_shuffles(sequence, 1, 4));
     }
 
     #[test]

@@ -34,6 +34,7 @@ const FORBIDDEN: &[(&[&str], &[&str])] = &[
         &["cli", "genome", "extract", "score", "attrib", "hits", "tokenize", "model", "kernel", "convert"],
     ),
     (&["hits"], &["cli", "genome", "extract", "score", "attrib", "tokenize", "model", "scan", "discover"]),
+    (&["evaluate"], &["cli", "genome", "extract", "score", "attrib", "tokenize", "model", "hits", "kernel"]),
     (&["scan"], &["cli", "genome", "extract", "score", "attrib", "tokenize", "model", "hits"]),
     (&["discover"], &["cli", "genome", "extract", "score", "attrib", "hits", "tokenize", "model"]),
     (&["train"], &["cli", "genome", "extract", "score", "attrib", "tokenize", "hits", "convert"]),

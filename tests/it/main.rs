@@ -2,6 +2,7 @@
 
 mod door;
 mod effects;
+mod evaluate;
 mod foreign;
 mod haplotypes;
 mod hits;
@@ -10,6 +11,7 @@ mod language;
 mod layers;
 mod models;
 mod motifs;
+mod negatives;
 mod pipeline;
 mod pipes;
 mod readme;

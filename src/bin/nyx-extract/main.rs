@@ -8,6 +8,8 @@ use nyx::cli::{self, Common};
 
 mod contribs;
 mod mutate;
+mod merge_peaks;
+mod negatives;
 mod regions;
 mod sequences;
 mod shard;
@@ -35,6 +37,8 @@ enum Command {
     Sequences(sequences::Args),
     Contribs(contribs::Args),
     Mutate(mutate::Args),
+    Negatives(negatives::Args),
+    MergePeaks(merge_peaks::Args),
 }
 
 impl AsRef<Common> for Args {
@@ -52,6 +56,8 @@ fn main() -> ExitCode {
             Command::Sequences(args) => sequences::run(args, &common),
             Command::Contribs(args) => contribs::run(args, &common),
             Command::Mutate(args) => mutate::run(args, &common),
+            Command::Negatives(args) => negatives::run(args, &common),
+            Command::MergePeaks(args) => merge_peaks::run(args, &common),
         }
     })
 }

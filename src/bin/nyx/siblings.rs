@@ -8,7 +8,7 @@ use std::process::Command;
 use nyx::Error;
 
 /// The executables of a release, with a line about each.
-pub const TOOLS: [(&str, &str); 16] = [
+pub const TOOLS: [(&str, &str); 17] = [
     ("nyx-extract", "genome and regions, tiles, variants or files of contributions → rows"),
     ("nyx-tokenize", "rows → token ids"),
     ("nyx-score", "rows → predictions, and contributions in the same pass"),
@@ -16,6 +16,7 @@ pub const TOOLS: [(&str, &str); 16] = [
     ("nyx-effects", "scored alleles → what every alternate does"),
     ("nyx-hits", "contributions and motifs → motif instances"),
     ("nyx-scan", "rows → where position weight matrices score high (FIMO)"),
+    ("nyx-eval", "predictions and labels → metrics, plots, comparisons"),
     ("nyx-tomtom", "motifs → the known motifs that they look like (Tomtom)"),
     ("nyx-motifs", "scores or contributions of bases → motifs"),
     ("nyx-collapse", "hits → hits that say which of those that overlap is the best"),
