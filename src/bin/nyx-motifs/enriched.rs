@@ -14,7 +14,7 @@ use nyx::schema::{self, LABEL};
 use crate::write;
 
 #[derive(clap::Args)]
-pub struct Args {
+pub struct EnrichedArgs {
     /// Rows with `sequence`, `label` and scores of every base: a stream, an Arrow or Parquet file; `-` is standard input
     #[arg(value_name = "INPUT", default_value = "-")]
     input: PathBuf,
@@ -63,7 +63,7 @@ enum Compat {
     DropFirstColumn,
 }
 
-impl Args {
+impl EnrichedArgs {
     fn options(&self) -> Result<Options> {
         write::positive("--window", self.window)?;
         write::positive("--min-len", self.min_len)?;
@@ -86,7 +86,7 @@ impl Args {
     }
 }
 
-pub fn run(args: &Args, common: &Common) -> Result<()> {
+pub fn run(args: &EnrichedArgs, common: &Common) -> Result<()> {
     let options = args.options()?;
     let pipe = common.open(&args.input)?;
     let schema = pipe.schema().clone();

@@ -27,7 +27,7 @@ struct Args {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    enriched: enriched::Args,
+    enriched: enriched::EnrichedArgs,
 }
 
 #[derive(Subcommand)]
