@@ -99,8 +99,8 @@ fn lay_narrow(levels: &Levels, columns: &[u32], sums: &mut [i16]) {
     let mut open = [0i16; LANES];
     for (sum, &column) in sums.iter_mut().zip(columns) {
         let row: &[i8; LANES] = levels.row(column).try_into().expect("a row of one vector");
-        for lane in 0..LANES {
-            open[lane] += i16::from(row[lane]);
+        for (open, level) in open.iter_mut().zip(row) {
+            *open += i16::from(*level);
         }
         *sum = open[0];
         let mut next = [0i16; LANES];

@@ -210,9 +210,9 @@ fn extent_body(values: &[f64], extent: &mut (f64, f64)) {
     let chunks = values.chunks_exact(32);
     let rest = chunks.remainder();
     for chunk in chunks {
-        for lane in 0..32 {
-            low[lane] = if chunk[lane] < low[lane] { chunk[lane] } else { low[lane] };
-            high[lane] = if chunk[lane] > high[lane] { chunk[lane] } else { high[lane] };
+        for ((low, high), value) in low.iter_mut().zip(&mut high).zip(chunk) {
+            *low = if *value < *low { *value } else { *low };
+            *high = if *value > *high { *value } else { *high };
         }
     }
     extent.0 = low.iter().chain(rest).copied().fold(extent.0, f64::min);

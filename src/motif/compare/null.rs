@@ -84,8 +84,8 @@ fn convolve_body(values: &[f64], taps: &[f64], out: &mut [f64]) {
         let mut sums = [0.0f64; TILE];
         for (k, &tap) in taps.iter().enumerate() {
             let values: &[f64; TILE] = values[first + reach - k..][..TILE].try_into().expect("a tile");
-            for lane in 0..TILE {
-                sums[lane] = tap.mul_add(values[lane], sums[lane]);
+            for (sum, value) in sums.iter_mut().zip(values) {
+                *sum = tap.mul_add(*value, *sum);
             }
         }
         tile.copy_from_slice(&sums);

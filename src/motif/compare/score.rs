@@ -89,10 +89,10 @@ vectorize! {
 fn euclidean_body(query: [f64; 4], columns: &Columns, scores: &mut [f64]) {
     let count = scores.len();
     let [a, c, g, t] = columns.bases.each_ref().map(|values| &values[..count]);
-    for index in 0..count {
+    for (index, score) in scores.iter_mut().enumerate() {
         let (da, dc) = (query[0] - a[index], query[1] - c[index]);
         let (dg, dt) = (query[2] - g[index], query[3] - t[index]);
-        scores[index] = -(da * da + dc * dc + dg * dg + dt * dt).sqrt();
+        *score = -(da * da + dc * dc + dg * dg + dt * dt).sqrt();
     }
 }
 
