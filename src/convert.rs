@@ -11,6 +11,7 @@ pub mod fasta;
 pub mod fimo;
 pub mod general;
 pub mod header;
+pub mod hub;
 pub mod json;
 pub mod npz;
 #[cfg(test)]

@@ -7,7 +7,8 @@
 //! And from contributions, de novo: [`modisco`] is TF-MoDISco's procedure on [`tracks`]. [`seqlets`] are extracted by
 //! [`thresholds`] of a null distribution, compared by [`gapped`] k-mers and by their [`jaccard`] similarity, joined in a
 //! graph ([`affinity`]) that [`leiden`] clusters, and laid over each other ([`align`]) to a [`pattern`]; patterns that are
-//! alike are merged ([`collapse`]). [`gather`] reads the contributions of a stream, [`hdf5`] writes patterns.
+//! alike are merged ([`collapse`]). [`gather`] reads the contributions of a stream, [`hdf5`] writes patterns,
+//! [`seqlet_rows`] seqlets.
 //!
 //! [`rows`] reads what the others need of a stream, [`found`] is a motif and motifs as rows, [`files`] writes the files.
 
@@ -35,6 +36,7 @@ mod parity;
 pub mod pattern;
 pub mod regions;
 pub mod rows;
+pub mod seqlet_rows;
 pub mod seqlets;
 pub mod thresholds;
 pub mod tracks;

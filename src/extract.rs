@@ -6,6 +6,7 @@ pub mod mutate;
 mod mutation;
 pub mod regions;
 pub mod sequences;
+pub mod shard;
 pub mod tiles;
 pub mod variants;
 pub mod windows;

@@ -89,6 +89,11 @@ pub trait Model: Send + Sync {
         None
     }
 
+    /// Returns the language model that it is, where gradients can be taken with respect to its tokens.
+    fn language(&self) -> Option<&transformer::LanguageModel> {
+        None
+    }
+
     /// Returns the network over encoded bases, where there is one to be differentiated.
     fn network(&self) -> Option<&dyn Network> {
         None

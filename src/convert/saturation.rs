@@ -307,8 +307,10 @@ mod tests {
     use super::*;
     use crate::schema::{Allele, Row, RowBuilder, RowKind, Status};
 
-    /// Rows of mutants with a score of one class: variant, allele, position, REF, ALT, score.
-    fn scored(strand: Strand, rows: &[(u64, u16, i64, &str, &str, Option<f32>)]) -> Pipe {
+    /// A mutant with a score of one class: variant, allele, position, REF, ALT, score.
+    type Scored = (u64, u16, i64, &'static str, &'static str, Option<f32>);
+
+    fn scored(strand: Strand, rows: &[Scored]) -> Pipe {
         let schema = RowKind::Variants.schema(None);
         let mut builder = RowBuilder::new(RowKind::Variants, schema.clone());
         for &(variant, allele, position, reference, alternate, _) in rows {
@@ -336,7 +338,7 @@ mod tests {
         Pipe::new(target, halves.into_iter().map(Ok))
     }
 
-    const ROWS: [(u64, u16, i64, &str, &str, Option<f32>); 7] = [
+    const ROWS: [Scored; 7] = [
         (0, 0, 11, ".", ".", Some(1.0)),
         (0, 1, 11, "A", "C", Some(1.5)),
         (0, 2, 12, "C", "-", Some(0.25)),

@@ -9,13 +9,38 @@ use super::tracks::{Example, Tracks};
 use crate::dna::base_index;
 use crate::error::{Error, Result};
 use crate::pipe::Pipe;
-use crate::schema::{self, CONTRIBUTIONS, HYPOTHETICAL, REGION, SEQUENCE};
+use crate::schema::{self, CHROM, CONTRIBUTIONS, END, HYPOTHETICAL, REGION, SEQUENCE, START, STRAND};
+
+/// Where the first base that was looked at of a row lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Contig, `None` when coordinates are unknown.
+    pub chrom: Option<String>,
+    /// First base of the row, 0-based.
+    pub start: i64,
+    /// One past its last base.
+    pub end: i64,
+    /// Whether the row reads on the reverse strand.
+    pub reverse: bool,
+    /// Bases of the row before those that were looked at.
+    pub skipped: i64,
+}
+
+impl Origin {
+    /// Returns the coordinates of the bases `start..end` of what was looked at.
+    pub fn place(&self, start: usize, end: usize) -> (i64, i64) {
+        let (start, end) = (self.skipped + start as i64, self.skipped + end as i64);
+        if self.reverse { (self.end - end, self.end - start) } else { (self.start + start, self.start + end) }
+    }
+}
 
 /// Examples, and what was left out.
 #[derive(Clone, Debug, Default)]
 pub struct Gathered {
     /// The examples.
     pub tracks: Tracks,
+    /// Where each example lies.
+    pub origins: Vec<Origin>,
     /// Rows that were read.
     pub rows: u64,
     /// Rows without a sequence or contributions.
@@ -70,11 +95,29 @@ impl Gathered {
             return Err(Error::data(message).at(schema::describe(batch, row)));
         }
         let values = if whole { values } else { spread(sequence, &values) };
+        self.origins.push(origin(batch, row, sequence.len(), window)?);
         let (sequence, values) = centre(sequence, &values, window);
         let region = schema::u64s(batch, REGION)?.value(row);
         self.tracks.examples.push(Example::new(region, sequence, &values));
         Ok(())
     }
+}
+
+/// Returns where a row lies; without coordinates it begins at 0.
+fn origin(batch: &RecordBatch, row: usize, length: usize, window: usize) -> Result<Origin> {
+    let skipped = if length > window { (length / 2 - window / 2) as i64 } else { 0 };
+    let unknown = Origin { chrom: None, start: 0, end: length as i64, reverse: false, skipped };
+    let present = [CHROM, START, END, STRAND].iter().all(|name| schema::has(batch.schema_ref(), name));
+    if !present || schema::strings(batch, CHROM)?.is_null(row) {
+        return Ok(unknown);
+    }
+    Ok(Origin {
+        chrom: Some(schema::strings(batch, CHROM)?.value(row).to_string()),
+        start: schema::i64s(batch, START)?.value(row),
+        end: schema::i64s(batch, END)?.value(row),
+        reverse: schema::strings(batch, STRAND)?.value(row) == "-",
+        skipped,
+    })
 }
 
 fn floats(lists: &ListArray, row: usize) -> Result<Vec<f32>> {
@@ -121,6 +164,14 @@ mod tests {
         assert_eq!(sequence, b"CG");
         assert_eq!(cut, [1.0, 2.0, 6.0, 7.0, 11.0, 12.0, 16.0, 17.0]);
         assert_eq!(centre(b"ACGTN", &values, 9).1, values);
+    }
+
+    #[test]
+    fn places_are_on_the_contig_whatever_the_strand() {
+        let origin =
+            |reverse| Origin { chrom: Some("chr1".into()), start: 1000, end: 1010, reverse, skipped: 3 };
+        assert_eq!(origin(false).place(0, 2), (1003, 1005));
+        assert_eq!(origin(true).place(0, 2), (1005, 1007));
     }
 
     #[test]

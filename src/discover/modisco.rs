@@ -224,3 +224,82 @@ fn is_informed(pattern: &Pattern, settings: &Settings, background: [f64; 4]) -> 
     let most = bits.windows(width).map(|window| window.iter().sum::<f64>()).fold(0.0, f64::max);
     pattern.seqlets().len() >= settings.min_support && most >= LEAST_BITS
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::align::correlate;
+    use super::super::tracks::Example;
+    use super::*;
+    use crate::demo::random::SplitMix;
+    use crate::motif::Matrix;
+
+    const MOTIFS: [&str; 3] = ["AGATAAGGTC", "TGACGTCATC", "CCACTTCCTC"];
+
+    /// Random sequences with one of the motifs each on either strand, which contribute (the last one against), in noise.
+    fn planted(count: usize) -> Tracks {
+        let mut random = SplitMix::new(3);
+        let length = 240;
+        let example = |region: usize| {
+            let mut sequence: Vec<u8> = (0..length).map(|_| b"ACGT"[random.below(4)]).collect();
+            let mut values: Vec<f32> =
+                (0..4 * length).map(|_| 0.02 * (random.uniform() as f32 - 0.5)).collect();
+            let motif = region % 3;
+            let mut bases = MOTIFS[motif].as_bytes().to_vec();
+            if random.below(2) == 1 {
+                crate::dna::reverse_complement(&mut bases);
+            }
+            let at = 40 + random.below(150);
+            let sign = if motif == 2 { -1.0 } else { 1.0 };
+            for (i, &base) in bases.iter().enumerate() {
+                sequence[at + i] = base;
+                let own = b"ACGT".iter().position(|&other| other == base).unwrap();
+                for row in 0..4 {
+                    let effect = if row == own { 0.5 } else { -0.2 };
+                    values[row * length + at + i] = sign * effect * (0.8 + 0.4 * random.uniform() as f32);
+                }
+            }
+            Example::new(region as u64, &sequence, &values)
+        };
+        Tracks { examples: (0..count).map(example).collect() }
+    }
+
+    /// The contributions of a motif as they were planted.
+    fn cwm(motif: &str, sign: f64) -> Matrix {
+        let column = |base: u8| b"ACGT".map(|other| if other == base { 0.5 * sign } else { 0.0 });
+        Matrix::from_columns(&motif.bytes().map(column).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn planted_motifs_are_found_by_their_sign() {
+        let tracks = planted(300);
+        let found =
+            discover(&tracks, &Settings { trim: 12, flank: 3, min_seqlets: 50, ..Settings::default() });
+        let (positive, negative) = (found.positive.as_ref().unwrap(), found.negative.as_ref().unwrap());
+        let similarity = |discovered: &Discovered, motif: &Matrix| {
+            correlate(&discovered.pattern.contributions(), motif, 0.7).similarity
+        };
+        for (motif, sign, patterns) in [(0, 1.0, positive), (1, 1.0, positive), (2, -1.0, negative)] {
+            let motif = cwm(MOTIFS[motif], sign);
+            let alike: Vec<&Discovered> =
+                patterns.iter().filter(|found| similarity(found, &motif) > 0.95).collect();
+            let seqlets: usize = alike.iter().map(|found| found.pattern.seqlets().len()).sum();
+            // A hundred of each were planted.
+            assert!((90..=100).contains(&seqlets), "{seqlets} seqlets in {} patterns", alike.len());
+            assert_eq!(alike.len(), 1);
+        }
+        assert_eq!((positive.len(), negative.len()), (2, 1));
+        let names: Vec<String> = found.found().into_iter().map(|found| found.name).collect();
+        assert_eq!(names, ["pos_patterns.pattern_0", "pos_patterns.pattern_1", "neg_patterns.pattern_0"]);
+        let parts = &positive[0].parts;
+        let in_parts: usize = parts.iter().map(|part| part.seqlets().len()).sum();
+        assert_eq!(in_parts, positive[0].pattern.seqlets().len());
+    }
+
+    #[test]
+    fn nothing_is_found_in_noise_that_is_too_little() {
+        let noise = Example::new(0, b"ACGTACGTACGTACGTACGTACGTACGTACGTACGT", &[0.0; 144]);
+        let found = discover(&Tracks { examples: vec![noise] }, &Settings::default());
+        assert_eq!((found.positive, found.negative), (None, None));
+        assert_eq!(discover(&Tracks::default(), &Settings::default()).seqlets, (0, 0));
+    }
+}

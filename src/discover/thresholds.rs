@@ -72,6 +72,9 @@ fn laplace_nulls(values: &[f64]) -> (Vec<f64>, Vec<f64>) {
 /// Returns the mode of sorted values: the middle of the fullest bin within the fullest bin.
 fn mode(values: &[f64]) -> Option<f64> {
     let (low, high) = fullest_bin(values)?;
+    if low >= high {
+        return Some(low);
+    }
     let inside =
         &values[values.partition_point(|&value| value <= low)..values.partition_point(|&value| value < high)];
     let (low, high) = fullest_bin(inside).unwrap_or((low, high));

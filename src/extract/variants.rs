@@ -23,7 +23,6 @@
 
 mod bcf;
 mod bcf_genotypes;
-mod bgzf;
 mod cut;
 mod edits;
 mod genotypes;

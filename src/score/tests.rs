@@ -64,6 +64,11 @@ pub(crate) fn any_length() -> Tiny {
     Tiny { window: None, labels: vec!["bound".into(), "open".into()], filters, weights }
 }
 
+/// Returns the filters `[3, 4, 5]` and weights `[2, 3]` of [`tiny`].
+pub(crate) fn tiny_weights(seed: u64) -> [Vec<f32>; 2] {
+    [noise(seed, FILTERS * 4 * WIDTH), noise(seed + 1000, 2 * FILTERS)]
+}
+
 pub(crate) fn tiny(seed: u64, window: Option<usize>) -> Member {
     let filters = Tensor::from_vec(noise(seed, FILTERS * 4 * WIDTH), (FILTERS, 4, WIDTH), &Device::Cpu);
     let weights = Tensor::from_vec(noise(seed + 1000, 2 * FILTERS), (1, 2, FILTERS), &Device::Cpu);

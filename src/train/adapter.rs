@@ -41,6 +41,18 @@ impl Default for LoraPlan {
 }
 
 impl LoraPlan {
+    /// Trains whole, and so saves, modules that the base does not have: an adapter to random weights that nobody
+    /// keeps could not be had back.
+    pub fn with_new(mut self, modules: &[String]) -> Self {
+        for module in modules {
+            let parent = module.rsplit('.').nth(1).unwrap_or(module);
+            if !self.is_whole(module) {
+                self.whole.push(parent.into());
+            }
+        }
+        self
+    }
+
     fn is_whole(&self, name: &str) -> bool {
         // PEFT saves a head of several layers whole only where no layer of it is adapted.
         name.split('.').any(|part| self.whole.iter().any(|whole| whole == part))
@@ -61,12 +73,15 @@ impl LoraPlan {
         let is_matrix = |name: &str| parameters.get(name).is_ok_and(|tensor| tensor.rank() == 2);
         let modules: Vec<String> = (parameters.names())
             .filter_map(|name| name.strip_suffix(".weight"))
-            .filter(|module| self.is_target(module) && !self.is_whole(module) && is_matrix(&format!("{module}.weight")))
+            .filter(|module| {
+                self.is_target(module) && !self.is_whole(module) && is_matrix(&format!("{module}.weight"))
+            })
             .filter(|module| !module.contains("embeddings"))
             .map(String::from)
             .collect();
         if modules.is_empty() {
-            let message = format!("no linear layer is called {}: see `nyx-model info`", self.targets.join(", "));
+            let message =
+                format!("no linear layer is called {}: see `nyx-model info`", self.targets.join(", "));
             return Err(Error::usage(message));
         }
         parameters.freeze(|name| self.is_whole(name));
@@ -127,7 +142,9 @@ impl LoraPlan {
         let bytes = tensors.iter().map(view).collect::<Result<Vec<_>>>()?;
         let views = bytes
             .iter()
-            .map(|(name, bytes, shape)| Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
+            .map(|(name, bytes, shape)| {
+                Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes)?))
+            })
             .collect::<std::result::Result<Vec<_>, safetensors::SafeTensorError>>();
         let metadata = [("format".to_string(), "pt".to_string())].into();
         let file = views
@@ -155,7 +172,9 @@ mod tests {
             let opened = Opened::read(&folder).unwrap();
             let mut parameters = Parameters::of(&opened.weights).unwrap();
             let found = LoraPlan::default().apply(&mut parameters, 1).unwrap();
-            let mut wanted: Vec<&str> = golden.tensors().keys()
+            let mut wanted: Vec<&str> = golden
+                .tensors()
+                .keys()
                 .filter_map(|name| name.split("base_model.model.").nth(1)?.strip_suffix(".lora_A.weight"))
                 .filter(|name| !name.starts_with("classifier"))
                 .collect();
@@ -163,6 +182,13 @@ mod tests {
             assert_eq!(found.iter().map(String::as_str).collect::<Vec<_>>(), wanted, "{name}");
             assert!(count == 0 || found.len() == count, "{name}: {}", found.len());
         }
+    }
+
+    #[test]
+    fn a_new_pooler_is_trained_whole() {
+        let new = ["bert.pooler.dense".to_string(), "classifier".to_string()];
+        assert_eq!(LoraPlan::default().with_new(&new).whole, ["classifier", "score", "pooler"]);
+        assert_eq!(LoraPlan::default().with_new(&new[1..]), LoraPlan::default());
     }
 
     #[test]

@@ -259,13 +259,20 @@ impl Masking {
 
 impl MaskTask {
     /// Returns the logits at hidden places, and what was there.
-    fn guesses(&self, rows: &[&[u32]], random: &mut Random, pass: &mut Pass) -> Result<(Tensor, Vec<Option<u32>>)> {
+    fn guesses(
+        &self,
+        rows: &[&[u32]],
+        random: &mut Random,
+        pass: &mut Pass,
+    ) -> Result<(Tensor, Vec<Option<u32>>)> {
         let hidden: Vec<(Vec<u32>, Vec<Option<u32>>)> =
             rows.iter().map(|row| self.masking.hide(row, random)).collect();
         let read: Vec<&[u32]> = hidden.iter().map(|(read, _)| read.as_slice()).collect();
-        let targets: Vec<Option<u32>> = hidden.iter().flat_map(|(_, targets)| targets.iter().copied()).collect();
+        let targets: Vec<Option<u32>> =
+            hidden.iter().flat_map(|(_, targets)| targets.iter().copied()).collect();
         let (states, _) = self.body.states(&read, pass)?;
-        let mut places: Vec<u32> = (0..targets.len() as u32).filter(|&place| targets[place as usize].is_some()).collect();
+        let mut places: Vec<u32> =
+            (0..targets.len() as u32).filter(|&place| targets[place as usize].is_some()).collect();
         if places.is_empty() {
             // A loss needs a row; one without a target adds nothing.
             places.push(0);
@@ -299,10 +306,15 @@ impl Task for MaskTask {
             sum += f64::from(loss::cross_entropy(&logits, &targets)?.to_scalar::<f32>()?) * hidden as f64;
             count += hidden;
             let best = logits.to_vec2::<f32>()?;
-            right += best.iter().zip(&targets).filter(|(row, target)| Some(metrics::argmax(row) as u32) == **target).count();
+            right += best
+                .iter()
+                .zip(&targets)
+                .filter(|(row, target)| Some(metrics::argmax(row) as u32) == **target)
+                .count();
         }
         let loss = sum / count.max(1) as f64;
-        let named = [("loss", loss), ("perplexity", loss.exp()), ("accuracy", right as f64 / count.max(1) as f64)];
+        let named =
+            [("loss", loss), ("perplexity", loss.exp()), ("accuracy", right as f64 / count.max(1) as f64)];
         Ok(named.map(|(name, value)| (name.to_string(), value)).to_vec())
     }
 }
@@ -373,6 +385,9 @@ impl PairTask {
     }
 }
 
+/// How near the two sequences of a pair are.
+type Nearness<'a> = &'a dyn Fn(&[usize; 2]) -> f64;
+
 /// Returns how well nearness tells pairs of one kind from others, as sentence-transformers measures it.
 fn pair_measures(vectors: &[Vec<f32>], Pairs { pairs, same, .. }: &Pairs) -> Measures {
     let sum = |pair: &[usize; 2], of: &dyn Fn(f64, f64) -> f64| -> f64 {
@@ -386,7 +401,7 @@ fn pair_measures(vectors: &[Vec<f32>], Pairs { pairs, same, .. }: &Pairs) -> Mea
     };
     let manhattan = |pair: &[usize; 2]| -sum(pair, &|a, b| (a - b).abs());
     let euclidean = |pair: &[usize; 2]| -sum(pair, &|a, b| (a - b) * (a - b)).sqrt();
-    let kinds: [(&str, &dyn Fn(&[usize; 2]) -> f64); 4] =
+    let kinds: [(&str, Nearness); 4] =
         [("cosine", &cosine), ("dot", &dot), ("manhattan", &manhattan), ("euclidean", &euclidean)];
     let mut measures = Measures::new();
     for (name, score) in kinds {
@@ -435,8 +450,10 @@ impl Task for PairTask {
 
     fn loss(&self, batch: &[usize], pass: &mut Pass) -> Result<Tensor> {
         let vectors = [0, 1].map(|side| -> Result<Tensor> {
-            let rows: Vec<&[u32]> =
-                batch.iter().map(|&pair| self.train.tokens[self.train.pairs[pair][side]].as_slice()).collect();
+            let rows: Vec<&[u32]> = batch
+                .iter()
+                .map(|&pair| self.train.tokens[self.train.pairs[pair][side]].as_slice())
+                .collect();
             let (states, tokens) = self.body.states(&rows, pass)?;
             self.body.graph.pool(&states, &tokens, &self.layers)
         });

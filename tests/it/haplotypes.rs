@@ -343,11 +343,12 @@ fn real_phased_genotypes_are_applied_as_bcftools_consensus_applies_them() {
     // Each distinct window once: fewer rows, and together they are all haplotypes.
     let distinct = bench.rows(&bench.vcf, &["--width", "500", "--distinct"]);
     let windows = |rows: &Rows| {
-        let columns = ["variant", "haplotype", "sequence"].map(|name| rows.column(name));
+        let [variants, haplotypes, sequences] =
+            ["variant", "haplotype", "sequence"].map(|name| rows.column(name));
         let mut windows = Vec::new();
-        for row in 0..rows.rows.len() {
-            for name in columns[1][row].split(',') {
-                windows.push((columns[0][row].to_string(), name.to_string(), columns[2][row].to_string()));
+        for ((variant, names), sequence) in variants.iter().zip(haplotypes).zip(sequences) {
+            for name in names.split(',') {
+                windows.push((variant.to_string(), name.to_string(), sequence.to_string()));
             }
         }
         windows.sort();

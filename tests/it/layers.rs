@@ -36,6 +36,12 @@ const FORBIDDEN: &[(&[&str], &[&str])] = &[
     (&["hits"], &["cli", "genome", "extract", "score", "attrib", "tokenize", "model", "scan", "discover"]),
     (&["scan"], &["cli", "genome", "extract", "score", "attrib", "tokenize", "model", "hits"]),
     (&["discover"], &["cli", "genome", "extract", "score", "attrib", "hits", "tokenize", "model"]),
+    (&["train"], &["cli", "genome", "extract", "score", "attrib", "tokenize", "hits", "convert"]),
+    // Measures are numbers of numbers.
+    (
+        &["metrics"],
+        &["pipe", "schema", "cli", "genome", "model", "kernel", "extract", "score", "hits", "train"],
+    ),
 ];
 
 fn sources(directory: &Path) -> Vec<PathBuf> {

@@ -10,6 +10,7 @@ mod contribs;
 mod mutate;
 mod regions;
 mod sequences;
+mod shard;
 mod tiles;
 mod variants;
 mod windows;

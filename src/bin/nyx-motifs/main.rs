@@ -9,6 +9,7 @@ use nyx::cli::{self, Common};
 mod bases;
 mod denovo;
 mod enriched;
+mod seqlets;
 mod write;
 
 /// Find motifs in what a model attends to or is driven by.
@@ -33,6 +34,7 @@ struct Args {
 enum Command {
     Bases(bases::Args),
     Denovo(denovo::Args),
+    Seqlets(seqlets::Args),
 }
 
 impl AsRef<Common> for Args {
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
             None => enriched::run(&enriched, &common),
             Some(Command::Bases(args)) => bases::run(&args, &common),
             Some(Command::Denovo(args)) => denovo::run(&args, &common),
+            Some(Command::Seqlets(args)) => seqlets::run(&args, &common),
         }
     })
 }

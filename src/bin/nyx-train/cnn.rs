@@ -145,15 +145,21 @@ pub fn run_base_caller(args: BaseCallerArgs, common: &Common) -> Result<()> {
     };
     let recipe = Recipe { plan, batch: 32, objective: Objective::Bases };
     for attempt in 0..u64::from(args.tries) {
-        let common = Common { seed: common.seed + attempt, ..common.clone() };
-        let Some(measures) = recipe.train(graph(), sets.clone(), &args.train, &common)? else { return Ok(()) };
+        let mut common = common.clone();
+        common.seed += attempt;
+        let Some(measures) = recipe.train(graph(), sets.clone(), &args.train, &common)? else {
+            return Ok(());
+        };
         let learned = |name: &str| measures.iter().any(|(known, value)| known == name && *value > 0.1);
         if learned("precision") && learned("recall") {
             return Ok(());
         }
         common.say(&format!("seed {} learned nothing", common.seed));
     }
-    Err(Error::data(format!("{} seeds have learned nothing: another --learning-rate or more --epochs may", args.tries)))
+    Err(Error::data(format!(
+        "{} seeds have learned nothing: another --learning-rate or more --epochs may",
+        args.tries
+    )))
 }
 
 /// A recipe for networks over encoded bases.

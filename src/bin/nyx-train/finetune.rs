@@ -178,7 +178,7 @@ impl Finetune<'_> {
         for head in ["cls.", "lm_head."] {
             parameters.remove_under(head);
         }
-        body.graph.add_classifier(&mut parameters, classes, common.seed)?;
+        let made = body.graph.add_classifier(&mut parameters, classes, common.seed)?;
         body.config.architectures = vec![classifier_name(body.graph.family()).into()];
         if body.config.labels.as_ref().is_some_and(|labels| labels.len() != classes) {
             body.config.labels = None;
@@ -191,8 +191,12 @@ impl Finetune<'_> {
         let batch = args.train_batch.map_or(32, |batch| batch as usize);
         let mut settings = options::settings(&plan, batch);
         settings.insert("model".into(), base.model.display().to_string().into());
-        settings.insert("data".into(), format!("{}{}", &sets.train.digest()[..16], &sets.dev.digest()[..16]).into());
-        if let Some(lora) = lora {
+        settings.insert(
+            "data".into(),
+            format!("{}{}", &sets.train.digest()[..16], &sets.dev.digest()[..16]).into(),
+        );
+        let lora = lora.as_ref().map(|lora| lora.clone().with_new(&made));
+        if let Some(lora) = &lora {
             let modules = lora.apply(&mut parameters, common.seed)?;
             common.say(&format!("{} layers have an adapter", modules.len()));
             settings.insert("lora".into(), format!("{lora:?}").into());
@@ -204,7 +208,9 @@ impl Finetune<'_> {
         let job = Job { common, args, plan, settings, purpose };
         let Some((training, mut record)) = job.run(&task, parameters)? else { return Ok(()) };
         match lora {
-            Some(lora) => lora.write(training.parameters(), &base.model.display().to_string(), job.directory()?)?,
+            Some(lora) => {
+                lora.write(training.parameters(), &base.model.display().to_string(), job.directory()?)?
+            }
             None => convert::write_directory(
                 &task.body.opened(training.parameters())?,
                 &task.body.path,

@@ -92,7 +92,13 @@ impl Kinds {
         self.sets.push((first..self.sequences.len()).collect());
     }
 
-    fn dev_pairs(&self, tokenizer: &Tokenizer, most: Option<usize>, count: usize, seed: u64) -> Result<Pairs> {
+    fn dev_pairs(
+        &self,
+        tokenizer: &Tokenizer,
+        most: Option<usize>,
+        count: usize,
+        seed: u64,
+    ) -> Result<Pairs> {
         let (pairs, same) = language::dev_pairs(&self.sets, count, seed);
         Ok(Pairs { tokens: language::tokens(tokenizer, &self.sequences, most)?, pairs, same })
     }
@@ -183,16 +189,15 @@ fn folders(path: &Path) -> Result<Vec<PathBuf>> {
 
 /// Writes what makes a directory one of SentenceTransformers with NyxBind's weighted mean over layers.
 fn write_pooling(directory: &Path, start: usize, weights: &[f32], hidden: usize) -> Result<()> {
-    let module = |index: usize, path: &str, class: &str| {
-        json!({ "idx": index, "name": index.to_string(), "path": path, "type": format!("sentence_transformers.models.{class}") })
-    };
+    let module = |index: usize, path: &str, class: &str| json!({ "idx": index, "name": index.to_string(), "path": path, "type": format!("sentence_transformers.models.{class}") });
     let modules = json!([
         module(0, "", "Transformer"),
         module(1, "1_WeightedLayerPooling", "WeightedLayerPooling"),
         module(2, "2_Pooling", "Pooling"),
     ]);
     let layers = start + weights.len();
-    let weighted = json!({ "word_embedding_dimension": hidden, "layer_start": start, "num_hidden_layers": layers });
+    let weighted =
+        json!({ "word_embedding_dimension": hidden, "layer_start": start, "num_hidden_layers": layers });
     let pooling = json!({ "word_embedding_dimension": hidden, "pooling_mode_cls_token": false, "pooling_mode_mean_tokens": true });
     for (path, text) in [
         ("modules.json", &modules),
@@ -252,10 +257,10 @@ pub fn run_mlm(args: MlmArgs, common: &Common) -> Result<()> {
 fn masking(tokenizer: &Tokenizer, vocabulary: usize, chance: Option<f64>) -> Result<Masking> {
     let mask = tokenizer.mask().ok_or_else(|| Error::usage("the model's tokenizer has no [MASK] token"))?;
     let neighbours: &[i64] = match tokenizer.name().as_str() {
-        name if name.contains("3-mer") => &[-1, 1],
-        name if name.contains("4-mer") => &[-1, 1, 2],
-        name if name.contains("5-mer") => &[-2, -1, 1, 2],
-        name if name.contains("6-mer") && matches!(tokenizer, Tokenizer::Kmer(_)) => &[-2, -1, 1, 2, 3],
+        "kmer:3" => &[-1, 1],
+        "kmer:4" => &[-1, 1, 2],
+        "kmer:5" => &[-2, -1, 1, 2],
+        "kmer:6" => &[-2, -1, 1, 2, 3],
         _ => &[],
     };
     let chance = chance.unwrap_or(if neighbours.is_empty() { 0.15 } else { 0.025 });
@@ -265,5 +270,11 @@ fn masking(tokenizer: &Tokenizer, vocabulary: usize, chance: Option<f64>) -> Res
     // Vocabularies begin with their special tokens; the mask is among them.
     let specials: Vec<u32> = (0..=mask.max(5)).filter(|&id| id <= mask || id < 5).collect();
     let first = specials.last().map_or(0, |last| last + 1);
-    Ok(Masking { chance, neighbours: neighbours.to_vec(), mask, specials, vocabulary: first..vocabulary as u32 })
+    Ok(Masking {
+        chance,
+        neighbours: neighbours.to_vec(),
+        mask,
+        specials,
+        vocabulary: first..vocabulary as u32,
+    })
 }

@@ -731,3 +731,127 @@ proptest! {
         prop_assert!(sequences.iter().flatten().all(|bases| bases.len() == 31));
     }
 }
+
+/// Makes rows of haplotypes of one sample for each pair of calls, records in memory; `applied` beside them.
+fn run_haplotypes(
+    records: Vec<Record>,
+    options: Options,
+    samples: usize,
+    wanted: Haplotypes,
+) -> Vec<(Out, Option<String>, Option<String>)> {
+    let names = (0..samples).map(|sample| format!("s{sample}")).collect();
+    let wanted = Haplotypes { samples: names, ..wanted };
+    let provenance = provenance::Genome::new("g.fa", Vec::new());
+    let memory = Memory(vec![("c", CONTIG.into())]);
+    let records: Records = Box::new(records.into_iter().map(Ok));
+    let (pipe, _) = haplotype_rows(records, memory, &provenance, options, wanted);
+    let mut out = Vec::new();
+    for batch in pipe.into_parts().1 {
+        let batch = batch.unwrap();
+        let text = |name, row| {
+            let column = schema::strings(&batch, name).unwrap();
+            arrow_array::Array::is_valid(column, row).then(|| column.value(row).to_owned())
+        };
+        let number = |name, row| schema::i64s(&batch, name).unwrap().value(row);
+        for row in 0..batch.num_rows() {
+            let own = Out {
+                variant: u64s(&batch, schema::VARIANT).unwrap().value(row),
+                chrom: text(schema::CHROM, row).unwrap(),
+                start: number(schema::START, row),
+                end: number(schema::END, row),
+                sequence: text(schema::SEQUENCE, row),
+                id: text(schema::VARIANT_ID, row),
+                pos: number(schema::POS, row),
+                reference: text(schema::REF, row).unwrap(),
+                alt: text(schema::ALT, row).unwrap(),
+                allele: u16s(&batch, schema::ALLELE).unwrap().value(row),
+                status: text(schema::STATUS, row).unwrap(),
+            };
+            out.push((own, text(schema::HAPLOTYPE, row), text(schema::APPLIED, row)));
+        }
+    }
+    out
+}
+
+fn called(position: i64, alleles: &str, calls: &[u16]) -> Record {
+    let calls = calls.iter().map(|&allele| Call::Allele(allele)).collect();
+    let genotypes = Genotypes { calls, ..Genotypes::default() };
+    Record { genotypes, ..record("c", position, alleles) }
+}
+
+#[test]
+fn a_record_has_its_alleles_then_single_variants_then_haplotypes() {
+    // GTTCCAAGT around 0-based 11; the sample has C>T there and, on both haplotypes, A>ACC two bases on.
+    let records = || vec![called(12, "C,T", &[0, 1]), called(14, "A,ACC", &[1, 1])];
+    let rows = |wanted: Haplotypes| {
+        let rows = run_haplotypes(records(), options(9), 1, wanted);
+        let row = |(own, haplotype, applied): (Out, Option<String>, Option<String>)| {
+            let dash = |text: Option<String>| text.unwrap_or("-".into());
+            format!(
+                "{} {}:{}>{} {} {} {} {}-{}",
+                own.variant,
+                own.pos,
+                own.reference,
+                own.alt,
+                dash(haplotype),
+                own.sequence.unwrap(),
+                dash(applied),
+                own.start,
+                own.end
+            )
+        };
+        rows.into_iter().map(row).collect::<Vec<_>>()
+    };
+    let all = rows(Haplotypes { singles: true, ..Haplotypes::default() });
+    assert_eq!(
+        all,
+        [
+            "0 12:C>T - GTTCCAAGT  7-16",
+            "0 12:C>T - GTTCTAAGT 12:C>T 7-16",
+            "0 14:A>ACC - GTTCCAACC 14:A>ACC 7-14",
+            "0 12:C>. s0|1 GTTCCAACC 14:A>ACC 7-14",
+            "0 12:C>T s0|2 GTTCTAACC 12:C>T;14:A>ACC 7-14",
+            "1 14:A>ACC - TCCAAGTCT  9-18",
+            "1 14:A>ACC - TCCAACCGT 14:A>ACC 9-16",
+            "1 12:C>T - TCTAAGTCT 12:C>T 9-18",
+            "1 14:A>ACC s0|1 TCCAACCGT 14:A>ACC 9-16",
+            "1 14:A>ACC s0|2 TCTAACCGT 12:C>T;14:A>ACC 9-16",
+        ]
+    );
+    let plain = rows(Haplotypes::default());
+    assert_eq!(plain.len(), 8, "{plain:?}");
+    // Two samples of the same haplotypes, once.
+    let twice = vec![called(12, "C,T", &[0, 1, 1, 0])];
+    let distinct = Haplotypes { distinct: true, ..Haplotypes::default() };
+    let names: Vec<_> =
+        run_haplotypes(twice, options(9), 2, distinct).into_iter().filter_map(|row| row.1).collect();
+    assert_eq!(names, ["s0|1,s1|2", "s0|2,s1|1"]);
+}
+
+proptest! {
+    #[test]
+    fn a_haplotype_with_one_variant_has_the_window_of_its_allele(
+        position in 1i64..25,
+        length in 1usize..8,
+        alternate in "[ACGT]{1,8}",
+        width in 2usize..30,
+        center: bool,
+    ) {
+        let anchor = if center { Anchor::Center } else { Anchor::Left };
+        let first = (position - 1) as usize;
+        let reference = &CONTIG[first..(first + length).min(CONTIG.len())];
+        prop_assume!(reference != alternate);
+        let record = called(position, &format!("{reference},{alternate}"), &[0, 1]);
+        let rows = run_haplotypes(vec![record], anchored(width, anchor), 1, Haplotypes::default());
+        prop_assert_eq!(rows.len(), 4);
+        for (alleles, haplotype) in [(&rows[0].0, &rows[2].0), (&rows[1].0, &rows[3].0)] {
+            prop_assert_eq!(&alleles.sequence, &haplotype.sequence);
+            prop_assert_eq!(&alleles.status, &haplotype.status);
+            prop_assert_eq!(alleles.start, haplotype.start);
+            // Without a right flank the stretch may end before or after a deletion: nobody can tell.
+            if anchor.flanks(width, alternate.len()).is_some_and(|flanks| flanks.right > 0) {
+                prop_assert_eq!(alleles.end, haplotype.end);
+            }
+        }
+    }
+}
