@@ -144,12 +144,15 @@ impl Source<'_> {
     }
 }
 
+/// What builds a network in numbers of its own.
+type BuildDeep = fn(&Config, &Weights, &Device, Precision) -> Result<Box<dyn Network>>;
+
 /// What builds the models of a family.
 enum Builder {
     /// Of a network, its config and weights are enough.
     Network(fn(&Config, &Weights, &Device) -> Result<Box<dyn Network>>),
     /// A network with layers that are worth computing in bfloat16.
-    Deep(fn(&Config, &Weights, &Device, Precision) -> Result<Box<dyn Network>>),
+    Deep(BuildDeep),
     /// Any model.
     Model(fn(&Source) -> Result<Box<dyn Model>>),
 }
