@@ -44,7 +44,10 @@ fn shards_are_the_whole(directory: &Path, words: &[&str], input: &[u8]) {
         sizes.push(stream.len());
         fs::write(directory.join(part), stream).unwrap();
     }
-    assert!(sizes.iter().all(|size| 2 * size > sizes[0]), "{words:?}: shards of about one size, not {sizes:?}");
+    assert!(
+        sizes.iter().all(|size| 2 * size > sizes[0]),
+        "{words:?}: shards of about one size, not {sizes:?}"
+    );
     let rows = |file: &str| {
         let view = nyx("view", &["-q", "--no-pg", file]);
         stdout_of(inside(directory, view), b"")
@@ -63,7 +66,11 @@ fn the_shards_of_every_input_are_the_whole_from_files_and_from_pipes() {
     let directory = demo.path();
     let read = |name: &str| fs::read(directory.join(name)).unwrap();
     let genome = ["--fasta", "genome.fa"];
-    shards_are_the_whole(directory, &[&["tiles", "--width", "200", "--stride", "300"], &genome[..]].concat(), b"");
+    shards_are_the_whole(
+        directory,
+        &[&["tiles", "--width", "200", "--stride", "300"], &genome[..]].concat(),
+        b"",
+    );
     let peaks = ["regions", "--width", "0", "--both-strands", "--peaks"];
     shards_are_the_whole(directory, &[&peaks[..], &["peaks.narrowPeak"], &genome].concat(), b"");
     shards_are_the_whole(directory, &[&peaks[..], &["-"], &genome].concat(), &read("peaks.narrowPeak"));
@@ -75,10 +82,8 @@ fn the_shards_of_every_input_are_the_whole_from_files_and_from_pipes() {
     shards_are_the_whole(directory, &["sequences"], sequences.as_bytes());
     let regions = [&["regions", "--peaks", "peaks.narrowPeak", "--width", "200"], &genome[..]].concat();
     let rows = stdout_of(inside(directory, nyx("extract", &regions)), b"");
-    let attributed = stdout_of(
-        inside(directory, nyx("attrib", &["--model", "model", "--method", "gradxinput"])),
-        &rows,
-    );
+    let attributed =
+        stdout_of(inside(directory, nyx("attrib", &["--model", "model", "--method", "gradxinput"])), &rows);
     stdout_of(inside(directory, nyx("view", &["-O", "npz", "-o", "regions.npz"])), &attributed);
     shards_are_the_whole(directory, &["contribs", "--regions", "regions.npz"], b"");
 }
@@ -88,7 +93,19 @@ fn shards_of_two_layouts_are_not_joined() {
     let demo = demo();
     let directory = demo.path();
     for (part, width) in [("1/2", "200"), ("2/2", "201")] {
-        let words = ["tiles", "--fasta", "genome.fa", "--stride", "1000", "--width", width, "--shard", part, "-o", &part[..1]];
+        let words = [
+            "tiles",
+            "--fasta",
+            "genome.fa",
+            "--stride",
+            "1000",
+            "--width",
+            width,
+            "--shard",
+            part,
+            "-o",
+            &part[..1],
+        ];
         stdout_of(inside(directory, nyx("extract", &words)), b"");
     }
     let output = run(inside(directory, nyx("merge", &["1", "2"])));
@@ -113,7 +130,10 @@ fn a_run_that_failed_goes_on_and_gives_the_same_bytes() {
     assert!(String::from_utf8_lossy(&failed.stderr).contains("shard 3/4"), "the shard is named");
     assert!(!directory.join("a.arrows").exists());
     let modified = |part: &str| {
-        fs::metadata(directory.join(format!("a.arrows.shards/0000{part}.arrows"))).unwrap().modified().unwrap()
+        fs::metadata(directory.join(format!("a.arrows.shards/0000{part}.arrows")))
+            .unwrap()
+            .modified()
+            .unwrap()
     };
     let before = [modified("1"), modified("2")];
     let other = run_it("a.arrows", "nyx-extract tiles --fasta genome.fa");
@@ -139,7 +159,8 @@ fn the_plan_knows_how_large_a_scan_will_be() {
     let scan = "nyx-extract tiles --fasta genome.fa --width 200 --stride 40 -r demo1:1-30000 | nyx-score --model model";
     let plan = stdout_of(front_door(directory, &["plan", "--json", "--windows", "60", scan]), b"");
     let plan: Value = serde_json::from_slice(&plan).unwrap();
-    let path = format!("{}:{}", executable("nyx").parent().unwrap().display(), std::env::var("PATH").unwrap());
+    let path =
+        format!("{}:{}", executable("nyx").parent().unwrap().display(), std::env::var("PATH").unwrap());
     let mut real = inside(directory, Command::new("bash"));
     real.args(["-c", scan]).env("PATH", path);
     let stream = stdout_of(real, b"");
@@ -154,12 +175,15 @@ fn the_plan_knows_how_large_a_scan_will_be() {
 fn statistics_are_left_by_those_that_end_well_and_those_that_do_not() {
     let demo = demo();
     let directory = demo.path();
-    let words = ["tiles", "--fasta", "genome.fa", "--stride", "1000", "--stats", "good_mqc.json", "-o", "rows"];
+    let words =
+        ["tiles", "--fasta", "genome.fa", "--stride", "1000", "--stats", "good_mqc.json", "-o", "rows"];
     stdout_of(inside(directory, nyx("extract", &words)), b"");
-    let read = |name: &str| -> Value { serde_json::from_slice(&fs::read(directory.join(name)).unwrap()).unwrap() };
+    let read =
+        |name: &str| -> Value { serde_json::from_slice(&fs::read(directory.join(name)).unwrap()).unwrap() };
     let good = &read("good_mqc.json")["data"]["good nyx-extract"];
     assert_eq!((good["rows"].as_u64(), good["exit_status"].as_u64()), (Some(400), Some(0)));
-    let output = run(inside(directory, nyx("attrib", &["--model", "nowhere", "--stats", "bad_mqc.json", "rows"])));
+    let output =
+        run(inside(directory, nyx("attrib", &["--model", "nowhere", "--stats", "bad_mqc.json", "rows"])));
     assert_eq!(output.status.code(), Some(1));
     let bad = read("bad_mqc.json");
     assert_eq!(bad["data"]["bad nyx-attrib"]["exit_status"].as_u64(), Some(1));
@@ -206,7 +230,8 @@ fn workflows_that_are_killed_give_one_digest() {
         eprintln!("skipped: no Snakemake (scripts/workflows/install.sh slurm installs it)");
         return;
     }
-    let path = format!("{}:{}", executable("nyx").parent().unwrap().display(), std::env::var("PATH").unwrap());
+    let path =
+        format!("{}:{}", executable("nyx").parent().unwrap().display(), std::env::var("PATH").unwrap());
     let mut check = Command::new(root.join("scripts/workflows/check.sh"));
     check.arg("short").env("PATH", path);
     let table = String::from_utf8(stdout_of(check, b"")).unwrap();
