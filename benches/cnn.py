@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Times convolutions and whole CNNs: nyx against PyTorch (f32, bf16) and ONNX Runtime (f32), interleaved, same threads.
+"""Times convolutions and whole CNNs: nyx against PyTorch (both f32, bf16) and ONNX Runtime (f32), interleaved, same threads.
 
 Usage: cnn.py [--rows N] [--runs N] [--threads 1,2] [--no-layers] [MODEL_DIRECTORY FASTA]...
 
@@ -308,7 +308,8 @@ def bench_build():
 
 def workers(threads):
     """Starts nyx and its peers."""
-    found = [Worker("nyx f32", [bench_build()], threads)]
+    found = [Worker(f"nyx {dtype}", [bench_build()], threads) for dtype in ("f32", "bf16")]
+    found[1].tell("precision bf16")
     for peer, dtype, variable in (("torch", "f32", "TORCH_PYTHON"), ("torch", "bf16", "TORCH_PYTHON"),
                                   ("onnx", "f32", "ONNX_PYTHON")):
         if variable in os.environ:

@@ -65,6 +65,7 @@ impl Tensors for Random {
         let seed = 10 * (index + 1);
         Ok(Layer {
             projection: matrix(seed, [3 * HIDDEN, HIDDEN]),
+            head_norms: None,
             output: matrix(seed + 1, [HIDDEN, HIDDEN]),
             attention_norm: Some(norm(seed + 2)),
             up: matrix(seed + 4, [INNER, HIDDEN]),
@@ -90,6 +91,7 @@ fn main() -> Result<()> {
         hidden: HIDDEN,
         heads: 12,
         key_value_heads: 12,
+        head_norms: false,
         width: 64,
         intermediate: INNER,
         activation: Activation::Gelu,

@@ -6,27 +6,44 @@
 //! | `ism`, reference | f(x with b at i) − f(x) | f(x) − mean over b ≠ o of f(x with b at i) | null |
 //! | `saliency` | abs ∂f/∂x[i, b] | hypothetical[o, i] | null |
 //! | `gradxinput` | ∂f/∂x[i, b] | hypothetical[o, i] | abs(Σ contributions − (f(x) − f(0))) |
+//! | `ig`, `deeplift` | mean over r of Σ over b′ of m[i, b′] · ((1 if b′ = b) − r[i, b′]) | hypothetical[o, i] | abs(Σ contributions − (f(x) − mean of f(r))) |
+//!
+//! m are the multipliers of integrated gradients (the mean gradient on the straight path from r to x) or of
+//! DeepLIFT ([`crate::kernel::rule`] has its rules), r the backgrounds: zeros, or dinucleotide shuffles of the
+//! sequence, which depend on the sequence and the seed alone. A row has `converged` when `delta` is at most the
+//! tolerance times abs(f(x) − mean of f(r)).
+//!
+//! `attention` and `rollout` are no contributions and have a column of their own: see [`attention`].
+//!
+//! Language models read tokens: saliency, gradxinput and ig are of the embeddings of their tokens, shared out to the
+//! bases they cover, and there are no hypothetical contributions: see [`tokens`].
 //!
 //! f is the logit of one class, the mean over the models and strands of an [`Ensemble`]; f(0) is that of
 //! the all-zero encoding. Where the sequence has `N` all numbers are 0 and nothing is mutated. Saliency is
 //! the absolute gradient as Captum has it; the mean-centred mutagenesis is what TF-MoDISco and Fi-NeMo
 //! read as hypothetical contributions.
 
+pub mod attention;
+mod completeness;
 mod gradient;
 mod ism;
+mod shared;
+mod tokens;
 
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, Float32Array, RecordBatch};
+use arrow_array::{ArrayRef, BooleanArray, Float32Array, RecordBatch};
 use arrow_schema::{DataType, Field, SchemaRef};
 
 use crate::dna;
-use crate::error::Result;
-use crate::model::Ensemble;
+use crate::error::{Error, Result};
+use crate::model::{Ensemble, Misfit, Steps, Way};
 use crate::pipe::Pipe;
 use crate::schema::{self, Rows, Status};
+
+pub use completeness::Completeness;
 
 /// Metadata key of a field: the class that was explained.
 pub const TARGET_KEY: &str = "target";
@@ -50,6 +67,41 @@ pub enum Method {
     Saliency,
     /// Gradient times input.
     GradientInput,
+    /// Integrated gradients.
+    IntegratedGradients,
+    /// DeepLIFT with the rescale rule; of several backgrounds the mean (DeepSHAP).
+    DeepLift,
+    /// What the first token of a language model attends to.
+    Attention,
+    /// The same through all layers.
+    Rollout,
+}
+
+impl Method {
+    /// Returns whether the contributions are to share out a difference, and so have a completeness error that
+    /// tells whether they do.
+    pub fn is_complete(self) -> bool {
+        matches!(self, Self::IntegratedGradients | Self::DeepLift)
+    }
+
+    /// Returns whether it reads attentions, and gives the column `attention` instead of contributions.
+    pub fn is_attention(self) -> bool {
+        matches!(self, Self::Attention | Self::Rollout)
+    }
+}
+
+/// What a sequence is compared with by the methods that share out a difference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Comparison {
+    /// No base anywhere.
+    Zero,
+    /// Dinucleotide shuffles of the sequence itself.
+    Shuffles {
+        /// How many.
+        count: usize,
+        /// Their seed.
+        seed: u64,
+    },
 }
 
 impl FromStr for Method {
@@ -60,7 +112,11 @@ impl FromStr for Method {
             "ism" => Ok(Self::Ism(Center::Mean)),
             "saliency" => Ok(Self::Saliency),
             "gradxinput" => Ok(Self::GradientInput),
-            _ => Err("write ism, saliency or gradxinput".into()),
+            "ig" => Ok(Self::IntegratedGradients),
+            "deeplift" => Ok(Self::DeepLift),
+            "attention" => Ok(Self::Attention),
+            "rollout" => Ok(Self::Rollout),
+            _ => Err("write ism, saliency, gradxinput, ig, deeplift, attention or rollout".into()),
         }
     }
 }
@@ -72,6 +128,10 @@ impl fmt::Display for Method {
             Self::Ism(Center::Reference) => "ism-reference",
             Self::Saliency => "saliency",
             Self::GradientInput => "gradxinput",
+            Self::IntegratedGradients => "ig",
+            Self::DeepLift => "deeplift",
+            Self::Attention => "attention",
+            Self::Rollout => "rollout",
         })
     }
 }
@@ -89,14 +149,16 @@ pub enum Columns {
 }
 
 /// The contributions of one row.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Attribution {
-    /// `[4, L]`, rows A C G T.
+    /// `[4, L]`, rows A C G T; empty for attention.
     pub hypothetical: Vec<f32>,
-    /// `[L]`.
+    /// `[L]`; attention where that is the method.
     pub contributions: Vec<f32>,
     /// Completeness error, where the method promises completeness.
     pub delta: Option<f32>,
+    /// Whether that error is within the tolerance, where there is one.
+    pub converged: Option<bool>,
 }
 
 impl Attribution {
@@ -107,7 +169,7 @@ impl Attribution {
 }
 
 /// What to attribute, how, and what to write of it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// The method.
     pub method: Method,
@@ -115,8 +177,29 @@ pub struct Options {
     pub class: usize,
     /// The columns to write.
     pub columns: Columns,
-    /// Whether a result that is not finite is an error.
+    /// Whether a result that is not finite, or not complete where it should be, is an error.
     pub strict: bool,
+    /// What sequences are compared with, where the method does.
+    pub comparison: Comparison,
+    /// The steps of integrated gradients; their tolerance is that of every method that has one.
+    pub steps: Steps,
+    /// Which attentions are read.
+    pub attention: attention::Reading,
+}
+
+impl Options {
+    /// Returns the plainest attribution of a class: all columns, compared with zeros.
+    pub fn new(method: Method, class: usize) -> Self {
+        Self {
+            method,
+            class,
+            columns: Columns::Both,
+            strict: false,
+            comparison: Comparison::Zero,
+            steps: Steps { first: 50, most: 4050, tolerance: 1e-4 },
+            attention: attention::Reading::default(),
+        }
+    }
 }
 
 /// Adds contributions to every row. Rows the models cannot read have nulls, and their status says why.
@@ -128,65 +211,155 @@ pub struct Options {
 pub fn attrib(pipe: Pipe, models: Arc<Ensemble>, options: Options) -> Result<Pipe> {
     schema::require(pipe.schema(), schema::SEQUENCE, &DataType::Utf8)?;
     schema::require(pipe.schema(), schema::STATUS, &DataType::Utf8)?;
-    let target = attributed_schema(pipe.schema(), &models, options);
-    Ok(pipe.map(target.clone(), move |batch| attrib_batch(&batch, &target, &models, options)))
+    let target = attributed_schema(pipe.schema(), &models, &options);
+    Ok(pipe.map(target.clone(), move |batch| attrib_batch(&batch, &target, &models, &options)))
 }
 
-/// Attributes the logit of `class` of every sequence, in order.
+/// Attributes the logit of a class of every sequence, in order. A language model may not fit some.
+///
+/// # Errors
+///
+/// When a model cannot be differentiated and the method needs it, or has no attentions.
 pub fn attribute(
     models: &Ensemble,
     sequences: &[&[u8]],
-    method: Method,
-    class: usize,
-) -> Result<Vec<Attribution>> {
-    match method {
-        Method::Ism(center) => ism::attribute(sequences, center, |mutants| models.logits(mutants, class)),
+    options: &Options,
+) -> Result<Vec<Result<Attribution, Misfit>>> {
+    if options.method.is_attention() {
+        let rollout = options.method == Method::Rollout;
+        return attention::attribute(models, sequences, &options.attention, rollout);
+    }
+    let misfits = models.misfits(sequences)?;
+    let fitting = sequences.iter().zip(&misfits).filter(|(_, misfit)| misfit.is_none());
+    let fitting: Vec<&[u8]> = fitting.map(|(&sequence, _)| sequence).collect();
+    let mut attributions = contribute(models, &fitting, options)?.into_iter();
+    let answer = |misfit: Option<Misfit>| match misfit {
+        None => Ok(attributions.next().expect("one for each sequence that fits")),
+        Some(misfit) => Err(misfit),
+    };
+    Ok(misfits.into_iter().map(answer).collect())
+}
+
+/// Finds the contributions of sequences that fit the models.
+fn contribute(models: &Ensemble, sequences: &[&[u8]], options: &Options) -> Result<Vec<Attribution>> {
+    let &Options { class, comparison, steps, .. } = options;
+    if models.reads_tokens() && !matches!(options.method, Method::Ism(_)) {
+        return tokens::attribute(models, sequences, options);
+    }
+    let shared = |way| shared::attribute(models, sequences, class, comparison, way, steps.tolerance);
+    match options.method {
+        Method::Ism(center) => ism::attribute(models, sequences, class, center),
         Method::Saliency => gradient::attribute(models, sequences, class, gradient::saliency),
         Method::GradientInput => gradient::attribute(models, sequences, class, gradient::gradient_input),
+        Method::IntegratedGradients => shared(Way::IntegratedGradients(steps)),
+        Method::DeepLift => shared(Way::DeepLift),
+        Method::Attention | Method::Rollout => Ok(Vec::new()),
     }
 }
 
-fn attributed_schema(schema: &SchemaRef, models: &Ensemble, options: Options) -> SchemaRef {
-    let metadata = [
+fn attributed_schema(schema: &SchemaRef, models: &Ensemble, options: &Options) -> SchemaRef {
+    let mut metadata: std::collections::HashMap<String, String> = [
         (schema::METHOD_KEY.to_string(), options.method.to_string()),
         (schema::DIGEST_KEY.into(), models.digest()),
-        (TARGET_KEY.into(), models.labels()[options.class].clone()),
-    ];
+    ]
+    .into();
+    if !options.method.is_attention() {
+        metadata.insert(TARGET_KEY.into(), models.labels()[options.class].clone());
+    }
     let add = |schema: &SchemaRef, name: &str, kind: DataType| {
         schema::with_field(schema, Field::new(name, kind, true).with_metadata(metadata.clone()))
     };
+    let floats = || schema::list_of(DataType::Float32);
+    if options.method.is_attention() {
+        return add(schema, schema::ATTENTION, floats());
+    }
     let mut target = schema.clone();
     if options.columns != Columns::Hypothetical {
-        target = add(&target, schema::CONTRIBUTIONS, schema::list_of(DataType::Float32));
+        target = add(&target, schema::CONTRIBUTIONS, floats());
     }
     if options.columns != Columns::Projected {
-        target = add(&target, schema::HYPOTHETICAL, schema::list_of(DataType::Float32));
+        target = add(&target, schema::HYPOTHETICAL, floats());
     }
-    add(&target, schema::DELTA, DataType::Float32)
+    target = add(&target, schema::DELTA, DataType::Float32);
+    if options.method.is_complete() {
+        target = add(&target, schema::CONVERGED, DataType::Boolean);
+    }
+    target
 }
 
 fn attrib_batch(
     batch: &RecordBatch,
     target: &SchemaRef,
     models: &Ensemble,
-    options: Options,
+    options: &Options,
 ) -> Result<RecordBatch> {
     let mut rows = Rows::select(batch, models.window())?;
-    let answers = attribute(models, &rows.sequences(), options.method, options.class)?;
-    rows.mark(&answers, options.strict, |answer| (!answer.is_finite()).then_some(Status::Nonfinite))?;
+    let answers = attribute(models, &rows.sequences(), options)?;
+    rows.mark(&answers, options.strict, status)?;
+    if options.strict {
+        refuse_incomplete(batch, &rows, &answers)?;
+    }
     let statuses = rows.statuses();
-    let delta = rows.spread(answers.iter().map(|answer| answer.delta)).into_iter().map(Option::flatten);
-    let delta: ArrayRef = Arc::new(Float32Array::from_iter(delta));
-    let (hypothetical, contributions): (Vec<_>, Vec<_>) =
-        answers.into_iter().map(|answer| (answer.hypothetical, answer.contributions)).unzip();
-    let mut columns = vec![(schema::STATUS, statuses), (schema::DELTA, delta)];
+    let mut answers: Vec<Option<Attribution>> =
+        rows.spread(answers.into_iter().map(Result::ok)).into_iter().map(Option::flatten).collect();
+    let mut take = |part: fn(&mut Attribution) -> &mut Vec<f32>| -> ArrayRef {
+        let lists: Vec<Option<Vec<f32>>> = answers
+            .iter_mut()
+            .map(|answer| answer.as_mut().map(|answer| std::mem::take(part(answer))))
+            .collect();
+        // What a method has nothing of is null, not an empty list.
+        let lists: Vec<_> = lists.into_iter().map(|list| list.filter(|list| !list.is_empty())).collect();
+        schema::float_lists(&lists)
+    };
+    let observed = take(|answer| &mut answer.contributions);
+    let mut columns = vec![(schema::STATUS, statuses)];
+    if options.method.is_attention() {
+        columns.push((schema::ATTENTION, observed));
+        return schema::with_columns(batch, target, columns);
+    }
     if options.columns != Columns::Hypothetical {
-        columns.push((schema::CONTRIBUTIONS, schema::float_lists(&rows.spread(contributions))));
+        columns.push((schema::CONTRIBUTIONS, observed));
     }
     if options.columns != Columns::Projected {
-        columns.push((schema::HYPOTHETICAL, schema::float_lists(&rows.spread(hypothetical))));
+        columns.push((schema::HYPOTHETICAL, take(|answer| &mut answer.hypothetical)));
+    }
+    let deltas = answers.iter().map(|answer| answer.as_ref()?.delta);
+    columns.push((schema::DELTA, Arc::new(Float32Array::from_iter(deltas))));
+    if options.method.is_complete() {
+        let converged = answers.iter().map(|answer| answer.as_ref()?.converged);
+        columns.push((schema::CONVERGED, Arc::new(BooleanArray::from_iter(converged))));
     }
     schema::with_columns(batch, target, columns)
+}
+
+/// Returns the status that an answer gives its row, if any.
+fn status(answer: &Result<Attribution, Misfit>) -> Option<Status> {
+    match answer {
+        Ok(attribution) => (!attribution.is_finite()).then_some(Status::Nonfinite),
+        Err(Misfit::TooLong) => Some(Status::TooLong),
+        Err(Misfit::TooShort) => Some(Status::TooShort),
+    }
+}
+
+/// Refuses a batch in which the contributions of a row do not share out what they should.
+fn refuse_incomplete(
+    batch: &RecordBatch,
+    rows: &Rows,
+    answers: &[Result<Attribution, Misfit>],
+) -> Result<()> {
+    let mut answered =
+        rows.places().zip(answers).filter_map(|(row, answer)| Some((row, answer.as_ref().ok()?)));
+    match answered.find(|(_, answer)| answer.converged == Some(false)) {
+        None => Ok(()),
+        Some((row, answer)) => {
+            let delta = answer.delta.unwrap_or(f32::NAN);
+            let message = format!(
+                "the contributions miss the difference by {delta:e}, and --strict was given: raise --max-steps or \
+                 --tolerance"
+            );
+            Err(Error::data(message).at(schema::describe(batch, row)))
+        }
+    }
 }
 
 /// Returns the values `[4, L]` of the observed bases, 0 at `N`.

@@ -23,8 +23,8 @@ use crate::provenance::{self, Step};
 use crate::schema;
 
 pub use documents::{completions, manual, requested as documents_requested};
-pub use models::{ATTRIB_ROWS, AttribArgs, ModelArgs, OutputArgs};
-pub use progress::Progress;
+pub use models::{ATTRIB_ROWS, AttribArgs, ModelArgs, OutputArgs, Plain};
+pub use progress::{Progress, TrainingProgress};
 pub use stats::STATS_DIRECTORY;
 
 /// When to draw a progress bar.

@@ -1,5 +1,9 @@
 //! Bases as bytes. Base order is A, C, G, T = 0, 1, 2, 3 everywhere.
 
+mod shuffle;
+
+pub use shuffle::{dinucleotide_shuffles, mononucleotide_shuffles};
+
 /// The bases in their order.
 pub const BASES: [u8; 4] = *b"ACGT";
 

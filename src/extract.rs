@@ -1,6 +1,11 @@
 //! Stage: genome, intervals, variants and files of contributions → rows.
 
+mod batched;
 pub mod contribs;
+pub mod mutate;
+mod mutation;
+pub mod merge_peaks;
+pub mod negatives;
 pub mod regions;
 pub mod sequences;
 pub mod shard;

@@ -14,6 +14,7 @@ use crate::output::widen_pipe;
 use crate::pipe::{self, Pipe, ipc};
 use crate::provenance;
 
+pub mod bgzf;
 pub mod fetch;
 pub mod hub;
 mod mapped;

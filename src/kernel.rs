@@ -10,13 +10,17 @@ pub mod activation;
 pub mod attention;
 pub mod conv;
 pub mod instructions;
+pub mod jaccard;
+pub mod learn;
 pub mod linear;
+pub mod matrix;
 pub mod norm;
 pub mod pointwise;
 pub mod pool;
 mod product;
 pub mod recurrent;
 pub mod resize;
+pub mod rule;
 pub mod stack;
 mod tile;
 

@@ -20,6 +20,7 @@ pub mod weights;
 
 mod base_caller;
 pub mod bpnet;
+pub mod causal;
 pub mod d_aednet;
 pub mod danq;
 pub mod deep_bind;
@@ -27,21 +28,28 @@ pub mod deep_bind_published;
 pub mod deep_snr;
 mod ensemble;
 pub mod esm;
+mod explain;
+pub mod graph;
 pub mod layout;
 pub mod long;
+pub mod modern_bert;
 mod mosaic_bert;
 mod network;
 mod opened;
 pub mod residual_fcnn;
+mod rotary;
 mod scores;
 pub mod sequential_cnn;
 pub mod sig_tfb;
+mod substitute;
 pub mod transformer;
 
 pub use ensemble::{Ensemble, Gradient, Member};
+pub use explain::{Background, Explanation, Steps, Way};
 pub use network::{Network, NetworkModel, PASS_BASES, Prediction};
 pub use opened::Opened;
 pub use scores::{Answer, Attentions, Input, Likelihood, Misfit, Outputs, Pooling, Scores, Wanted};
+pub use substitute::Table;
 
 use config::Config;
 use network::Head;
@@ -81,6 +89,11 @@ pub trait Model: Send + Sync {
         None
     }
 
+    /// Returns the language model that it is, where gradients can be taken with respect to its tokens.
+    fn language(&self) -> Option<&transformer::LanguageModel> {
+        None
+    }
+
     /// Returns the network over encoded bases, where there is one to be differentiated.
     fn network(&self) -> Option<&dyn Network> {
         None
@@ -95,6 +108,8 @@ pub struct Loaded {
     pub digest: String,
     /// The architecture, as `config.json` names it.
     pub architecture: String,
+    /// Names of the tensors among its weights that it has no use for.
+    pub unused: Vec<String>,
 }
 
 /// What a model is built from.
@@ -129,19 +144,24 @@ impl Source<'_> {
     }
 }
 
+/// Builds a network whose deep layers have this precision.
+type BuildDeep = fn(&Config, &Weights, &Device, Precision) -> Result<Box<dyn Network>>;
+
 /// What builds the models of a family.
 enum Builder {
     /// Of a network, its config and weights are enough.
     Network(fn(&Config, &Weights, &Device) -> Result<Box<dyn Network>>),
+    /// A network with layers that are worth computing in bfloat16.
+    Deep(BuildDeep),
     /// Any model.
     Model(fn(&Source) -> Result<Box<dyn Model>>),
 }
 
-use Builder::{Model as Whole, Network as Net};
+use Builder::{Deep, Model as Whole, Network as Net};
 
 /// The families, by the name that `architectures` in `config.json` gives them.
 const FAMILIES: &[(&str, Builder)] = &[
-    ("BPNet", Net(bpnet::load)),
+    ("BPNet", Deep(bpnet::load)),
     (bert_snr::NAME, Whole(bert_snr::load)),
     (bert_tfbs::NAME, Whole(bert_tfbs::load)),
     ("BertForLongSequenceClassification", Whole(bert)),
@@ -159,18 +179,46 @@ const FAMILIES: &[(&str, Builder)] = &[
     ("EsmForMaskedLM", Whole(esm)),
     ("EsmForSequenceClassification", Whole(esm)),
     ("EsmModel", Whole(esm)),
+    ("LlamaForCausalLM", Whole(causal)),
+    ("LlamaForSequenceClassification", Whole(causal)),
+    ("LlamaModel", Whole(causal)),
+    ("MistralForCausalLM", Whole(causal)),
+    ("MistralForSequenceClassification", Whole(causal)),
+    ("MistralModel", Whole(causal)),
+    ("ModernBertForMaskedLM", Whole(modern_bert)),
+    ("ModernBertForSequenceClassification", Whole(modern_bert)),
+    ("ModernBertModel", Whole(modern_bert)),
     ("Net_Stage2", Net(sig_tfb::load_stage_2)),
+    ("Qwen2ForCausalLM", Whole(causal)),
+    ("Qwen2ForSequenceClassification", Whole(causal)),
+    ("Qwen2Model", Whole(causal)),
+    ("Qwen3ForCausalLM", Whole(causal)),
+    ("Qwen3ForSequenceClassification", Whole(causal)),
+    ("Qwen3Model", Whole(causal)),
     (residual_fcnn::NAME, Whole(residual_fcnn::load)),
-    ("SequentialCnn", Net(sequential_cnn::load)),
+    ("SequentialCnn", Deep(sequential_cnn::load)),
     // The `model_type` of configs that name no architecture.
     ("bert", Whole(bert)),
     ("esm", Whole(esm)),
+    ("llama", Whole(causal)),
+    ("mistral", Whole(causal)),
+    ("modernbert", Whole(modern_bert)),
     ("motif_CNN_Multilabel", Net(sig_tfb::load_motif_stage_1)),
     ("motif_Net_Stage2", Net(sig_tfb::load_motif_stage_2)),
+    ("qwen2", Whole(causal)),
+    ("qwen3", Whole(causal)),
 ];
 
 fn bert(source: &Source) -> Result<Box<dyn Model>> {
     Ok(Box::new(bert::load(source)?))
+}
+
+fn causal(source: &Source) -> Result<Box<dyn Model>> {
+    Ok(Box::new(causal::load(source)?))
+}
+
+fn modern_bert(source: &Source) -> Result<Box<dyn Model>> {
+    Ok(Box::new(modern_bert::load(source)?))
 }
 
 fn esm(source: &Source) -> Result<Box<dyn Model>> {
@@ -196,6 +244,7 @@ pub fn load(path: &Path, device: &Device) -> Result<Loaded> {
 fn build(config: &Config, weights: &Weights, device: &Device) -> Result<Box<dyn Network>> {
     match builder(config)? {
         Builder::Network(build) => build(config, weights, device),
+        Builder::Deep(build) => build(config, weights, device, Precision::F32),
         Builder::Model(_) => Err(Error::data(format!(
             "a {} is a whole directory, no network in one file: it needs no conversion",
             config.architecture()

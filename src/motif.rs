@@ -3,17 +3,21 @@
 //! A reader gives [`Pattern`]s; [`filters::build`] makes of them what a solver needs: normalized CWMs of
 //! both strands with their trims and lambdas.
 
+pub mod compare;
 mod cwm;
 pub mod filters;
 pub mod instance;
+pub mod jaspar;
 pub mod lists;
 pub mod meme;
 pub mod modisco;
+pub mod pwm;
+pub mod q_value;
 
 use std::io::BufRead;
 use std::path::Path;
 
-use crate::error::{InFile, Result};
+use crate::error::{Error, InFile, Result};
 use crate::input::open_text;
 
 /// A 4 × W matrix, rows A, C, G, T.
@@ -53,6 +57,34 @@ impl Matrix {
     /// Returns all values, row-major.
     pub fn values(&self) -> &[f64] {
         &self.values
+    }
+
+    /// Returns the values of each position.
+    pub fn columns(&self) -> Vec<[f64; 4]> {
+        (0..self.width).map(|position| std::array::from_fn(|base| self.at(base, position))).collect()
+    }
+
+    /// Returns the positions `start..end`.
+    pub fn span(&self, start: usize, end: usize) -> Self {
+        Self::from_columns(&self.columns()[start..end])
+    }
+
+    /// Returns counts as probabilities: each column over its sum; a column of zeros is uniform.
+    pub fn probabilities(&self) -> Self {
+        let share = |column: &[f64; 4]| {
+            let sum: f64 = column.iter().sum();
+            if sum > 0.0 { column.map(|count| count / sum) } else { [0.25; 4] }
+        };
+        Self::from_columns(&self.columns().iter().map(share).collect::<Vec<_>>())
+    }
+
+    /// Returns the base of the largest value at each position, the first of equal ones.
+    pub fn consensus(&self) -> String {
+        let largest = |column: &[f64; 4]| {
+            let base = (1..4).fold(0, |best, base| if column[base] > column[best] { base } else { best });
+            char::from(crate::dna::BASES[base])
+        };
+        self.columns().iter().map(largest).collect()
     }
 
     /// Returns the Frobenius norm.
@@ -108,6 +140,28 @@ pub fn read(path: &Path) -> Result<Vec<Pattern>> {
     } else {
         Ok(meme::read(path)?.iter().map(meme::Motif::pattern).collect())
     }
+}
+
+/// Reads motifs as probabilities, where [`read`] gives them as contributions: MEME text, JASPAR's counts, HOMER's
+/// motifs, or the sequences of a TF-MoDISco HDF5 file, whose patterns are trimmed to the span in which their
+/// contributions reach `trim` times the largest (see [`Matrix::trim`]).
+///
+/// # Errors
+///
+/// When the file cannot be read as any of them or holds no motif; CWMs alone have no probabilities.
+pub fn read_probabilities(path: &Path, trim: f64) -> Result<Vec<meme::Motif>> {
+    let mut text = open_text(path)?;
+    let head = text.fill_buf().in_file(path)?;
+    if head.starts_with(b"\x89HDF") {
+        return modisco::read_probabilities(path, trim);
+    }
+    if head.starts_with(b"\x93NUMPY") {
+        let message =
+            "an array of CWMs has no probabilities: give MEME, JASPAR or HOMER text, or TF-MoDISco's HDF5";
+        return Err(Error::data(message)).in_file(path);
+    }
+    let jaspar = head.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'>');
+    if jaspar { jaspar::parse(text).in_file(path) } else { meme::parse(text).in_file(path) }
 }
 
 #[cfg(test)]

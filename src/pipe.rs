@@ -6,6 +6,7 @@
 
 pub mod ipc;
 pub mod merge;
+pub mod spool;
 
 use std::any::Any;
 use std::collections::VecDeque;

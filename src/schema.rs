@@ -4,6 +4,7 @@
 //! [`require`] before the first batch, adds columns with [`with_field`], and passes on what it does not
 //! know.
 
+pub mod hits;
 mod row;
 mod sequences;
 
@@ -12,8 +13,8 @@ use std::sync::Arc;
 use arrow_array::cast::AsArray;
 use arrow_array::types::Float32Type;
 use arrow_array::{
-    Array, ArrayRef, FixedSizeListArray, Float32Array, Int64Array, ListArray, RecordBatch, StringArray,
-    UInt16Array, UInt64Array,
+    Array, ArrayRef, BooleanArray, FixedSizeListArray, Float32Array, Int64Array, ListArray, RecordBatch,
+    StringArray, UInt16Array, UInt64Array,
 };
 use arrow_buffer::{NullBuffer, OffsetBuffer};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
@@ -56,6 +57,8 @@ pub const ALT: &str = "alt";
 pub const ALLELE: &str = "allele";
 /// Sample and phase, when haplotypes are scored.
 pub const HAPLOTYPE: &str = "haplotype";
+/// The variants that are applied in a row's sequence, `POS:REF>ALT` by `;`, when haplotypes are scored.
+pub const APPLIED: &str = "applied";
 /// `ok`, or why the row could not be processed: see [`Status`].
 pub const STATUS: &str = "status";
 /// Token ids, specials included, never padded; list of uint32.
@@ -79,6 +82,8 @@ pub const LOG_LIKELIHOOD: &str = "log_likelihood";
 /// Attention probabilities, list of float32; `shape` in the field's metadata is `layers,heads,*` for those of
 /// the first token, `layers,heads,*,*` for all.
 pub const ATTENTIONS: &str = "attentions";
+/// Attention of a language model to each base, list of float32 of length L.
+pub const ATTENTION: &str = "attention";
 /// Profile logits, list of float32; `shape` in the field's metadata is `tracks,length`.
 pub const PROFILE: &str = "profile";
 /// Contributions of the observed bases (projected), list of float32 of length L.
@@ -87,6 +92,8 @@ pub const CONTRIBUTIONS: &str = "contributions";
 pub const HYPOTHETICAL: &str = "hypothetical";
 /// Completeness error of the attribution method.
 pub const DELTA: &str = "delta";
+/// Whether that error is within the tolerance, boolean.
+pub const CONVERGED: &str = "converged";
 
 /// Metadata key of a field: the digest of what made it (a tokenizer, a model).
 pub const DIGEST_KEY: &str = "digest";
@@ -199,6 +206,8 @@ views! {
     i64s -> Int64Array;
     /// Returns a column of 32-bit floats, such as [`DELTA`].
     f32s -> Float32Array;
+    /// Returns a column of truths, such as [`CONVERGED`].
+    booleans -> BooleanArray;
     /// Returns a column of lists, such as [`CONTRIBUTIONS`].
     lists -> ListArray;
     /// Returns a column of fixed-size lists, such as [`LOGITS`].

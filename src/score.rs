@@ -1,6 +1,9 @@
 //! Stage: rows → predictions.
 
+pub mod reuse;
+
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::UInt32Type;
@@ -11,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::model::{Answer, Attentions, Ensemble, Input, Misfit, Scores};
 use crate::pipe::Pipe;
 use crate::schema::{self, Rows, Status};
+use reuse::{Counts, KEPT_FLOATS, Reuse};
 
 /// Metadata key of the profile's field: `tracks,length`.
 pub const SHAPE_KEY: &str = "shape";
@@ -27,11 +31,45 @@ pub const LAYERS_KEY: &str = "layers";
 /// When the stream has no sequences, or tokens of another tokenizer; in the batches, when a result is not
 /// finite and `strict`.
 pub fn score(pipe: Pipe, models: Arc<Ensemble>, strict: bool) -> Result<Pipe> {
+    Ok(score_with(pipe, models, strict, Reuse::new(KEPT_FLOATS))?.0)
+}
+
+/// Scores as [`score`] does, with the answers that `reuse` keeps; returns as well how many rows went through the
+/// models.
+///
+/// # Errors
+///
+/// As [`score`].
+pub fn score_with(
+    pipe: Pipe,
+    models: Arc<Ensemble>,
+    strict: bool,
+    mut reuse: Reuse,
+) -> Result<(Pipe, Arc<Counts>)> {
     schema::require(pipe.schema(), schema::SEQUENCE, &DataType::Utf8)?;
     schema::require(pipe.schema(), schema::STATUS, &DataType::Utf8)?;
     let tokens = has_tokens_for(pipe.schema(), &models)?;
     let target = scored_schema(pipe.schema(), &models);
-    Ok(pipe.map(target.clone(), move |batch| score_batch(&batch, &target, &models, tokens, strict)))
+    let counts = Arc::new(Counts::default());
+    let counted = counts.clone();
+    let pipe = pipe.map(target.clone(), move |batch| {
+        let mut rows = Rows::select(&batch, models.window())?;
+        let answers = predict(&inputs(&batch, &rows, tokens)?, &models, &mut reuse, &counted)?;
+        rows.mark(&answers, strict, status)?;
+        score_batch(&batch, &target, &models, &rows, answers)
+    });
+    Ok((pipe, counts))
+}
+
+/// Predicts every distinct input once.
+fn predict(inputs: &[Input], models: &Ensemble, reuse: &mut Reuse, counts: &Counts) -> Result<Vec<Answer>> {
+    let (outputs, wanted) = (models.outputs(), models.wanted());
+    let plan = reuse.plan(inputs, |input| reuse::floats_of(input, &outputs, wanted));
+    counts.rows.fetch_add(inputs.len() as u64, Relaxed);
+    counts.passes.fetch_add(plan.new.len() as u64, Relaxed);
+    let new: Vec<Input> = plan.new.iter().map(|&row| inputs[row]).collect();
+    let answers = models.predict(&new)?;
+    Ok(reuse.complete(plan, answers))
 }
 
 /// Returns whether the stream has tokens that the models read.
@@ -134,12 +172,9 @@ fn score_batch(
     batch: &RecordBatch,
     target: &SchemaRef,
     models: &Ensemble,
-    tokens: bool,
-    strict: bool,
+    rows: &Rows,
+    answers: Vec<Answer>,
 ) -> Result<RecordBatch> {
-    let mut rows = Rows::select(batch, models.window())?;
-    let answers = models.predict(&inputs(batch, &rows, tokens)?)?;
-    rows.mark(&answers, strict, status)?;
     let outputs = models.outputs();
     let mut columns: Vec<(&str, ArrayRef)> = vec![(schema::STATUS, rows.statuses())];
     let mut scores: Vec<Option<Scores>> =

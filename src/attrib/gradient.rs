@@ -20,7 +20,12 @@ pub(super) fn attribute(
 /// abs ∂f/∂x.
 pub(super) fn saliency(sequence: &[u8], gradient: &Gradient) -> Attribution {
     let hypothetical = base_major(sequence, &gradient.values, f32::abs);
-    Attribution { contributions: project(sequence, &hypothetical), hypothetical, delta: None }
+    Attribution {
+        contributions: project(sequence, &hypothetical),
+        hypothetical,
+        delta: None,
+        converged: None,
+    }
 }
 
 /// ∂f/∂x, projected by the input.
@@ -29,7 +34,7 @@ pub(super) fn gradient_input(sequence: &[u8], gradient: &Gradient) -> Attributio
     let contributions = project(sequence, &hypothetical);
     let sum: f64 = contributions.iter().map(|&value| f64::from(value)).sum();
     let difference = f64::from(gradient.logit) - f64::from(gradient.logit_of_zeros);
-    Attribution { hypothetical, contributions, delta: Some((sum - difference).abs() as f32) }
+    Attribution { hypothetical, contributions, delta: Some((sum - difference).abs() as f32), converged: None }
 }
 
 /// Returns a gradient `[L, 4]` as `[4, L]`, 0 at `N`.

@@ -31,9 +31,10 @@ struct Args {
     /// Rows with contributions (an Arrow stream, an Arrow file, a Parquet file), or Fi-NeMo's regions.npz
     #[arg(short = 'r', long, value_name = "ROWS", visible_alias = "contributions")]
     regions: PathBuf,
-    /// The hits that were called on them: a stream, a hits.tsv, or the folder of `nyx-hits --outdir` or Fi-NeMo
+    /// The hits that were called on them: a stream, a hits.tsv, or the folder of `nyx-hits --outdir` or Fi-NeMo. Without
+    /// them the page shows the contributions alone
     #[arg(short = 'H', long, value_name = "HITS")]
-    hits: PathBuf,
+    hits: Option<PathBuf>,
     /// The motifs that were called: the HDF5 file of TF-MoDISco (with seqlets), MEME or CWMs as npy
     #[arg(short = 'm', long, value_name = "FILE", visible_alias = "modisco-h5")]
     motifs: Option<PathBuf>,
@@ -52,6 +53,9 @@ struct Args {
     /// Regions to show base by base: those with the largest coefficients
     #[arg(long, value_name = "N", default_value_t = 12)]
     top: usize,
+    /// Show the regions with the largest sums of absolute contributions instead, hits or not (as without hits)
+    #[arg(long)]
+    by_contributions: bool,
     /// Do as Fi-NeMo 0.41: confusion of binned coordinates, no regions without hits in the tables
     #[arg(long)]
     compat: bool,
@@ -64,22 +68,29 @@ impl AsRef<Common> for Args {
 }
 
 fn run(args: Args) -> Result<()> {
-    let hits_folder = args.hits.is_dir().then_some(args.hits.as_path());
+    let hits_folder = args.hits.as_deref().filter(|hits| hits.is_dir());
     let (known, seqlets) = motifs(&args, hits_folder)?;
     let mut vocabulary = Vocabulary::default();
     for known in &known {
         vocabulary.motifs.number(known.name.as_str());
     }
-    let path = hits_folder.map_or(args.hits.clone(), |folder| folder.join("hits.tsv"));
-    let hits = HitTable::read(&path, &mut vocabulary)?;
+    let hits = match &args.hits {
+        Some(hits) => {
+            let path = hits_folder.map_or(hits.clone(), |folder| folder.join("hits.tsv"));
+            HitTable::read(&path, &mut vocabulary)?
+        }
+        None => HitTable::none(),
+    };
     let inputs = Inputs { hits: &hits, known: &known, seqlets: seqlets.as_deref() };
     let options = Options {
         top: args.top,
         modisco_width: args.modisco_region_width.map(|width| width as usize),
         recall: !args.no_recall,
         compat: args.compat,
+        by_contributions: args.by_contributions || args.hits.is_none(),
     };
-    let gathered = gather::gather(regions(&args)?, &inputs, &mut vocabulary, options).in_file(&args.hits)?;
+    let place = args.hits.as_deref().unwrap_or(&args.regions);
+    let gathered = gather::gather(regions(&args)?, &inputs, &mut vocabulary, options).in_file(place)?;
     let parameters = hits_folder.map(parameters).transpose()?.unwrap_or_default();
     let html = page::page(&gathered, &args.common.step(), &parameters);
     write(&args, &gathered, &html, vocabulary.chroms.values())?;

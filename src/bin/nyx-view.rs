@@ -8,13 +8,15 @@ use std::process::ExitCode;
 use clap::{Parser, ValueEnum};
 use nyx::cli::{self, Common};
 use nyx::convert::hub::{self, Data, Hub};
+use nyx::convert::saturation::{self, Saturations, Value};
 use nyx::convert::table::Head;
 use nyx::convert::track::{self, Choice};
-use nyx::convert::{bed, bigwig, columnar, fasta, header, json, npz, select, table};
+use nyx::convert::{bed, bigwig, columnar, fasta, header, json, npz, select, table, vcf};
 use nyx::error::InFile;
 use nyx::output::Output;
 use nyx::pipe::Pipe;
 use nyx::provenance::{self, Genome};
+use nyx::report;
 use nyx::{Error, Result, input};
 
 /// Turn a stream into text or into a file of another format.
@@ -45,8 +47,8 @@ struct Args {
     /// Leave these columns out
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     drop: Vec<String>,
-    /// The values of bedgraph and bigwig: contributions, base_scores, probs, logits or delta
-    /// [default: the first of these that is there]
+    /// The values of bedgraph and bigwig: contributions, base_scores, probs, logits or delta; of matrix and heatmap:
+    /// logits, probs or log_likelihood [default: the first of these that is there]
     #[arg(long, value_name = "COLUMN")]
     value: Option<String>,
     /// The class of probs or logits, from 0 [default: the only one]
@@ -72,11 +74,18 @@ enum Format {
     Bed,
     Bedgraph,
     Bigwig,
+    /// Variants without samples, a field for every number of an ALT
+    Vcf,
     Fasta,
     /// Fi-NeMo's regions file; of scored rows without contributions, their embeddings, logits and probabilities
     Npz,
     Parquet,
     Arrow,
+    /// Of scored rows of nyx-extract mutate: a line for each base, with what A, C, G, T in its place and its deletion
+    /// change
+    Matrix,
+    /// The same as pictures, in one HTML page
+    Heatmap,
     /// A directory with a track hub for UCSC's browser and IGV: a bigWig of the values, or a bigBed of hits
     Hub,
 }
@@ -121,10 +130,12 @@ impl Args {
             Some("bed") => Format::Bed,
             Some("bedgraph" | "bdg" | "bg") => Format::Bedgraph,
             Some("bw" | "bigwig") => Format::Bigwig,
+            Some("vcf") => Format::Vcf,
             Some("fa" | "fasta" | "fna") => Format::Fasta,
             Some("npz") => Format::Npz,
             Some("parquet" | "pq") => Format::Parquet,
             Some("arrow" | "feather") => Format::Arrow,
+            Some("html" | "htm") => Format::Heatmap,
             _ => Format::Tsv,
         })
     }
@@ -168,12 +179,45 @@ impl Args {
             Format::Json => json::write(pipe, &mut output)?,
             Format::Bed => bed::write(pipe, head.provenance, &mut output)?,
             Format::Bedgraph => self.write_bedgraph(pipe, &mut output)?,
+            Format::Vcf => vcf::write_sites(pipe, head.provenance, &mut output)?,
             Format::Fasta => self.write_fasta(pipe, &mut output)?,
             Format::Parquet => columnar::write_parquet(pipe, &mut output)?,
             Format::Arrow => columnar::write_arrow(pipe, &mut output)?,
+            Format::Matrix => {
+                let value = Value::new(pipe.schema(), self.value.as_deref(), self.class)?;
+                let left_out = saturation::write(pipe, value, head.provenance, &mut output)?;
+                self.say_left_out(left_out);
+            }
+            Format::Heatmap => self.write_heatmap(pipe, &mut output)?,
             Format::Bigwig | Format::Npz | Format::Hub => unreachable!("written above"),
         }
         output.commit()
+    }
+
+    fn write_heatmap(&self, pipe: Pipe, output: &mut Output) -> Result<()> {
+        let value = Value::new(pipe.schema(), self.value.as_deref(), self.class)?;
+        let column = match value.column.as_str() {
+            "logits" => "logit",
+            "probs" => "probability",
+            "log_likelihood" => "log-likelihood",
+            other => other,
+        };
+        let name = match value.class {
+            Some(class) => format!("{column} of class {class}"),
+            None => column.to_string(),
+        };
+        let mut saturations = Saturations::new(pipe, value)?;
+        report::saturation::write(&mut saturations, &name, &self.common.step(), output)?;
+        self.say_left_out(saturations.left_out);
+        Ok(())
+    }
+
+    fn say_left_out(&self, mutants: u64) {
+        if mutants > 0 {
+            self.common.say(&format!(
+                "{mutants} mutants are neither substitutions nor deletions of one base and are not shown"
+            ));
+        }
     }
 
     fn write_fasta(&self, pipe: Pipe, output: &mut Output) -> Result<()> {

@@ -40,7 +40,7 @@ pub fn requested(command: impl FnOnce() -> Command) -> Option<Result<()>> {
 fn write_manual(command: Command, directory: &str) -> Result<()> {
     let directory = Path::new(directory);
     std::fs::create_dir_all(directory).in_file(directory)?;
-    Ok(clap_mangen::generate_to(command, directory).in_file(directory)?)
+    clap_mangen::generate_to(command, directory).in_file(directory)
 }
 
 fn write_completions(mut command: Command, shell: &str) -> Result<()> {

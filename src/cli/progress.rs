@@ -10,6 +10,22 @@ use super::When;
 use crate::provenance::Share;
 use crate::schema;
 
+/// Creates a bar that is hidden unless `when` and the terminal want it.
+fn bar(when: When, quiet: bool, length: Option<u64>, template: &str) -> ProgressBar {
+    let shown = match when {
+        When::Always => true,
+        When::Never => false,
+        When::Auto => !quiet && std::io::stderr().is_terminal(),
+    };
+    let target = if shown { ProgressDrawTarget::stderr_with_hz(4) } else { ProgressDrawTarget::hidden() };
+    let bar = ProgressBar::with_draw_target(length, target);
+    bar.set_style(ProgressStyle::with_template(template).expect("the template is valid"));
+    if shown {
+        bar.enable_steady_tick(Duration::from_millis(250));
+    }
+    bar
+}
+
 /// Rows done and rows per second, and of a stream that says how many regions it has the time left; drawn only where
 /// somebody looks.
 pub struct Progress {
@@ -22,12 +38,6 @@ pub struct Progress {
 impl Progress {
     /// Creates a bar that is hidden unless `when` and the terminal want it.
     pub fn new(when: When, quiet: bool, share: Option<Share>) -> Self {
-        let shown = match when {
-            When::Always => true,
-            When::Never => false,
-            When::Auto => !quiet && std::io::stderr().is_terminal(),
-        };
-        let target = if shown { ProgressDrawTarget::stderr_with_hz(4) } else { ProgressDrawTarget::hidden() };
         let (length, template) = match share {
             Some(share) => (
                 Some(share.end - share.first),
@@ -35,11 +45,7 @@ impl Progress {
             ),
             None => (None, "{spinner} {msg}  {elapsed_precise}"),
         };
-        let bar = ProgressBar::with_draw_target(length, target);
-        bar.set_style(ProgressStyle::with_template(template).expect("the template is valid"));
-        if shown {
-            bar.enable_steady_tick(Duration::from_millis(250));
-        }
+        let bar = bar(when, quiet, length, template);
         Self { bar, share, rows: 0, began: Instant::now() }
     }
 
@@ -66,5 +72,33 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
+    }
+}
+
+/// Steps of a training with loss and throughput, drawn only where somebody looks.
+pub struct TrainingProgress(ProgressBar);
+
+impl TrainingProgress {
+    /// Creates a bar that is hidden unless `when` and the terminal want it.
+    pub fn new(when: When, quiet: bool) -> Self {
+        Self(bar(when, quiet, None, "{bar:24} {pos}/{len} steps  {msg}  {elapsed_precise} ({eta} left)"))
+    }
+
+    /// Shows a step: its number of all, its loss, and the examples of a second.
+    pub fn step(&self, step: u64, total: u64, loss: f64, rate: f64) {
+        self.0.set_length(total);
+        self.0.set_position(step);
+        self.0.set_message(format!("loss {loss:.4}  {rate:.0} examples/s"));
+    }
+
+    /// Does something that writes lines, which the bar makes room for.
+    pub fn above(&self, write: impl FnOnce()) {
+        self.0.suspend(write);
+    }
+}
+
+impl Drop for TrainingProgress {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
     }
 }

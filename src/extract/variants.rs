@@ -20,9 +20,19 @@
 //!
 //! The first that applies, from the top, is the status. Rows without a sequence have the interval of their
 //! REF row.
+//!
+//! [`haplotype_rows`] adds the windows of phased haplotypes to these rows. A window of a haplotype has no
+//! sequence when the contig is unknown, an allele in it has no known bases (`not_bases`, `symbolic_allele`), the
+//! sample has no such haplotype at the record (`haploid`), or the allele does not fit (`too_long`). Otherwise
+//! its status is the first of `ref_mismatch`, `swapped`, `too_long` (REF), `missing_genotype`, `unphased`,
+//! `overlap`, `spanning_deletion`, `all_n`, `off_contig` that a record in the window gives it.
 
 mod bcf;
-mod bgzf;
+mod bcf_genotypes;
+mod cut;
+mod edits;
+mod genotypes;
+mod haplotypes;
 mod mismatch;
 mod open;
 mod record;
@@ -37,17 +47,18 @@ mod window;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use arrow_array::RecordBatch;
-
 use crate::error::{Error, Result};
 use crate::pipe::Pipe;
 use crate::provenance;
 use crate::region::Strand;
 use crate::schema::{Allele, Row, RowBuilder, RowKind};
 
-use super::windows::{BATCH_BASES, UnknownContig};
+use super::batched::{Batched, Rows};
+use super::windows::UnknownContig;
+pub use genotypes::{Call, Genotypes, Samples};
+pub use haplotypes::{Haplotypes, haplotype_rows, reading};
 use mismatch::Mismatches;
-pub use open::{ContigMap, Format, Records, Variants, open};
+pub use open::{ContigMap, Format, Records, Variants, open, open_with};
 pub use record::{AlleleKind, Place, Record};
 pub use selection::Selection;
 pub use site::{AlleleWindow, Bases, Shape, Site};
@@ -96,6 +107,14 @@ pub struct Counts {
     pub records: AtomicU64,
     /// Records that were read but are outside the regions.
     pub outside: AtomicU64,
+    /// Windows of haplotypes.
+    pub haplotypes: AtomicU64,
+    /// Those that differ from the others of their record.
+    pub distinct: AtomicU64,
+    /// Variants of haplotypes that were left out because they overlap one before.
+    pub left_out: AtomicU64,
+    /// Genotypes with more than two alleles.
+    pub polyploid: AtomicU64,
 }
 
 /// Makes rows of `records` over `genome`, lazily.
@@ -106,71 +125,45 @@ pub fn rows<G: Bases + Send + 'static>(
     options: Options,
 ) -> (Pipe, Arc<Counts>) {
     let schema = RowKind::Variants.schema(Some(provenance));
-    let counts = Arc::new(Counts::default());
-    let rows = AlleleRows {
-        records,
-        genome,
-        genome_name: provenance.name.clone(),
-        counts: counts.clone(),
-        builder: RowBuilder::new(RowKind::Variants, schema.clone()),
-        bytes: 0,
-        site: None,
-        next_allele: 0,
-        done: false,
-        options,
-    };
-    (Pipe::new(schema, rows), counts)
+    let builder = RowBuilder::new(RowKind::Variants, schema.clone());
+    let batch_rows = options.batch_rows;
+    let sites = Sites::new(records, genome, provenance, options);
+    let counts = sites.counts.clone();
+    let alleles = AlleleRows { sites, builder, bytes: 0, site: None, next_allele: 0 };
+    (Pipe::new(schema, Batched::new(alleles, batch_rows)), counts)
 }
 
-struct AlleleRows<G> {
+/// Records laid over the genome, by the options.
+struct Sites<G> {
     records: Records,
     genome: G,
     genome_name: String,
+    /// The records that are read.
+    reading: Selection,
     options: Options,
     counts: Arc<Counts>,
-    builder: RowBuilder,
-    /// Bytes that wait in `builder`.
-    bytes: usize,
-    /// The record whose rows are being made, with its ordinal.
-    site: Option<(u64, Site)>,
-    next_allele: usize,
-    done: bool,
 }
 
-impl<G: Bases> Iterator for AlleleRows<G> {
-    type Item = Result<RecordBatch>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.done {
-            return None;
-        }
-        let batch = self.fill();
-        self.done |= batch.is_err();
-        batch.transpose()
-    }
-}
-
-impl<G: Bases> AlleleRows<G> {
-    /// Collects rows until a batch is full or the records end.
-    fn fill(&mut self) -> Result<Option<RecordBatch>> {
-        while self.builder.len() < self.options.batch_rows.max(1) && self.bytes < BATCH_BASES {
-            if self.site.is_none() && !self.next_site()? {
-                self.done = true;
-                break;
-            }
-            self.push_row();
-        }
-        self.bytes = 0;
-        if self.builder.is_empty() { Ok(None) } else { self.builder.finish().map(Some) }
+impl<G: Bases> Sites<G> {
+    fn new(records: Records, genome: G, provenance: &provenance::Genome, options: Options) -> Self {
+        let genome_name = provenance.name.clone();
+        let reading = options.selection.clone();
+        Self { records, genome, genome_name, reading, options, counts: Arc::default() }
     }
 
-    /// Lays the next selected record over the genome; `false` when there is none.
-    fn next_site(&mut self) -> Result<bool> {
-        let Some(record) = self.next_record()? else { return Ok(false) };
-        let mut site = Site::new(record, self.options.shape, &mut self.genome)?;
+    /// Lays the next selected record over the genome.
+    fn next(&mut self) -> Result<Option<Site>> {
+        match self.next_record()? {
+            Some(record) => self.lay(record, self.options.shape).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Lays a record over the genome, with windows of `shape`, and does what the options say about it.
+    fn lay(&mut self, record: Record, shape: Shape) -> Result<Site> {
+        let mut site = Site::new(record, shape, &mut self.genome)?;
         if !site.has_contig() && self.options.unknown_contig == UnknownContig::Error {
-            let place = format!("{}: {}", self.options.file, site.record.place);
-            return Err(self.genome.unknown_contig(&site.record.chrom).at(place));
+            return Err(self.genome.unknown_contig(&site.record.chrom).at(self.place(&site.record)));
         }
         if site.is_mismatch() {
             match self.options.ref_mismatch {
@@ -183,12 +176,15 @@ impl<G: Bases> AlleleRows<G> {
                 RefMismatch::Status => {}
             }
         }
-        self.site = Some((self.counts.records.fetch_add(1, Relaxed), site));
-        self.next_allele = 0;
-        Ok(true)
+        Ok(site)
     }
 
-    /// Reads up to the next record in the regions, with the genome's name of its contig.
+    /// Names a record for a message.
+    fn place(&self, record: &Record) -> String {
+        format!("{}: {}", self.options.file, record.place)
+    }
+
+    /// Reads up to the next record that is asked for, with the genome's name of its contig.
     fn next_record(&mut self) -> Result<Option<Record>> {
         for record in &mut self.records {
             let mut record = record?;
@@ -196,7 +192,7 @@ impl<G: Bases> AlleleRows<G> {
                 record.chrom.clone_from(name);
             }
             let (start, end) = record.span();
-            if self.options.selection.overlaps(&record.chrom, start, end) {
+            if self.reading.overlaps(&record.chrom, start, end) {
                 return Ok(Some(record));
             }
             self.counts.outside.fetch_add(1, Relaxed);
@@ -221,38 +217,80 @@ impl<G: Bases> AlleleRows<G> {
         }
         mismatches.error(&self.genome_name).at(self.options.file.clone())
     }
+}
 
+/// Returns the row of a window of `record`, the `ordinal`-th.
+fn row_of<'a>(record: &'a Record, ordinal: u64, window: &'a AlleleWindow) -> Row<'a> {
+    let sequence = window.sequence.as_deref();
+    Row {
+        region: ordinal,
+        chrom: Some(&record.chrom),
+        start: window.start,
+        end: window.end,
+        strand: Strand::Unknown,
+        name: record.id.as_deref(),
+        sequence: sequence.map(|bases| std::str::from_utf8(bases).expect("letters")),
+        status: window.status,
+    }
+}
+
+/// Returns allele `k` of `record`, the `ordinal`-th, as its row names it; `alternate` is its ALT.
+fn allele_of<'a>(record: &'a Record, ordinal: u64, k: usize, alternate: &'a str) -> Allele<'a> {
+    Allele {
+        variant: ordinal,
+        id: record.id.as_deref(),
+        position: record.position,
+        reference: &record.alleles[0],
+        alternate,
+        allele: u16::try_from(k).expect("the readers refuse more alleles"),
+        haplotype: None,
+    }
+}
+
+/// Returns the ALT column of the row of allele `k`: on the reference row all of them.
+fn alternate_of(record: &Record, k: usize) -> String {
+    if k == 0 { record.alternates() } else { record.alleles[k].clone() }
+}
+
+/// Rows of alleles, record by record.
+struct AlleleRows<G> {
+    sites: Sites<G>,
+    builder: RowBuilder,
+    /// Bytes that wait in `builder`.
+    bytes: usize,
+    /// The record whose rows are being made, with its ordinal.
+    site: Option<(u64, Site)>,
+    next_allele: usize,
+}
+
+impl<G: Bases> Rows for AlleleRows<G> {
+    fn push(&mut self) -> Result<bool> {
+        if self.site.is_none() {
+            let Some(site) = self.sites.next()? else { return Ok(false) };
+            self.site = Some((self.sites.counts.records.fetch_add(1, Relaxed), site));
+            self.next_allele = 0;
+        }
+        self.push_row();
+        Ok(true)
+    }
+
+    fn waiting(&mut self) -> (&mut RowBuilder, &mut usize) {
+        (&mut self.builder, &mut self.bytes)
+    }
+}
+
+impl<G: Bases> AlleleRows<G> {
     /// Adds the row of the next allele of the current record.
     fn push_row(&mut self) {
         let (ordinal, site) = self.site.as_ref().expect("a record is at hand");
         let k = self.next_allele;
         let window = site.window(k);
-        let record = &site.record;
-        let alternates = if k == 0 { record.alternates() } else { record.alleles[k].clone() };
-        let sequence = window.sequence.map(|bases| String::from_utf8(bases).expect("letters"));
-        let row = Row {
-            region: *ordinal,
-            chrom: Some(&record.chrom),
-            start: window.start,
-            end: window.end,
-            strand: Strand::Unknown,
-            name: record.id.as_deref(),
-            sequence: sequence.as_deref(),
-            status: window.status,
-        };
-        let allele = Allele {
-            variant: *ordinal,
-            id: record.id.as_deref(),
-            position: record.position,
-            reference: &record.alleles[0],
-            alternate: &alternates,
-            allele: u16::try_from(k).expect("the readers refuse more alleles"),
-            haplotype: None,
-        };
-        self.builder.push_allele(&row, &allele);
-        self.bytes += sequence.as_deref().map_or(0, str::len) + record.alleles[0].len() + alternates.len();
+        let alternate = alternate_of(&site.record, k);
+        let row = row_of(&site.record, *ordinal, &window);
+        self.builder.push_allele(&row, &allele_of(&site.record, *ordinal, k, &alternate));
+        self.bytes += row.sequence.map_or(0, str::len) + site.record.alleles[0].len() + alternate.len();
         self.next_allele += 1;
-        if self.next_allele == record.alleles.len() {
+        if self.next_allele == site.record.alleles.len() {
             self.site = None;
         }
     }

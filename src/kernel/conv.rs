@@ -3,10 +3,16 @@
 //! In channels-last order the taps of a kernel row lie side by side, so a few positions form a small matrix
 //! product on overlapping rows of the input itself. Two cases have better: columns of one-hot bases choose
 //! weights instead of multiplying them (with the same bits), and deep one-dimensional layers take
-//! half the multiplications ([`winograd`]). Weights are packed once, when first used.
+//! half the multiplications ([`winograd`]). Where bfloat16 is allowed, deep layers take it if that is fewer
+//! multiplications still ([`way`]). Weights are packed once, when first used.
 
 mod filters;
 mod one_hot;
+mod pairs;
+mod part;
+mod rounded;
+mod row;
+mod way;
 mod winograd;
 
 use std::cell::RefCell;
@@ -16,10 +22,14 @@ use std::sync::Arc;
 use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::Instructions;
+use super::product::Pair;
+use super::rule;
 use super::tile::{NOT_ONE_HOT, OneHot, Run};
+use super::{Instructions, Precision};
 use crate::error::{Error, Result};
 use filters::Filters;
+use row::Row;
+use way::Way;
 use winograd::Winograd;
 
 /// Positions that one thread computes at a time: a multiple of every tile's height.
@@ -66,6 +76,9 @@ pub struct Conv {
     dilation: [usize; 2],
     padding: Padding,
     relu: bool,
+    precision: Precision,
+    /// Whether Winograd's algorithm is left aside.
+    direct: bool,
 }
 
 impl fmt::Debug for Conv {
@@ -105,7 +118,15 @@ impl Conv {
     }
 
     fn from_filters(filters: Arc<Filters>) -> Self {
-        Self { filters, stride: [1, 1], dilation: [1, 1], padding: Padding::default(), relu: false }
+        Self {
+            filters,
+            stride: [1, 1],
+            dilation: [1, 1],
+            padding: Padding::default(),
+            relu: false,
+            precision: Precision::F32,
+            direct: false,
+        }
     }
 
     /// Sets the zeros around the input.
@@ -126,6 +147,17 @@ impl Conv {
     /// Makes negative outputs zero, in the same pass.
     pub fn with_relu(self) -> Self {
         Self { relu: true, ..self }
+    }
+
+    /// Allows products of bfloat16, with sums in 32 bits, where that is faster (there are none of bytes:
+    /// [`Precision::Int8`] allows the same). Gradients stay in 32 bits.
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
+    }
+
+    /// Returns in what numbers the layer multiplies.
+    pub fn precision(&self) -> Precision {
+        if self.way().is_rounded() { Precision::Bf16 } else { Precision::F32 }
     }
 
     /// Returns the number of output channels.
@@ -176,7 +208,7 @@ impl Conv {
         Ok(self.input_gradient(output, size)?)
     }
 
-    fn input_gradient(&self, gradient: &Tensor, size: [usize; 2]) -> candle_core::Result<Tensor> {
+    pub(super) fn input_gradient(&self, gradient: &Tensor, size: [usize; 2]) -> candle_core::Result<Tensor> {
         let spread = spread(gradient, self.stride)?;
         let (_, height, width, _) = spread.dims4()?;
         let before = [self.padding.top, self.padding.left];
@@ -219,6 +251,7 @@ fn spread(tensor: &Tensor, stride: [usize; 2]) -> candle_core::Result<Tensor> {
 struct Scratch {
     gathered: Vec<f32>,
     codes: Vec<u32>,
+    rounded: Vec<Pair>,
     winograd: winograd::Scratch,
 }
 
@@ -298,32 +331,37 @@ impl Image<'_> {
         output: &mut [f32],
         scratch: &mut Scratch,
     ) {
-        if let Some(filters) = self.conv.winograd() {
-            let row = self.winograd_row(&image[y * self.size[1] * filters.inputs()..], residual);
-            return filters.run(
-                Instructions::detect(),
-                &row,
-                0..row.steps(),
-                (output, 0),
-                &mut scratch.winograd,
-            );
-        }
-        let outputs = self.conv.filters.outputs;
-        for (segment, output) in output.chunks_mut(SEGMENT * outputs).enumerate() {
-            self.segment(image, [y, segment * SEGMENT], output, scratch);
-        }
-        for (output, residual) in output.iter_mut().zip(residual.into_iter().flatten()) {
-            *output += residual;
+        let pixels = y * self.size[1] * self.conv.filters.inputs;
+        match self.conv.way() {
+            Way::Winograd(filters) => {
+                let row = self.flat_row(&image[pixels..], residual);
+                let steps = 0..row.steps();
+                filters.run(Instructions::detect(), &row, steps, (output, 0), &mut scratch.winograd);
+            }
+            Way::Rounded(filters) => {
+                let row = self.flat_row(&image[pixels..], residual);
+                filters.run(Instructions::detect(), &row, 0, output, &mut scratch.rounded);
+            }
+            Way::Direct => {
+                let outputs = self.conv.filters.outputs;
+                for (segment, output) in output.chunks_mut(SEGMENT * outputs).enumerate() {
+                    self.segment(image, [y, segment * SEGMENT], output, scratch);
+                }
+                for (output, residual) in output.iter_mut().zip(residual.into_iter().flatten()) {
+                    *output += residual;
+                }
+            }
         }
     }
 
     /// Describes the row that `input` begins with.
-    fn winograd_row<'a>(&self, input: &'a [f32], residual: Option<&'a [f32]>) -> winograd::Row<'a> {
-        let Conv { padding, dilation, relu, .. } = self.conv;
-        winograd::Row {
+    fn flat_row<'a>(&self, input: &'a [f32], residual: Option<&'a [f32]>) -> Row<'a> {
+        let Conv { padding, stride, dilation, relu, .. } = self.conv;
+        Row {
             input,
             length: self.size[1],
             left: padding.left,
+            stride: stride[1],
             dilation: dilation[1],
             count: self.output[1],
             relu: *relu,
@@ -399,14 +437,6 @@ impl Conv {
         Ok(())
     }
 
-    /// Returns the filters for Winograd's algorithm, where it applies.
-    fn winograd(&self) -> Option<&Winograd> {
-        let Filters { kernel, inputs, outputs, .. } = *self.filters;
-        let flat = kernel[0] == 1 && self.padding.top == 0 && self.padding.bottom == 0;
-        let applies = flat && self.stride == [1, 1] && winograd::pays(inputs, outputs, kernel[1]);
-        applies.then(|| self.filters.winograd())
-    }
-
     /// Computes a batch of images.
     fn compute(&self, input: &[f32], image: &Image) -> Vec<f32> {
         let row = image.output[1] * self.filters.outputs;
@@ -416,7 +446,7 @@ impl Conv {
         // Enough work for a thread to be worth waking: about a tenth of a millisecond.
         let work = row * self.filters.taps() + 1;
         let least = (5_000_000 / work).max(1);
-        let apart = self.dilation[1] == 1 || self.winograd().is_none();
+        let apart = self.dilation[1] == 1 || !matches!(self.way(), Way::Winograd(_));
         if images * image.output[0] == 1 && apart {
             self.compute_row(input, image, &mut output);
             return output;
@@ -432,18 +462,26 @@ impl Conv {
     /// Computes a single row, as of a linear layer: its pieces are shared out.
     fn compute_row(&self, input: &[f32], image: &Image, output: &mut [f32]) {
         let outputs = self.filters.outputs;
-        let row = self.winograd().map(|filters| (filters, filters.block(1), image.winograd_row(input, None)));
-        let piece = row.as_ref().map_or(PIECE, |(_, block, _)| Winograd::positions(*block)) * outputs;
-        let least = (5_000_000 / (piece * self.filters.taps() + 1)).max(1);
-        let pieces = output.par_chunks_mut(piece).with_min_len(least).enumerate();
+        let (way, row) = (self.way(), image.flat_row(input, None));
+        // A piece of Winograd's is of whole blocks.
+        let (steps, positions) = match &way {
+            Way::Winograd(filters) => (filters.block(1), Winograd::positions(filters.block(1))),
+            Way::Direct | Way::Rounded(_) => (0, PIECE),
+        };
+        let least = (5_000_000 / (positions * outputs * self.filters.taps() + 1)).max(1);
+        let pieces = output.par_chunks_mut(positions * outputs).with_min_len(least).enumerate();
         pieces.for_each(|(index, output)| {
-            SCRATCH.with_borrow_mut(|scratch| match &row {
-                Some((filters, block, row)) => {
-                    let steps = index * block..((index + 1) * block).min(row.steps());
-                    let origin = index * Winograd::positions(*block);
-                    filters.run(Instructions::detect(), row, steps, (output, origin), &mut scratch.winograd);
+            let first = index * positions;
+            SCRATCH.with_borrow_mut(|scratch| match &way {
+                Way::Winograd(filters) => {
+                    let steps = index * steps..((index + 1) * steps).min(row.steps());
+                    let place = (output, first);
+                    filters.run(Instructions::detect(), &row, steps, place, &mut scratch.winograd);
                 }
-                None => image.segment(input, [0, index * PIECE], output, scratch),
+                Way::Rounded(filters) => {
+                    filters.run(Instructions::detect(), &row, first, output, &mut scratch.rounded);
+                }
+                Way::Direct => image.segment(input, [0, first], output, scratch),
             });
         });
     }
@@ -465,14 +503,21 @@ impl CustomOp1 for Conv {
 
     fn bwd(&self, input: &Tensor, output: &Tensor, gradient: &Tensor) -> candle_core::Result<Option<Tensor>> {
         let (_, height, width, _) = input.dims4()?;
-        let gradient =
-            if self.relu { super::pointwise::where_positive(gradient, output)? } else { gradient.clone() };
+        let gradient = match self.relu {
+            false => gradient.clone(),
+            true if rule::rescales() => {
+                let before = input.contiguous()?.apply_op1_no_bwd(&Self { relu: false, ..self.clone() })?;
+                rule::by_secant(&before, gradient, rule::relu_secant)?
+            }
+            true => super::pointwise::where_positive(gradient, output)?,
+        };
         self.input_gradient(&gradient, [height, width]).map(Some)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::rule::testing::check_completeness;
     use super::super::testing::*;
     use super::filters::Packed;
     use super::*;
@@ -577,9 +622,11 @@ mod tests {
 
         #[test]
         fn a_deep_layer_is_what_its_definition_says_alone_and_in_a_batch(
-            (outputs, inputs, width) in (16usize..40, 16usize..40, 3usize..11), dilation in 1usize..9,
+            (outputs, inputs, width) in (8usize..40, 8usize..40, 3usize..20), dilation in 1usize..9,
             (left, right) in (0usize..12, 0usize..12), more in 0usize..60, relu: bool, seed: u64,
         ) {
+            // Few channels are filtered this way only without dilation.
+            let dilation = if inputs.min(outputs) < 16 { 1 } else { dilation };
             let shape = [outputs, inputs, 1, width];
             let weights = noise(outputs * inputs * width, seed);
             let bias = noise(outputs, seed ^ 1);
@@ -589,13 +636,70 @@ mod tests {
             let conv = if relu { conv.with_relu() } else { conv };
             let length = (dilation * (width - 1) + 1 + more).saturating_sub(left + right).max(1);
             let input = noise_tensor(&[2, 1, length, inputs], seed ^ 2);
-            prop_assert!(conv.winograd().is_some());
+            prop_assert!(matches!(conv.way(), Way::Winograd(_)) || inputs.min(outputs) < 16);
             let output = conv.forward(&input).unwrap();
             for (output, expected) in flat(&output).iter().zip(naive(&input, &weights, shape, &bias, &conv)) {
                 prop_assert!((f64::from(*output) - expected).abs() < 1e-4, "{} is not {}", output, expected);
             }
             let alone = conv.forward(&input.narrow(0, 1, 1).unwrap()).unwrap();
             prop_assert_eq!(bits(&alone), bits(&output.narrow(0, 1, 1).unwrap()));
+        }
+
+        #[test]
+        fn in_bfloat16_a_layer_is_its_definition_on_rounded_numbers(
+            (outputs, inputs, width) in (1usize..70, 1usize..40, 1usize..6), stride in 1usize..3,
+            dilation in 1usize..5, (left, right) in (0usize..9, 0usize..9), more in 0usize..40, relu: bool, seed: u64,
+        ) {
+            let shape = [outputs, inputs, 1, width];
+            let weights = rounded(&noise(outputs * inputs * width, seed));
+            let bias = noise(outputs, seed ^ 1);
+            let conv = Conv::new(&weights, shape, &bias)
+                .with_stride([1, stride])
+                .with_dilation([1, dilation])
+                .with_padding(Padding { left, right, ..Padding::default() });
+            let conv = if relu { conv.with_relu() } else { conv };
+            let length = (dilation * (width - 1) + 1 + more).saturating_sub(left + right).max(1);
+            let input = noise(length * inputs, seed ^ 2);
+            let exact = Tensor::from_vec(rounded(&input), (1, 1, length, inputs), &Device::Cpu).unwrap();
+            let expected = naive(&exact, &weights, shape, &bias, &conv);
+            let count = expected.len() / outputs;
+            let residual = noise(count * outputs, seed ^ 3);
+            let row = Row {
+                input: &input, length, left, stride, dilation, count, relu, residual: Some(&residual),
+            };
+            let mut runs = Instructions::available().into_iter().map(|instructions| {
+                let mut output = vec![f32::NAN; count * outputs];
+                // In two parts, as two threads would.
+                let (first, second) = output.split_at_mut(count / 2 * outputs);
+                let mut scratch = Vec::new();
+                conv.filters.rounded().run(instructions, &row, 0, first, &mut scratch);
+                conv.filters.rounded().run(instructions, &row, count / 2, second, &mut scratch);
+                output
+            });
+            let widest = runs.next().unwrap();
+            for other in runs {
+                prop_assert!(widest.iter().zip(&other).all(|(a, b)| a.to_bits() == b.to_bits()));
+            }
+            for ((found, expected), residual) in widest.iter().zip(expected).zip(&residual) {
+                let expected = expected + f64::from(*residual);
+                prop_assert!((f64::from(*found) - expected).abs() < 1e-4, "{} is not {}", found, expected);
+            }
+        }
+
+        #[test]
+        fn in_bfloat16_a_row_alone_has_the_bits_it_has_in_a_batch_whatever_the_way(
+            (outputs, inputs, width) in (16usize..70, 8usize..40, 1usize..8), dilation in 1usize..4,
+            length in 30usize..400, seed: u64,
+        ) {
+            let conv = Conv::new(&noise(outputs * inputs * width, seed), [outputs, inputs, 1, width], &noise(outputs, 1))
+                .with_dilation([1, dilation])
+                .with_precision(Precision::Bf16);
+            let input = noise_tensor(&[3, length, inputs], seed ^ 2);
+            let together = conv.forward_1d(&input).unwrap();
+            for row in 0..3 {
+                let alone = conv.forward_1d(&input.narrow(0, row, 1).unwrap()).unwrap();
+                prop_assert_eq!(bits(&alone), bits(&together.narrow(0, row, 1).unwrap()));
+            }
         }
 
         #[test]
@@ -625,14 +729,15 @@ mod tests {
 
         #[test]
         fn all_instructions_look_up_and_filter_the_same_bits(
-            (outputs, inputs, width) in (16usize..40, 16usize..40, 3usize..6), dilation in 1usize..4,
+            (outputs, inputs, width) in (8usize..40, 8usize..40, 3usize..6), dilation in 1usize..4,
             count in 1usize..40, relu: bool, seed: u64,
         ) {
-            let filters = Winograd::new(&noise(outputs * inputs * width, seed), [outputs, width, inputs], &noise(outputs, 1));
+            let dilation = if inputs.min(outputs) < 16 { 1 } else { dilation };
+            let filters = Winograd::new(&noise(outputs * inputs * width, seed), [outputs, width, inputs], &noise(outputs, 1), Precision::F32);
             let input = noise(count * inputs, seed ^ 1);
             let residual = noise(count * outputs, seed ^ 2);
-            let row = winograd::Row {
-                input: &input, length: count, left: dilation, dilation, count, relu, residual: Some(&residual),
+            let row = Row {
+                input: &input, length: count, left: dilation, stride: 1, dilation, count, relu, residual: Some(&residual),
             };
             let codes: Vec<u32> = (0..count + dilation * width).map(|i| ((seed >> (i % 60)) % 5 * 16) as u32).collect();
             let plain = Filters::new(noise(outputs * 4 * width, seed), &noise(outputs, 3), [outputs, 1, width, 4]);
@@ -674,6 +779,60 @@ mod tests {
         }
     }
 
+    /// Rounds to the nearest bfloat16.
+    fn rounded(values: &[f32]) -> Vec<f32> {
+        let round = |value: &f32| {
+            let bits = value.to_bits();
+            f32::from_bits((bits + 0x7fff + (bits >> 16 & 1)) & 0xffff_0000)
+        };
+        values.iter().map(round).collect()
+    }
+
+    #[test]
+    fn the_error_of_each_way_in_bfloat16_is_what_the_parity_card_says() {
+        for (width, bound) in [(3, 0.009), (11, 0.011)] {
+            let normal = |count: usize, seed: u64| -> Vec<f32> {
+                noise(12 * count, seed).chunks(12).map(|sum| 0.5 * sum.iter().sum::<f32>()).collect()
+            };
+            let shape = [64, 64, 1, width];
+            let weights = normal(64 * 64 * width, 1);
+            let input: Vec<f32> = normal(100 * 64, 2).into_iter().map(|x| x.max(0.0)).collect();
+            let conv = Conv::new(&weights, shape, &[0.0; 64]);
+            let count = 100 - width + 1;
+            let row = Row {
+                input: &input,
+                length: 100,
+                left: 0,
+                stride: 1,
+                dilation: 1,
+                count,
+                relu: false,
+                residual: None,
+            };
+            let image = Tensor::from_slice(&input, (1, 1, 100, 64), &Device::Cpu).unwrap();
+            let expected = naive(&image, &weights, shape, &[0.0; 64], &conv);
+            let error = |output: &[f32]| {
+                let square = |x: f64| x * x;
+                let of: f64 = expected.iter().copied().map(square).sum();
+                let by: f64 = output.iter().zip(&expected).map(|(a, b)| square(f64::from(*a) - b)).sum();
+                (by / of).sqrt()
+            };
+            let mut output = vec![f32::NAN; count * 64];
+            conv.filters.rounded().run(Instructions::detect(), &row, 0, &mut output, &mut Vec::new());
+            assert!(error(&output) < 0.0026, "width {width}: {}", error(&output));
+            let runs = Instructions::available().into_iter().map(|instructions| {
+                let mut output = vec![f32::NAN; count * 64];
+                let scratch = &mut winograd::Scratch::default();
+                let filters = conv.filters.rounded_winograd();
+                filters.run(instructions, &row, 0..row.steps(), (&mut output, 0), scratch);
+                output
+            });
+            let runs: Vec<Vec<f32>> = runs.collect();
+            assert!(error(&runs[0]) < bound, "width {width}: {}", error(&runs[0]));
+            assert!(runs.iter().all(|run| run == &runs[0]));
+        }
+    }
+
     #[test]
     fn the_gradient_is_that_of_finite_differences() {
         let weights = noise(5 * 3 * 2 * 4, 1);
@@ -684,6 +843,14 @@ mod tests {
         check_gradient(&noise_tensor(&[2, 3, 9, 3], 3), |x| conv.forward(x));
         let shifted = conv.with_relu();
         check_gradient(&noise_tensor(&[1, 3, 8, 3], 4), |x| shifted.forward(x));
+    }
+
+    #[test]
+    fn multipliers_share_out_the_difference_of_a_pair() {
+        let conv = Conv::new(&noise(20 * 18 * 5, 1), [20, 18, 1, 5], &noise(20, 2)).with_relu();
+        check_completeness(&noise_tensor(&[4, 30, 18], 3), |x| conv.forward_1d(x));
+        let linear = Conv::linear(&noise(50 * 31, 1), [50, 31], &noise(50, 2)).with_relu();
+        check_completeness(&noise_tensor(&[6, 31], 3), |x| linear.forward_rows(x));
     }
 
     #[test]

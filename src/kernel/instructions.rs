@@ -115,7 +115,7 @@ macro_rules! vectorize {
         }
     };
 }
-pub(super) use vectorize;
+pub(crate) use vectorize;
 
 #[cfg(test)]
 mod tests {

@@ -4,7 +4,7 @@
 //! as the caller has laid end to end; a row's bits depend on that row and the weights alone.
 
 mod finish;
-mod pack;
+pub(super) mod pack;
 mod quantize;
 
 use std::cell::RefCell;
@@ -45,6 +45,17 @@ pub enum Precision {
 pub struct Linear {
     weights: Arc<Weights>,
     activation: Activation,
+}
+
+/// What a layer is made of. A gated one has twice as many rows as outputs, the activated half first.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plain {
+    /// `[rows, inputs]`.
+    pub weights: Vec<f32>,
+    /// `[rows]`.
+    pub bias: Vec<f32>,
+    /// What follows.
+    pub activation: Activation,
 }
 
 struct Weights {
@@ -133,6 +144,14 @@ impl Linear {
     /// Returns the numbers of a row that comes out.
     pub fn outputs(&self) -> usize {
         self.weights.columns.outputs
+    }
+
+    /// Returns the weights as they were packed, where they are 32-bit numbers.
+    pub fn plain(&self) -> Option<Plain> {
+        let Weights { columns, bias, packed: Packed::F32(strips) } = &*self.weights else { return None };
+        let weights = columns.unpack(strips);
+        let bias = columns.gather(bias);
+        Some(Plain { weights, bias, activation: self.activation })
     }
 
     /// Returns in what numbers the layer multiplies.
@@ -316,7 +335,7 @@ impl Call<'_> {
                 let first = tile * HEIGHT;
                 self.finish.prefetch(index, output);
                 let rows_left = &rows.values[first * rows.stride..];
-                let job = Job { begin: begin(index), rows: rows_left, stride: rows.stride, strip };
+                let job = Job::new(begin(index), rows_left, rows.stride, strip);
                 product::multiply(self.instructions, job, output.len() / outputs, &mut sums);
                 finish(index, first, &mut sums, output);
             }
@@ -331,12 +350,12 @@ impl Call<'_> {
 
 /// Returns the distance of rows in scratch: such that the rows of a tile do not fall on the same few lines of
 /// the first cache.
-fn stride_of(taps: usize) -> usize {
+pub(super) fn stride_of(taps: usize) -> usize {
     taps.next_multiple_of(32) + 16
 }
 
 /// Makes a scratch as long as it must be; what stands in it is of no interest.
-fn resize<T: Clone + Default>(scratch: &mut Vec<T>, length: usize) {
+pub(super) fn resize<T: Clone + Default>(scratch: &mut Vec<T>, length: usize) {
     if scratch.len() < length {
         scratch.resize(length, T::default());
     }

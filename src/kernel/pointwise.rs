@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Shape, Tensor};
 
+use super::rule;
 use crate::error::Result;
 
 /// Returns the numbers of a contiguous f32 tensor.
@@ -27,6 +28,18 @@ enum Function {
     Tanh,
 }
 
+impl Function {
+    /// Returns the slope of the line through two places of the curve.
+    fn secant(self, a: f64, b: f64) -> f64 {
+        let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+        match self {
+            Self::Relu => rule::relu_secant(a, b),
+            Self::Sigmoid => rule::secant(a, b, sigmoid, |x| sigmoid(x) * (1.0 - sigmoid(x))),
+            Self::Tanh => rule::secant(a, b, f64::tanh, |x| 1.0 - x.tanh().powi(2)),
+        }
+    }
+}
+
 impl CustomOp1 for Function {
     fn name(&self) -> &'static str {
         match self {
@@ -46,7 +59,10 @@ impl CustomOp1 for Function {
         Ok((CpuStorage::F32(output), layout.shape().clone()))
     }
 
-    fn bwd(&self, _: &Tensor, output: &Tensor, gradient: &Tensor) -> candle_core::Result<Option<Tensor>> {
+    fn bwd(&self, input: &Tensor, output: &Tensor, gradient: &Tensor) -> candle_core::Result<Option<Tensor>> {
+        if rule::rescales() {
+            return rule::by_secant(input, gradient, |a, b| self.secant(a, b)).map(Some);
+        }
         Ok(Some(match self {
             Self::Relu => where_positive(gradient, output)?,
             Self::Sigmoid => (gradient * (output - output.sqr()?)?)?,
@@ -94,7 +110,10 @@ impl CustomOp1 for Softmax {
         Ok((CpuStorage::F32(output), layout.shape().clone()))
     }
 
-    fn bwd(&self, _: &Tensor, output: &Tensor, gradient: &Tensor) -> candle_core::Result<Option<Tensor>> {
+    fn bwd(&self, input: &Tensor, output: &Tensor, gradient: &Tensor) -> candle_core::Result<Option<Tensor>> {
+        if rule::rescales() {
+            return by_rows_of_pairs(input, gradient, softmax_multipliers).map(Some);
+        }
         let last = output.rank() - 1;
         let weighted = (output * gradient)?;
         (&weighted - output.broadcast_mul(&weighted.sum_keepdim(last)?)?).map(Some)
@@ -124,8 +143,62 @@ impl CustomOp1 for LogSumExp {
     }
 
     fn bwd(&self, input: &Tensor, output: &Tensor, gradient: &Tensor) -> candle_core::Result<Option<Tensor>> {
+        if rule::rescales() {
+            return by_rows_of_pairs(input, gradient, log_sum_exp_multipliers).map(Some);
+        }
         input.broadcast_sub(output)?.exp()?.broadcast_mul(gradient).map(Some)
     }
+}
+
+/// Computes the multipliers of functions of whole rows: `multipliers` gets both rows of a pair and the gradient of
+/// the function, and gives the multipliers of the row.
+fn by_rows_of_pairs(
+    input: &Tensor,
+    gradient: &Tensor,
+    multipliers: impl Fn([&[f32]; 2], &[f32]) -> Vec<f32>,
+) -> candle_core::Result<Tensor> {
+    let length = input.dims().last().copied().unwrap_or(1).max(1);
+    let (values, gradients) = (rule::numbers(input)?, rule::numbers(gradient)?);
+    let (first, second) = values.split_at(values.len() / 2);
+    let pairs = first.len() / length;
+    let outputs = gradients.len() / (2 * pairs).max(1);
+    let mut all = Vec::with_capacity(values.len());
+    for (pair, (a, b)) in first.chunks_exact(length).zip(second.chunks_exact(length)).enumerate() {
+        all.extend(multipliers([a, b], &gradients[pair * outputs..][..outputs]));
+    }
+    all.extend_from_within(..);
+    Tensor::from_vec(all, input.shape(), input.device())
+}
+
+/// Returns the largest number of two rows, which keeps their exponentials small, and the sums of those.
+fn shift_and_sums([a, b]: [&[f32]; 2]) -> (f64, [f64; 2]) {
+    let largest = a.iter().chain(b).copied().fold(f32::NEG_INFINITY, f32::max);
+    let shift = f64::from(largest);
+    (shift, [a, b].map(|row| row.iter().map(|&x| (f64::from(x) - shift).exp()).sum()))
+}
+
+fn log_sum_exp_multipliers([a, b]: [&[f32]; 2], gradient: &[f32]) -> Vec<f32> {
+    let (shift, sums) = shift_and_sums([a, b]);
+    let of_sum = f64::from(gradient[0]) * rule::secant(sums[0], sums[1], f64::ln, f64::recip);
+    let pairs = a.iter().zip(b).map(|(&a, &b)| (f64::from(a), f64::from(b)));
+    pairs.map(|(a, b)| (of_sum * rule::exp_secant(a, b, shift)) as f32).collect()
+}
+
+fn softmax_multipliers([a, b]: [&[f32]; 2], gradient: &[f32]) -> Vec<f32> {
+    let (shift, sums) = shift_and_sums([a, b]);
+    let share = (sums[0].recip() + sums[1].recip()) / 2.0;
+    let pairs = || a.iter().zip(b).map(|(&a, &b)| (f64::from(a), f64::from(b)));
+    let exponential = |x: f64| (x - shift).exp();
+    let of_shares: f64 = pairs()
+        .zip(gradient)
+        .map(|((a, b), &gradient)| f64::from(gradient) * (exponential(a) + exponential(b)) / 2.0)
+        .sum();
+    // The secant of 1 / S.
+    let of_sum = -of_shares / (sums[0] * sums[1]);
+    let multiplier = |((a, b), &gradient): ((f64, f64), &f32)| {
+        ((f64::from(gradient) * share + of_sum) * rule::exp_secant(a, b, shift)) as f32
+    };
+    pairs().zip(gradient).map(multiplier).collect()
 }
 
 /// A scale and a shift per channel: what is left of a batch norm in use.
@@ -188,6 +261,7 @@ impl CustomOp1 for Affine {
 
 #[cfg(test)]
 mod tests {
+    use super::super::rule::testing::check_completeness;
     use super::super::testing::*;
     use super::*;
 
@@ -201,6 +275,18 @@ mod tests {
         check_gradient(&input, log_sum_exp);
         let affine = Affine::new(noise(5, 2), noise(5, 3));
         check_gradient(&input, |x| affine.forward(x));
+    }
+
+    #[test]
+    fn multipliers_share_out_the_difference_of_a_pair() {
+        let input = noise_tensor(&[6, 5], 4).affine(3.0, 0.2).unwrap();
+        check_completeness(&input, relu);
+        check_completeness(&input, sigmoid);
+        check_completeness(&input, tanh);
+        check_completeness(&input, softmax);
+        check_completeness(&input, log_sum_exp);
+        let affine = Affine::new(noise(5, 2), noise(5, 3));
+        check_completeness(&input, |x| affine.forward(x));
     }
 
     #[test]

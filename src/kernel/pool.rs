@@ -4,7 +4,11 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::pointwise::values;
+use super::rule;
 use crate::error::Result;
+
+/// What part of a number rounding may have changed.
+const TIE: f32 = 1e-5;
 
 /// Returns the maximum over windows of `size` positions, `stride` apart; an incomplete last window is
 /// dropped. `[B, L, C]` to `[B, (L - size) / stride + 1, C]`.
@@ -58,23 +62,30 @@ pub fn global_mean(input: &Tensor) -> Result<Tensor> {
 }
 
 /// Puts `values` `[B, C]` at the position where `maps` `[B, L, C]` is largest, zeros elsewhere: `[B, L, C]`.
-/// Differentiable with respect to `values`.
+///
+/// Differentiable with respect to `values`; the place has no derivative. Under the [rescale rule](super::rule)
+/// it has a multiplier: where the two of a pair have their maxima at i and j, the output at i rises by what it
+/// falls at j, because the map at i rose above that at j. That difference is shared out to the maps at i and j
+/// by how much maps[i] - maps[j] differs within the pair.
 ///
 /// # Errors
 ///
 /// When the shapes do not belong together.
 pub fn unpool(values: &Tensor, maps: &Tensor) -> Result<Tensor> {
-    let length = maps.dim(1)?;
-    let ones = Tensor::ones(values.shape(), values.dtype(), values.device())?.unsqueeze(1)?;
-    let back = MaxBack { size: length, stride: length };
-    let chosen = maps.detach().contiguous()?.apply_op2_no_bwd(&ones, &back)?;
-    Ok(chosen.broadcast_mul(&values.unsqueeze(1)?)?)
+    Ok(values.contiguous()?.apply_op2(&maps.contiguous()?, Unpool)?)
 }
 
 #[derive(Clone, Copy)]
 struct Max {
     size: usize,
     stride: usize,
+}
+
+/// Returns the maximum of one window, for each channel.
+fn largest(rows: &[f32], channels: usize) -> Vec<f32> {
+    let mut largest = vec![0.0; channels];
+    max_of_row(rows, channels, rows.len() / channels, 1, &mut largest);
+    largest
 }
 
 /// Returns the position of the maximum of one window, for each channel.
@@ -86,6 +97,53 @@ fn argmax(rows: &[f32], channels: usize, best: &mut [usize]) {
                 best[channel] = position;
             }
         }
+    }
+}
+
+impl Max {
+    /// Hands each window's gradient to the position of the larger maximum of a pair, as [`rule`] has it.
+    fn multipliers(&self, input: &Tensor, gradient: &Tensor) -> candle_core::Result<Tensor> {
+        let (batch, length, channels) = input.dims3()?;
+        let count = windows(length, self.size, self.stride)?;
+        let (values, gradients) = (rule::numbers(input)?, rule::numbers(gradient)?);
+        let (first, second) = values.split_at(values.len() / 2);
+        let mut multipliers = vec![0.0; first.len()];
+        let row = length * channels;
+        for pair in 0..batch / 2 {
+            let pairs = [&first[pair * row..][..row], &second[pair * row..][..row]];
+            let target = &mut multipliers[pair * row..][..row];
+            let mut best = [vec![0; channels], vec![0; channels]];
+            for window in 0..count {
+                let start = window * self.stride * channels;
+                let windows = pairs.map(|values| &values[start..][..self.size * channels]);
+                for (values, best) in windows.iter().zip(&mut best) {
+                    first_largest(values, channels, best);
+                }
+                let largest = windows.map(|values| largest(values, channels));
+                for channel in 0..channels {
+                    let [i, j] =
+                        [best[0][channel], best[1][channel]].map(|at| start + at * channels + channel);
+                    let difference = largest[0][channel] - largest[1][channel];
+                    let place = if difference >= 0.0 { i } else { j };
+                    let share = rule::share(difference, pairs[0][place] - pairs[1][place]);
+                    target[place] += gradients[(pair * count + window) * channels + channel] * share;
+                }
+            }
+        }
+        multipliers.extend_from_within(..);
+        Tensor::from_vec(multipliers, input.shape(), input.device())
+    }
+}
+
+/// Returns the first position whose number is the largest of one window but for rounding, for each channel. Where a
+/// background is the same everywhere, so are the maps of it, and which of its positions is handed something must not
+/// hang on their last bits.
+fn first_largest(rows: &[f32], channels: usize, best: &mut [usize]) {
+    argmax(rows, channels, best);
+    for (channel, best) in best.iter_mut().enumerate() {
+        let largest = rows[*best * channels + channel];
+        let enough = largest - TIE * largest.abs().max(1.0);
+        *best = (0..*best).find(|position| rows[position * channels + channel] >= enough).unwrap_or(*best);
     }
 }
 
@@ -107,6 +165,9 @@ impl CustomOp1 for Max {
     }
 
     fn bwd(&self, input: &Tensor, _: &Tensor, gradient: &Tensor) -> candle_core::Result<Option<Tensor>> {
+        if rule::rescales() {
+            return self.multipliers(input, gradient).map(Some);
+        }
         let back = MaxBack { size: self.size, stride: self.stride };
         input.contiguous()?.apply_op2_no_bwd(&gradient.contiguous()?, &back).map(Some)
     }
@@ -150,6 +211,98 @@ impl CustomOp2 for MaxBack {
     }
 }
 
+/// Puts values where maps are largest.
+struct Unpool;
+
+impl Unpool {
+    /// Returns the multipliers of values and maps.
+    fn multipliers(values: &Tensor, maps: &Tensor, gradient: &Tensor) -> candle_core::Result<[Tensor; 2]> {
+        let (batch, length, channels) = maps.dims3()?;
+        let [of_values, of_maps, gradients] =
+            [rule::numbers(values)?, rule::numbers(maps)?, rule::numbers(gradient)?];
+        let mut value_multipliers = vec![0.0; of_values.len()];
+        let mut map_multipliers = vec![0.0; of_maps.len()];
+        let (half, row) = (batch / 2, length * channels);
+        for pair in 0..half {
+            let pairs = [pair, half + pair].map(|which| &of_maps[which * row..][..row]);
+            let places = pairs.map(|maps| {
+                let mut best = vec![0; channels];
+                argmax(maps, channels, &mut best);
+                best
+            });
+            let gradient = &gradients[pair * row..][..row];
+            for channel in 0..channels {
+                let [i, j] = [places[0][channel], places[1][channel]].map(|at| at * channels + channel);
+                value_multipliers[pair * channels + channel] = (gradient[i] + gradient[j]) / 2.0;
+                if i == j {
+                    continue;
+                }
+                let value = [pair, half + pair].map(|which| of_values[which * channels + channel]);
+                let moved = (gradient[i] - gradient[j]) * (value[0] + value[1]) / 2.0;
+                let rise = (pairs[0][i] - pairs[0][j]) - (pairs[1][i] - pairs[1][j]);
+                // Two ties have no rise; then the places differ by nothing that could be shared out.
+                if rise > 0.0 {
+                    map_multipliers[pair * row + i] = moved / rise;
+                    map_multipliers[pair * row + j] = -moved / rise;
+                }
+            }
+        }
+        value_multipliers.copy_within(..half * channels, half * channels);
+        map_multipliers.copy_within(..half * row, half * row);
+        let device = values.device();
+        Ok([
+            Tensor::from_vec(value_multipliers, values.shape(), device)?,
+            Tensor::from_vec(map_multipliers, maps.shape(), device)?,
+        ])
+    }
+}
+
+impl CustomOp2 for Unpool {
+    fn name(&self) -> &'static str {
+        "unpool"
+    }
+
+    fn cpu_fwd(
+        &self,
+        placed: &CpuStorage,
+        placed_layout: &Layout,
+        maps: &CpuStorage,
+        layout: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        let (batch, length, channels) = layout.shape().dims3()?;
+        if placed_layout.shape().dims2()? != (batch, channels) {
+            candle_core::bail!("values {:?} for maps {:?}", placed_layout.shape(), layout.shape());
+        }
+        let (placed, maps) = (values(placed, placed_layout)?, values(maps, layout)?);
+        let mut output = vec![0.0; maps.len()];
+        let mut best = vec![0; channels];
+        for b in 0..batch {
+            argmax(&maps[b * length * channels..][..length * channels], channels, &mut best);
+            for (channel, &position) in best.iter().enumerate() {
+                output[(b * length + position) * channels + channel] = placed[b * channels + channel];
+            }
+        }
+        Ok((CpuStorage::F32(output), layout.shape().clone()))
+    }
+
+    fn bwd(
+        &self,
+        values: &Tensor,
+        maps: &Tensor,
+        _: &Tensor,
+        gradient: &Tensor,
+    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
+        if rule::rescales() {
+            let [values, maps] = Self::multipliers(values, maps, gradient)?;
+            return Ok((Some(values), Some(maps)));
+        }
+        let length = maps.dim(1)?;
+        let ones = Tensor::ones(values.shape(), values.dtype(), values.device())?.unsqueeze(1)?;
+        let marks = maps.contiguous()?.apply_op2_no_bwd(&ones, &MaxBack { size: length, stride: length })?;
+        Ok((Some((marks * gradient)?.sum(1)?), None))
+    }
+}
+
 struct Mean;
 
 impl CustomOp1 for Mean {
@@ -178,6 +331,7 @@ impl CustomOp1 for Mean {
 
 #[cfg(test)]
 mod tests {
+    use super::super::rule::testing::check_completeness;
     use super::super::testing::*;
     use super::*;
     use candle_core::Device;
@@ -198,6 +352,17 @@ mod tests {
         check_gradient(&input, global_mean);
         let maps = noise_tensor(&[2, 7, 3], 2);
         check_gradient(&noise_tensor(&[2, 3], 3), |x| unpool(x, &maps));
+    }
+
+    #[test]
+    fn multipliers_share_out_the_difference_of_a_pair() {
+        let input = noise_tensor(&[6, 11, 3], 1);
+        check_completeness(&input, |x| max(x, 3, 2));
+        check_completeness(&input, |x| max(x, 4, 4));
+        check_completeness(&input, global_max);
+        check_completeness(&input, global_mean);
+        // The maxima of most pairs lie at different places.
+        check_completeness(&input, |x| unpool(&global_max(x)?, x));
     }
 
     #[test]

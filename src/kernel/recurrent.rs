@@ -4,6 +4,7 @@ use candle_core::{DType, Tensor};
 
 use super::Conv;
 use super::pointwise::{sigmoid, tanh};
+use super::rule::product;
 use crate::error::Result;
 
 /// One direction of one layer.
@@ -32,8 +33,8 @@ impl Lstm {
             let gates = (from_input.narrow(1, step, 1)?.squeeze(1)? + self.hidden.forward_rows(&hidden)?)?;
             let gate = |index: usize| gates.narrow(1, index * size, size);
             let (write, keep, show) = (sigmoid(&gate(0)?)?, sigmoid(&gate(1)?)?, sigmoid(&gate(3)?)?);
-            cell = ((keep * &cell)? + (write * tanh(&gate(2)?)?)?)?;
-            hidden = (show * tanh(&cell)?)?;
+            cell = (product(&keep, &cell)? + product(&write, &tanh(&gate(2)?)?)?)?;
+            hidden = product(&show, &tanh(&cell)?)?;
             states.push(hidden.clone());
         }
         if backwards {
@@ -54,16 +55,18 @@ pub fn bidirectional([forwards, backwards]: &[Lstm; 2], input: &Tensor) -> Resul
 
 #[cfg(test)]
 mod tests {
+    use super::super::rule::testing::check_completeness;
     use super::super::testing::*;
     use super::*;
 
     #[test]
-    fn the_gradient_is_that_of_finite_differences() {
+    fn the_gradient_is_that_of_finite_differences_and_multipliers_are_complete() {
         let direction = |seed| Lstm {
             input: Conv::linear(&noise(8 * 3, seed), [8, 3], &noise(8, seed + 1)),
             hidden: Conv::linear(&noise(8 * 2, seed + 2), [8, 2], &noise(8, seed + 3)),
         };
         let both = [direction(1), direction(5)];
         check_gradient(&noise_tensor(&[2, 4, 3], 9), |x| bidirectional(&both, x));
+        check_completeness(&noise_tensor(&[4, 4, 3], 9), |x| bidirectional(&both, x));
     }
 }

@@ -4,14 +4,18 @@
 //! activations stay in the caches. Where gradients are wanted the same layers run as candle operations, with
 //! the same bits.
 
+mod trace;
+
 use std::cell::RefCell;
 
 use candle_core::{DType, Tensor};
 use rayon::prelude::*;
 
 use super::pointwise::{self, Affine};
-use super::{Conv, pool};
+use super::{Conv, Precision, pool};
 use crate::error::{Error, Result};
+
+pub use trace::{Trace, Variants};
 
 /// A layer from `[L, C]` to `[L', C']`.
 #[derive(Clone, Debug)]
@@ -113,6 +117,11 @@ impl Stack {
         Self { layers }
     }
 
+    /// Returns whether there are no layers.
+    pub fn is_empty(&self) -> bool {
+        self.layers.is_empty()
+    }
+
     /// Applies the layers to `[B, L, C]`.
     ///
     /// # Errors
@@ -139,6 +148,14 @@ impl Stack {
                 BUFFERS.with_borrow_mut(|buffers| self.row(input, &shapes, buffers, output));
             });
         Ok(Tensor::from_vec(output, (rows, last_length, last_channels), &candle_core::Device::Cpu)?)
+    }
+
+    /// Returns whether some layer multiplies in bfloat16.
+    pub fn rounds(&self) -> bool {
+        self.layers.iter().any(|layer| match layer {
+            Layer::Conv(conv) | Layer::Residual(conv) => conv.precision() != Precision::F32,
+            _ => false,
+        })
     }
 
     /// Returns the shape of the input and of every layer's output.

@@ -105,6 +105,12 @@ pub(super) const WORDS: &str = "embeddings.word_embeddings.weight";
 const POSITIONS: &str = "embeddings.position_embeddings.weight";
 
 fn encoder(source: &Source, shape: &Shape, body: &Weights) -> Result<Runner> {
+    let spec = spec_of(shape, body)?;
+    source.encoder(spec.clone(), &Body { weights: body.clone(), spec })
+}
+
+/// Returns the spec of a BERT with these tensors.
+pub(super) fn spec_of(shape: &Shape, body: &Weights) -> Result<Spec> {
     if shape.position_embedding_type != "absolute" {
         let message = format!("config.json: positions of type `{}` in a BERT", shape.position_embedding_type);
         return Err(Error::data(message));
@@ -113,8 +119,7 @@ fn encoder(source: &Source, shape: &Shape, body: &Weights) -> Result<Runner> {
     let [intermediate, _] = body.shape("encoder.layer.0.intermediate.dense.weight")?;
     let [positions, _] = body.shape(POSITIONS)?;
     let spec = spec(shape, [vocabulary, hidden, intermediate], Attending::default())?;
-    let spec = Spec { positions: Some(positions), ..spec };
-    source.encoder(spec.clone(), &Body { weights: body.clone(), spec })
+    Ok(Spec { positions: Some(positions), ..spec })
 }
 
 /// Returns the spec of a BERT without its gate: norms after, layer norm.
@@ -133,6 +138,7 @@ pub(super) fn spec(shape: &Shape, sizes: [usize; 3], attending: Attending) -> Re
         norm: NormKind::Layer,
         epsilon: shape.layer_norm_eps,
         place: NormPlace::After,
+        head_norms: false,
         layers: layers(shape.num_hidden_layers, attending)?,
     })
 }
@@ -214,6 +220,7 @@ impl Tensors for Body {
                 square("attention.self.value")?,
             ]),
             output: square("attention.output.dense")?,
+            head_norms: None,
             attention_norm: Some(scale("attention.output.LayerNorm")?),
             up: matrix("intermediate.dense", [intermediate, hidden])?,
             down: matrix("output.dense", [hidden, intermediate])?,

@@ -11,6 +11,7 @@ use super::{Network, Prediction};
 use crate::error::Result;
 use crate::kernel::pointwise::{Affine, relu, sigmoid};
 use crate::kernel::resize::bilinear;
+use crate::kernel::rule::product;
 use crate::kernel::{Conv, Padding};
 
 /// Convolution, ReLU, norm.
@@ -72,7 +73,7 @@ impl Gate {
 
     fn forward(&self, decoder: &Tensor, skip: &Tensor) -> Result<Tensor> {
         let joint = relu(&(self.decoder.forward(decoder)? + self.skip.forward(skip)?)?)?;
-        Ok(skip.broadcast_mul(&sigmoid(&self.map.forward(&joint)?)?)?)
+        product(skip, &sigmoid(&self.map.forward(&joint)?)?.broadcast_as(skip.shape())?)
     }
 }
 

@@ -8,16 +8,15 @@ use super::encoding::{self, Unknown};
 use super::weights::Weights;
 use super::{Head, Network, Prediction};
 use crate::error::Result;
-use crate::kernel::pointwise::Affine;
-use crate::kernel::{Conv, Padding, pool};
+use crate::kernel::{Conv, Layer, Padding, Stack, pool};
 
 const FILTERS: usize = 16;
 const WIDTH: usize = 24;
 const HIDDEN: usize = 32;
 
 struct DeepBind {
-    motifs: Conv,
-    norm: Affine,
+    /// The convolution and its norm.
+    motifs: Stack,
     hidden: Conv,
     output: Conv,
     labels: Vec<String>,
@@ -30,9 +29,10 @@ pub(super) fn load(config: &Config, weights: &Weights, device: &Device) -> Resul
     let motifs = weights.get("Convolutions.1.weight", &[FILTERS, 1, 4, WIDTH])?;
     let bias = weights.get("Convolutions.1.bias", &[FILTERS])?;
     let padding = Padding { left: 11, right: 12, ..Padding::default() };
+    let motifs = Conv::new(motifs, [FILTERS, 4, 1, WIDTH], bias).with_padding(padding).with_relu();
+    let norm = weights.batch_norm("Convolutions.3", FILTERS, 1e-5)?.layer();
     Ok(Box::new(DeepBind {
-        motifs: Conv::new(motifs, [FILTERS, 4, 1, WIDTH], bias).with_padding(padding).with_relu(),
-        norm: weights.batch_norm("Convolutions.3", FILTERS, 1e-5)?.layer(),
+        motifs: Stack::new(vec![Layer::Conv(motifs), Layer::Norm(norm)]),
         hidden: weights.linear("Dense.0", [HIDDEN, FILTERS])?.with_relu(),
         output: weights.linear("Dense.3", [1, HIDDEN])?,
         labels: config.labels(1)?,
@@ -55,9 +55,15 @@ impl Network for DeepBind {
 
     fn forward(&self, input: &Tensor) -> Result<Prediction> {
         encoding::check_input(input, None)?;
-        let maps = self.norm.forward(&self.motifs.forward_1d(input)?)?;
-        let hidden = self.hidden.forward_rows(&pool::global_max(&maps)?)?;
-        Head::Sigmoid.predict(self.output.forward_rows(&hidden)?)
+        Head::Sigmoid.predict(self.finish(&self.motifs.forward(input)?)?)
+    }
+
+    fn trunk(&self) -> Option<&Stack> {
+        Some(&self.motifs)
+    }
+
+    fn finish(&self, trunk: &Tensor) -> Result<Tensor> {
+        self.output.forward_rows(&self.hidden.forward_rows(&pool::global_max(trunk)?)?)
     }
 }
 
@@ -65,7 +71,6 @@ impl Network for DeepBind {
 mod tests {
     use super::super::testing::*;
     use super::*;
-    use crate::kernel::testing::distance;
 
     #[test]
     fn it_gives_the_probabilities_pytorch_gives_and_the_batch_changes_no_bit() {
@@ -76,7 +81,8 @@ mod tests {
         let sequences: Vec<&[u8]> = sequences.iter().map(Vec::as_slice).collect();
         let mut golden = crate::npy::Npz::open(&folder.join("golden.npz")).unwrap();
         let expected = golden.numbers::<f32>("prob").unwrap().values;
-        assert!(distance(&predict(&*model, &sequences).1, &expected) < 1e-5);
+        let found = predict(&*model, &sequences).1;
+        check_parity("DeepBind (NyxBind's)", "probabilities", "f32", [&found, &expected], 1e-5);
         check_batch_invariance(&*model, &sequences[..7]);
         check_gradient_direction(&*model, sequences[0]);
     }

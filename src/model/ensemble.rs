@@ -2,9 +2,12 @@
 
 use candle_core::{Tensor, Var};
 
-use super::{Answer, Input, Loaded, Model, Network, Outputs, Scores, Wanted};
+use super::explain::{self, Background, Explanation, Way};
+use super::transformer::{TokenShare, TokenWay};
+use super::{Answer, Input, Loaded, Misfit, Model, Network, Outputs, Scores, Table, Wanted, substitute};
 use crate::dna;
 use crate::error::{Error, Result};
+use crate::kernel::rule;
 use crate::provenance;
 use crate::tokenizer::Tokenizer;
 
@@ -98,6 +101,23 @@ impl Ensemble {
         provenance::hexadecimal(&hasher.finalize())
     }
 
+    /// Returns what a user should know about the members, a line each: tensors of their weights that nothing uses may
+    /// mean that `config.json` names another network than the one that was trained.
+    pub fn warnings(&self) -> Vec<String> {
+        const SHOWN: usize = 3;
+        let with_rest = self.members.iter().filter(|member| !member.loaded.unused.is_empty());
+        let line = |member: &Member| {
+            let Member { name, loaded: Loaded { unused, architecture, .. } } = member;
+            let names = unused.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+            let more = if unused.len() > SHOWN { ", …" } else { "" };
+            format!(
+                "{name}: a {architecture} has no use for {} of its tensors ({names}{more}); `nyx-model info` lists them",
+                unused.len()
+            )
+        };
+        with_rest.map(line).collect()
+    }
+
     /// Returns digest and name of every member, for the provenance chain.
     pub fn provenance(&self) -> String {
         let mut text: Vec<_> =
@@ -157,6 +177,73 @@ impl Ensemble {
         self.predict_wanted(&rows, &wanted)?.into_iter().map(logit).collect()
     }
 
+    /// Returns the members.
+    #[cfg(test)]
+    pub(crate) fn into_members(self) -> Vec<Member> {
+        self.members
+    }
+
+    /// Returns the models.
+    pub fn models(&self) -> impl Iterator<Item = &dyn Model> {
+        self.members.iter().map(|member| member.loaded.model.as_ref())
+    }
+
+    /// Returns whether answers are means over both strands.
+    pub fn averages_strands(&self) -> bool {
+        self.rc_average
+    }
+
+    /// Returns whether any of the models is a language model.
+    pub fn reads_tokens(&self) -> bool {
+        self.models().any(|model| model.language().is_some())
+    }
+
+    /// Returns why a model cannot read a sequence, if so, for each. Networks over bases read all of their window.
+    ///
+    /// # Errors
+    ///
+    /// When a model fails.
+    pub fn misfits(&self, sequences: &[&[u8]]) -> Result<Vec<Option<Misfit>>> {
+        if self.models().all(|model| model.network().is_some()) {
+            return Ok(vec![None; sequences.len()]);
+        }
+        let rows: Vec<Input> = sequences.iter().map(|sequence| Input::of(sequence)).collect();
+        let wanted = Wanted { logits_only: true, ..Wanted::default() };
+        Ok(self.predict_wanted(&rows, &wanted)?.into_iter().map(Result::err).collect())
+    }
+
+    /// Returns the logit of `class` of every single-base substitution of every sequence, in order.
+    ///
+    /// Only what a substitution reaches is computed again. The logits have the bits of [`Ensemble::logits`], but
+    /// for networks with dilated convolutions, which are computed in another order: see [`crate::kernel::stack`].
+    ///
+    /// # Errors
+    ///
+    /// When a model fails or cannot read a sequence.
+    pub fn substitutions(&self, sequences: &[&[u8]], class: usize) -> Result<Vec<Table>> {
+        let turned: Vec<Vec<u8>> = sequences.iter().map(|sequence| reverse_complement(sequence)).collect();
+        let turned: Vec<&[u8]> = turned.iter().map(Vec::as_slice).collect();
+        let mut parts = Vec::new();
+        for (model, reverse) in self.orientations() {
+            let mut tables = substitute::tables(model, if reverse { &turned } else { sequences }, class)?;
+            if reverse {
+                tables.iter_mut().for_each(|table| table.as_flattened_mut().reverse());
+            }
+            parts.push(tables);
+        }
+        if parts.len() == 1 {
+            return Ok(parts.remove(0));
+        }
+        let mean = |row: usize, index: usize, base: usize| {
+            self.mean(parts.iter().map(|tables| f64::from(tables[row][index][base])).sum())
+        };
+        let table = |row: usize| {
+            let row_of = |index| std::array::from_fn(|base| mean(row, index, base));
+            (0..sequences[row].len()).map(row_of).collect()
+        };
+        Ok((0..sequences.len()).map(table).collect())
+    }
+
     fn predict_wanted(&self, rows: &[Input], wanted: &Wanted) -> Result<Vec<Answer>> {
         let turned = if self.rc_average { turn(rows)? } else { Vec::new() };
         let turned: Vec<Input> = turned.iter().map(|bases| Input::of(bases)).collect();
@@ -199,6 +286,66 @@ impl Ensemble {
             logit: self.mean(logit),
             logit_of_zeros: self.mean(logit_of_zeros),
         })
+    }
+
+    /// Shares out what the logit of `class` differs between a sequence and a background. One sequence at a time,
+    /// as [`Ensemble::gradient`]; both strands are compared with the same background.
+    ///
+    /// # Errors
+    ///
+    /// When a model cannot be differentiated with respect to its input, or a background has another length.
+    pub fn explain(
+        &self,
+        sequence: &[u8],
+        class: usize,
+        background: &Background,
+        way: Way,
+    ) -> Result<Explanation> {
+        let turned = (reverse_complement(sequence), turn_background(background));
+        let mut hypothetical = vec![0.0; sequence.len() * 4];
+        let (mut logit, mut logit_of_background) = (0.0, 0.0);
+        for (model, reverse) in self.orientations() {
+            let network = model.network().ok_or_else(not_differentiable)?;
+            let (sequence, background) =
+                if reverse { (turned.0.as_slice(), &turned.1) } else { (sequence, background) };
+            let mut share = explain::explain(network, sequence, class, background, way)?;
+            if reverse {
+                share.hypothetical.reverse();
+            }
+            hypothetical.iter_mut().zip(&share.hypothetical).for_each(|(sum, value)| *sum += value);
+            logit += share.logit;
+            logit_of_background += share.logit_of_background;
+        }
+        Ok(Explanation {
+            hypothetical: hypothetical.into_iter().map(|sum| self.mean(sum)).collect(),
+            logit: self.mean(logit),
+            logit_of_background: self.mean(logit_of_background),
+        })
+    }
+
+    /// Shares the logit of `class` out to the bases of a sequence by the gradients of language models with respect to
+    /// their tokens.
+    ///
+    /// # Errors
+    ///
+    /// When a model is none, or cannot be differentiated.
+    pub fn explain_tokens(&self, sequence: &[u8], class: usize, way: TokenWay) -> Result<TokenShare> {
+        let turned = reverse_complement(sequence);
+        let mut mean =
+            TokenShare { contributions: vec![0.0; sequence.len()], logit: 0.0, logit_of_background: 0.0 };
+        let count = self.orientations().count() as f64;
+        for (model, reverse) in self.orientations() {
+            let model = model.language().ok_or_else(not_differentiable)?;
+            let mut share = model.explain(if reverse { &turned } else { sequence }, class, way)?;
+            if reverse {
+                share.contributions.reverse();
+            }
+            let contributions = mean.contributions.iter_mut().zip(&share.contributions);
+            contributions.for_each(|(sum, value)| *sum += value / count);
+            mean.logit += share.logit / count;
+            mean.logit_of_background += share.logit_of_background / count;
+        }
+        Ok(mean)
     }
 
     /// Returns every model with every strand it reads (`true` for the reverse complement).
@@ -252,7 +399,17 @@ fn check_means(members: usize, rc_average: bool, wanted: &Wanted) -> Result<()> 
     Ok(())
 }
 
-fn not_differentiable() -> Error {
+/// Returns a background of the other strand.
+fn turn_background(background: &Background) -> Background {
+    match background {
+        Background::Zeros => Background::Zeros,
+        Background::Sequences(sequences) => {
+            Background::Sequences(sequences.iter().map(|sequence| reverse_complement(sequence)).collect())
+        }
+    }
+}
+
+pub(super) fn not_differentiable() -> Error {
     Error::data("the model cannot be differentiated with respect to bases: use --method ism")
 }
 
@@ -300,7 +457,7 @@ fn gradient_of(
         Ok(network.forward(input)?.logits.narrow(1, class, 1)?.sum_all()?)
     };
     let of_sequence = logit(input.as_tensor())?;
-    let gradients = of_sequence.backward()?;
+    let gradients = rule::gradients(&of_sequence)?;
     let gradient = gradients.get(input.as_tensor()).ok_or_else(not_differentiable)?;
     let of_zeros = logit(&input.as_tensor().zeros_like()?)?;
     Ok((gradient.flatten_all()?.to_vec1()?, of_sequence.to_scalar()?, of_zeros.to_scalar()?))

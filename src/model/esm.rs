@@ -5,9 +5,10 @@ use serde::Deserialize;
 
 use super::Source;
 use super::bert::{decision, head_width, labels, layers, own_pooling};
+use super::config::Config;
 use super::transformer::{
-    Attending, Classifier, Embeddings, LanguageModel, Layer, Matrix, NormKind, NormPlace, Parts, Scale, Spec,
-    Tensors, TokenHead, matrix, scale,
+    Attending, Classifier, Embeddings, LanguageModel, Layer, Matrix, NormKind, NormPlace, Parts, Reads,
+    Scale, Spec, Tensors, TokenHead, matrix, scale,
 };
 use super::weights::Weights;
 use crate::error::{Error, Result};
@@ -65,6 +66,11 @@ pub fn load(source: &Source) -> Result<LanguageModel> {
     })
 }
 
+/// Returns the spec of an ESM with these tensors.
+pub(super) fn spec_of(config: &Config, body: &Weights) -> Result<Spec> {
+    spec(&config.part()?, body)
+}
+
 fn spec(shape: &Shape, body: &Weights) -> Result<Spec> {
     let [vocabulary, hidden] = body.shape(WORDS)?;
     let [up, _] = body.shape(UP)?;
@@ -88,6 +94,7 @@ fn spec(shape: &Shape, body: &Weights) -> Result<Spec> {
         norm: NormKind::Layer,
         epsilon: shape.layer_norm_eps,
         place: NormPlace::Before,
+        head_norms: false,
         layers: layers(shape.num_hidden_layers, Attending { rotary, ..Attending::default() })?,
     })
 }
@@ -102,7 +109,9 @@ fn classifier(source: &Source, shape: &Shape, hidden: usize) -> Result<Option<Cl
     let [classes, _] = outer.shape(weights)?;
     let pooler = matrix(outer, "classifier.dense", [hidden, hidden])?.linear(source.precision);
     Ok(Some(Classifier {
-        pooler: pooler.with_activation(Activation::Tanh),
+        reads: Reads::First,
+        pooler: Some(pooler.with_activation(Activation::Tanh)),
+        norm: None,
         long: None,
         output: matrix(outer, "classifier.out_proj", [classes, hidden])?.linear(Precision::F32),
         decision: decision(shape.problem_type.as_deref(), classes),
@@ -125,8 +134,8 @@ fn token_head(source: &Source, spec: &Spec) -> Result<Option<TokenHead>> {
     };
     let transform = matrix(outer, "lm_head.dense", [hidden, hidden])?.linear(source.precision);
     Ok(Some(TokenHead {
-        transform: transform.with_activation(Activation::Gelu),
-        norm: scale(outer, "lm_head.layer_norm", hidden)?.norm(spec),
+        transform: Some(transform.with_activation(Activation::Gelu)),
+        norm: Some(scale(outer, "lm_head.layer_norm", hidden)?.norm(spec)),
         decoder: decoder.linear(source.precision),
     }))
 }
@@ -171,6 +180,7 @@ impl Tensors for Body {
                 square("attention.self.value")?,
             ]),
             output: square("attention.output.dense")?,
+            head_norms: None,
             attention_norm: Some(scale("attention.LayerNorm")?),
             up: matrix("intermediate.dense", [if gated { 2 * intermediate } else { intermediate }, hidden])?,
             down: matrix("output.dense", [hidden, intermediate])?,

@@ -18,11 +18,16 @@ pub(super) fn is_one(body: &Weights) -> bool {
 ///
 /// When a tensor is missing or has another shape.
 pub(super) fn encoder(source: &Source, shape: &Shape, body: &Weights) -> Result<Runner> {
+    let spec = spec_of(shape, body)?;
+    source.encoder(spec.clone(), &Body { weights: body.clone(), spec })
+}
+
+/// Returns the spec of one with these tensors.
+pub(super) fn spec_of(shape: &Shape, body: &Weights) -> Result<Spec> {
     let [vocabulary, hidden] = body.shape(WORDS)?;
     let [_, intermediate] = body.shape("encoder.layer.0.mlp.wo.weight")?;
     let attending = Attending { alibi: true, ..Attending::default() };
-    let spec = Spec { gated: true, ..spec(shape, [vocabulary, hidden, intermediate], attending)? };
-    source.encoder(spec.clone(), &Body { weights: body.clone(), spec })
+    Ok(Spec { gated: true, ..spec(shape, [vocabulary, hidden, intermediate], attending)? })
 }
 
 /// The tensors of a MosaicBERT by their names.
@@ -44,6 +49,7 @@ impl Tensors for Body {
         Ok(Layer {
             projection: matrix("attention.self.Wqkv", [3 * hidden, hidden])?,
             output: matrix("attention.output.dense", [hidden, hidden])?,
+            head_norms: None,
             attention_norm: Some(scale("attention.output.LayerNorm")?),
             up: matrix("mlp.gated_layers", [2 * intermediate, hidden])?,
             down: matrix("mlp.wo", [hidden, intermediate])?,

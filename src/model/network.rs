@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::{Answer, Input, Model, Outputs, Scores, Wanted};
 use crate::error::{Error, Result};
-use crate::kernel::pointwise;
+use crate::kernel::{Stack, pointwise};
 
 /// Bases computed in one pass: bounds the activations in memory whatever the batch size is. Networks
 /// promise that results do not depend on it.
@@ -43,6 +43,22 @@ pub trait Network: Send + Sync {
 
     /// Runs the network. Differentiable with respect to `input`.
     fn forward(&self, input: &Tensor) -> Result<Prediction>;
+
+    /// Returns whether some layer multiplies in bfloat16.
+    fn rounds(&self) -> bool {
+        false
+    }
+
+    /// Returns the layers over positions that it begins with, where [`Network::finish`] can go on from their output.
+    fn trunk(&self) -> Option<&Stack> {
+        None
+    }
+
+    /// Returns the logits `[B, classes]` of what the trunk made of sequences, `[B, positions, channels]`. They have
+    /// the bits of [`Network::forward`] where the trunk's output has.
+    fn finish(&self, _trunk: &Tensor) -> Result<Tensor> {
+        Err(Error::data("the network has no trunk"))
+    }
 }
 
 /// What follows the logits of a classifier.

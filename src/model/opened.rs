@@ -9,7 +9,7 @@ use super::config::Config;
 use super::layout::Layout;
 use super::transformer::Gpu;
 use super::weights::Weights;
-use super::{Builder, Loaded, Model, NetworkModel, Source, build, builder};
+use super::{Builder, Loaded, Model, Network, NetworkModel, Source, build, builder};
 use crate::error::{Error, InFile, Result};
 use crate::kernel::Precision;
 
@@ -60,7 +60,8 @@ impl Opened {
         Ok(self)
     }
 
-    /// Builds the model, a network on `device`. A language model multiplies in numbers of this `precision`.
+    /// Builds the model, a network on `device`. What multiplies in numbers of this `precision` are language models,
+    /// and in bfloat16 the deep layers of networks.
     ///
     /// # Errors
     ///
@@ -78,23 +79,42 @@ impl Opened {
         let Self { config, weights, path, .. } = self;
         let source = Source { directory: path, config, weights, precision, gpu };
         let model: Box<dyn Model> = match builder(config).in_file(path)? {
-            Builder::Network(_) if gpu.is_some() => {
-                let message = format!(
-                    "--device cuda: there are no kernels for a {}; use --device cpu",
-                    config.architecture()
-                );
-                return Err(Error::data(message)).in_file(path);
-            }
-            Builder::Network(_) if precision != Precision::F32 => {
-                let message = format!("a {} computes in f32 only: leave --dtype out", config.architecture());
-                return Err(Error::data(message)).in_file(path);
-            }
-            Builder::Network(_) => {
-                Box::new(NetworkModel::new(build(config, weights, device).in_file(path)?).in_file(path)?)
-            }
             Builder::Model(build) => build(&source).in_file(path)?,
+            networks => {
+                let network = network(networks, &source, device).in_file(path)?;
+                Box::new(NetworkModel::new(network).in_file(path)?)
+            }
         };
-        Ok(Loaded { model, digest: weights.digest().into(), architecture: config.architecture().into() })
+        Ok(Loaded {
+            model,
+            digest: weights.digest().into(),
+            architecture: config.architecture().into(),
+            unused: weights.unused().into_iter().map(str::to_string).collect(),
+        })
+    }
+}
+
+/// Builds a network on the processor.
+fn network(builder: &Builder, source: &Source, device: &Device) -> Result<Box<dyn Network>> {
+    let Source { config, weights, precision, gpu, .. } = *source;
+    let name = config.architecture();
+    if gpu.is_some() {
+        let message = format!("--device cuda: there are no kernels for a {name}; use --device cpu");
+        return Err(Error::data(message));
+    }
+    let refuse =
+        |numbers: &str| Err(Error::data(format!("a {name} computes in {numbers}: leave --dtype out")));
+    match (builder, precision) {
+        (Builder::Deep(_), Precision::Int8) => refuse("f32 or bf16"),
+        (Builder::Deep(build), _) => {
+            let network = build(config, weights, device, precision)?;
+            match precision == Precision::F32 || network.rounds() {
+                true => Ok(network),
+                false => refuse("f32 only, because no layer of this one is faster in bf16"),
+            }
+        }
+        (_, Precision::F32) => build(config, weights, device),
+        _ => refuse("f32 only"),
     }
 }
 

@@ -41,6 +41,8 @@ pub enum Pooling {
     Mean,
     /// The mean over the tokens that are no specials.
     MeanOfBases,
+    /// The last token's: of a causal language model, the only one that has seen the whole sequence.
+    Last,
     /// The model directory's own (a SentenceTransformer's weighted layers), or the mean over all tokens.
     Own,
 }
@@ -52,18 +54,22 @@ impl Pooling {
             Self::Cls => "cls",
             Self::Mean => "mean",
             Self::MeanOfBases => "bases",
+            Self::Last => "last",
             Self::Own => "own",
         }
     }
 }
 
-/// How likely a masked language model finds a sequence.
+/// How likely a language model finds a sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Likelihood {
     /// Every token masked in turn, a pass each: the pseudo-log-likelihood.
     Masked,
     /// One pass over the sequence as it is.
     Unmasked,
+    /// Each token after those before it, by a causal model. A first token that nothing precedes, not even a special
+    /// one, has no likelihood and is left out.
+    Causal,
 }
 
 impl Likelihood {
@@ -72,6 +78,7 @@ impl Likelihood {
         match self {
             Self::Masked => "masked",
             Self::Unmasked => "unmasked",
+            Self::Causal => "causal",
         }
     }
 }

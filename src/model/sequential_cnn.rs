@@ -12,7 +12,7 @@ use super::weights::{BatchNorm, Weights};
 use super::{Head, Network, Prediction};
 use crate::error::{Error, Result};
 use crate::kernel::pointwise::{self, Affine};
-use crate::kernel::{self, Conv, Padding, Stack, pool};
+use crate::kernel::{self, Conv, Padding, Precision, Stack, pool};
 
 /// The family's part of `config.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -177,7 +177,12 @@ struct SequentialCnn {
 }
 
 /// Builds the network.
-pub(super) fn load(config: &Config, weights: &Weights, device: &Device) -> Result<Box<dyn Network>> {
+pub(super) fn load(
+    config: &Config,
+    weights: &Weights,
+    device: &Device,
+    precision: Precision,
+) -> Result<Box<dyn Network>> {
     let entries = config.part::<Layers>()?.layers;
     let mut layers: Vec<(usize, Layer)> = (entries.into_iter().enumerate())
         .map(|(place, entry)| (entry.i.unwrap_or(place), entry.layer))
@@ -199,7 +204,7 @@ pub(super) fn load(config: &Config, weights: &Weights, device: &Device) -> Resul
     });
     let labels =
         config.labels(classes.ok_or_else(|| Error::data("config.json lists no layer with weights"))?)?;
-    let mut steps = build(&layers, weights)?;
+    let mut steps = build(&layers, weights, precision)?;
     let trunk: Vec<_> = steps.iter().map_while(Step::over_positions).collect();
     steps.drain(..trunk.len());
     Ok(Box::new(SequentialCnn {
@@ -226,7 +231,7 @@ fn check(index: usize, layer: &Layer) -> Result<()> {
     Ok(())
 }
 
-fn build(layers: &[(usize, Layer)], weights: &Weights) -> Result<Vec<Step>> {
+fn build(layers: &[(usize, Layer)], weights: &Weights, precision: Precision) -> Result<Vec<Step>> {
     let mut steps = Vec::new();
     let mut rest = layers.iter().peekable();
     while let Some((index, layer)) = rest.next() {
@@ -246,12 +251,13 @@ fn build(layers: &[(usize, Layer)], weights: &Weights) -> Result<Vec<Step>> {
                 let conv = Conv::new(&weight, [out, in_, 1, k], &bias)
                     .with_padding(Padding { left, right, ..Padding::default() })
                     .with_stride([1, stride])
-                    .with_dilation([1, dilation]);
+                    .with_dilation([1, dilation])
+                    .with_precision(precision);
                 Step::Conv(if relu { conv.with_relu() } else { conv })
             }
             Layer::Linear { in_, out } => {
                 let (weight, bias, relu) = parts(&[out, in_])?;
-                let linear = Conv::linear(&weight, [out, in_], &bias);
+                let linear = Conv::linear(&weight, [out, in_], &bias).with_precision(precision);
                 Step::Linear(if relu { linear.with_relu() } else { linear })
             }
             Layer::Batchnorm1d { n, eps } => Step::Norm(norm_of(weights, *index, n, eps)?.layer()),
@@ -317,7 +323,15 @@ impl Network for SequentialCnn {
 
     fn forward(&self, input: &Tensor) -> Result<Prediction> {
         encoding::check_input(input, self.window)?;
-        let mut x = self.trunk.forward(input)?;
+        self.head.predict(self.finish(&self.trunk.forward(input)?)?)
+    }
+
+    fn trunk(&self) -> Option<&Stack> {
+        (!self.trunk.is_empty()).then_some(&self.trunk)
+    }
+
+    fn finish(&self, trunk: &Tensor) -> Result<Tensor> {
+        let mut x = trunk.clone();
         for step in &self.steps {
             x = match step {
                 Step::Conv(conv) => conv.forward_1d(&x)?,
@@ -332,7 +346,15 @@ impl Network for SequentialCnn {
                 Step::FlattenChannelsFirst => x.transpose(1, 2)?.flatten_from(1)?,
             };
         }
-        self.head.predict(x)
+        Ok(x)
+    }
+
+    fn rounds(&self) -> bool {
+        let rounds = |step: &Step| match step {
+            Step::Conv(layer) | Step::Linear(layer) => layer.precision() != Precision::F32,
+            _ => false,
+        };
+        self.trunk.rounds() || self.steps.iter().any(rounds)
     }
 }
 
@@ -388,8 +410,27 @@ mod tests {
             let windows = windows(100);
             let windows: Vec<&[u8]> = windows.iter().map(Vec::as_slice).collect();
             let (ours, our_probs) = predict(&*model, &windows);
-            assert!(distance(&ours, &logits) < 1e-4, "{name}: {}", distance(&ours, &logits));
-            assert!(distance(&our_probs, &probs) < 1e-5, "{name}");
+            check_parity(name, "logits", "f32", [&ours, &logits], 1e-4);
+            check_parity(name, "probabilities", "f32", [&our_probs, &probs], 1e-5);
+        }
+    }
+
+    #[test]
+    fn in_bfloat16_published_models_stay_near_and_call_the_same_windows() {
+        const COUNT: usize = 300;
+        for name in ["SPI1_GM12878", "CTCF_GM12878"] {
+            let Some((folder, exact)) = kundaje(name) else { return };
+            let weights = Weights::read(&folder.join("model.safetensors")).unwrap();
+            let rounded = rounded(&config_of(&folder), &weights);
+            let windows = windows(COUNT);
+            let windows: Vec<&[u8]> = windows.iter().map(Vec::as_slice).collect();
+            let labels = text(&shared("data/genome/hg19_windows/windows_1kb.label.bed").unwrap());
+            let labels: Vec<bool> = labels.lines().take(COUNT).map(|line| line.ends_with("\t1")).collect();
+            let [exact, found] = [&exact, &rounded].map(|model| predict(&**model, &windows).0);
+            let what = format!("logits against f32, real windows; {}", decisions(&exact, &found, &labels));
+            check_parity(name, &what, "bf16", [&found, &exact], 0.3);
+            assert!((auc(&exact, &labels) - auc(&found, &labels)).abs() < 2e-3, "{what}");
+            check_batch_invariance(&*rounded, &windows[..3]);
         }
     }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use rust_hdf5::H5File;
 
+use super::meme::Motif;
 use super::{Matrix, Pattern};
 use crate::error::{Error, InFile, Result};
 use crate::input;
@@ -41,6 +42,46 @@ pub fn read(path: &Path) -> Result<Vec<Pattern>> {
         .in_file(path);
     }
     Ok(patterns)
+}
+
+/// Reads what [`read`] reads as probabilities, the mean one-hot `sequence` of each pattern, trimmed to the span in
+/// which its contributions reach `trim` times the largest.
+///
+/// # Errors
+///
+/// As [`read`], and when a pattern has no `sequence` of its width.
+pub fn read_probabilities(path: &Path, trim: f64) -> Result<Vec<Motif>> {
+    let patterns = read(path)?;
+    let seqlets = read_seqlets(path, &patterns)?;
+    let file = input::open_hdf5(path)?;
+    let mut motifs = Vec::new();
+    for (index, pattern) in patterns.into_iter().enumerate() {
+        let name = format!("{}/sequence", pattern.tag.replacen('.', "/", 1));
+        let sequence = read_matrix(&file, &name).in_file(path)?;
+        if sequence.width() != pattern.cwm.width() {
+            return Err(Error::data(format!("{name}: its width is not that of the contributions")))
+                .in_file(path);
+        }
+        let (start, end) = pattern.cwm.trim(trim);
+        let columns: Vec<[f64; 4]> =
+            (start..end).map(|position| probabilities(&sequence, position)).collect();
+        let sites = seqlets.iter().filter(|seqlet| seqlet.pattern == index).count();
+        motifs.push(Motif {
+            identifier: pattern.tag,
+            alternate: None,
+            ppm: Matrix::from_columns(&columns),
+            sites: if sites > 0 { sites as f64 } else { 20.0 },
+            background: [0.25; 4],
+        });
+    }
+    Ok(motifs)
+}
+
+/// Returns a column of sum 1; `N`s may have taken from it.
+fn probabilities(sequence: &Matrix, position: usize) -> [f64; 4] {
+    let column: [f64; 4] = std::array::from_fn(|base| sequence.at(base, position).max(0.0));
+    let sum: f64 = column.iter().sum();
+    if sum > 0.0 { column.map(|value| value / sum) } else { [0.25; 4] }
 }
 
 /// An instance that a pattern was made of.

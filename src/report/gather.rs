@@ -180,7 +180,9 @@ pub struct Shown {
     pub contributions: Vec<f32>,
     /// Its hits.
     pub hits: Vec<Instance>,
-    /// Sum of the hits' global coefficients, by which regions are ranked.
+    /// Contributions of all four bases, 4 × L, rows A, C, G, T, where the rows have them.
+    pub hypothetical: Option<Vec<f32>>,
+    /// Sum of the hits' global coefficients, or of absolute contributions, by which regions are ranked.
     pub weight: f64,
 }
 
@@ -221,6 +223,8 @@ pub struct Options {
     pub recall: bool,
     /// Fi-NeMo's confusion of binned coordinates.
     pub compat: bool,
+    /// Show the regions with the largest sums of absolute contributions, whether they have hits or not.
+    pub by_contributions: bool,
 }
 
 /// Hits, and what they are compared with.
@@ -247,8 +251,10 @@ pub struct Placed {
 pub struct Gathered {
     /// Motifs: those that were given, then others in the order of their first hit.
     pub motifs: Vec<MotifSummary>,
-    /// Regions with the strongest hits, strongest first.
+    /// Regions with the strongest hits, or the largest contributions, strongest first.
     pub shown: Vec<Shown>,
+    /// Whether those are ranked by their contributions.
+    pub by_contributions: bool,
     /// Regions that were read.
     pub regions: u64,
     /// Regions with at least one hit.
@@ -331,6 +337,7 @@ impl<'a> Gatherer<'a> {
             chain: provenance::chain(&schema.metadata)?,
             genome: Genome::of(&schema)?,
             recall: options.recall && inputs.seqlets.is_some(),
+            by_contributions: options.by_contributions,
             ..Gathered::default()
         };
         let (mut hits, mut called) = (HashMap::<u64, Vec<usize>>::new(), Unique::default());
@@ -369,8 +376,10 @@ impl<'a> Gatherer<'a> {
             self.hit(&region, &region.hits[index]);
         }
         self.occurrences(ordinal, &region.hits);
-        if !region.hits.is_empty() {
-            self.gathered.show(region, self.options.top);
+        self.gathered.regions_with_hits += u64::from(!region.hits.is_empty());
+        self.gathered.hits += region.hits.len() as u64;
+        if self.options.by_contributions || !region.hits.is_empty() {
+            self.gathered.show(region, self.options);
         }
         Ok(())
     }
@@ -521,10 +530,11 @@ fn check(rows: &Pipe, hits: &Rows) -> Result<()> {
 }
 
 impl Gathered {
-    fn show(&mut self, mut region: Shown, top: usize) {
-        self.regions_with_hits += 1;
-        self.hits += region.hits.len() as u64;
-        region.weight = region.hits.iter().map(|hit| f64::from(hit.coefficient_global)).sum();
+    fn show(&mut self, mut region: Shown, Options { top, by_contributions, .. }: Options) {
+        region.weight = match by_contributions {
+            true => region.contributions.iter().map(|&value| f64::from(value.abs())).sum(),
+            false => region.hits.iter().map(|hit| f64::from(hit.coefficient_global)).sum(),
+        };
         let place = self.shown.partition_point(|other| other.weight >= region.weight);
         if place < top {
             self.shown.insert(place, region);
@@ -555,13 +565,19 @@ struct Columns<'b> {
     name: &'b StringArray,
     sequence: &'b StringArray,
     contributions: &'b ListArray,
+    /// Whether `contributions` are those of all bases.
     hypothetical: bool,
+    /// Those of all bases besides.
+    all_bases: Option<&'b ListArray>,
 }
 
 impl<'b> Columns<'b> {
     fn of(batch: &'b RecordBatch) -> Result<Self> {
         let hypothetical = !schema::has(batch.schema_ref(), CONTRIBUTIONS);
+        let besides = !hypothetical && schema::has(batch.schema_ref(), HYPOTHETICAL);
+        let all_bases = besides.then(|| schema::lists(batch, HYPOTHETICAL)).transpose()?;
         Ok(Self {
+            all_bases: all_bases.filter(|lists| lists.value_type() == DataType::Float32),
             region: schema::u64s(batch, REGION)?,
             chrom: schema::strings(batch, CHROM)?,
             start: schema::i64s(batch, START)?,
@@ -578,9 +594,14 @@ impl<'b> Columns<'b> {
         let text = |array: &StringArray| array.is_valid(row).then(|| array.value(row).to_string());
         let sequence = text(self.sequence).unwrap_or_default().into_bytes();
         let mut contributions = schema::float_items(self.contributions, row)?.to_vec();
+        let mut hypothetical = None;
         if self.hypothetical {
-            contributions = project(&contributions, &sequence);
+            let projected = project(&contributions, &sequence);
+            hypothetical = Some(std::mem::replace(&mut contributions, projected));
+        } else if let Some(lists) = self.all_bases.filter(|lists| lists.is_valid(row)) {
+            hypothetical = Some(schema::float_items(lists, row)?.to_vec());
         }
+        let hypothetical = hypothetical.filter(|values| values.len() == 4 * sequence.len());
         if contributions.len() != sequence.len() {
             return Err(Error::data(format!(
                 "region {}: {} contributions for {} bases",
@@ -598,6 +619,7 @@ impl<'b> Columns<'b> {
             reversed: self.strand.value(row) == "-",
             sequence,
             contributions,
+            hypothetical,
             hits: Vec::new(),
             weight: 0.0,
         })
@@ -693,7 +715,8 @@ mod tests {
         let mut vocabulary = Vocabulary::default();
         let hits = HitTable::from_pipe(hits, &mut vocabulary)?;
         let inputs = Inputs { hits: &hits, known: &[], seqlets: None };
-        let options = Options { top, modisco_width: None, recall: true, compat: false };
+        let options =
+            Options { top, modisco_width: None, recall: true, compat: false, by_contributions: false };
         super::gather(rows, &inputs, &mut vocabulary, options)
     }
 

@@ -44,6 +44,11 @@ pub enum Rows {
 }
 
 impl HitTable {
+    /// Returns no hits.
+    pub fn none() -> Self {
+        Self { hits: Vec::new(), rows: Rows::Lines(Vec::new(), Vec::new()) }
+    }
+
     /// Reads hits from Fi-NeMo's table or a stream, known by its bytes; names are added to `vocabulary`.
     ///
     /// # Errors

@@ -38,10 +38,13 @@ pub fn page(gathered: &Gathered, step: &Step, parameters: &[(String, String)]) -
     );
     html += &logo::symbols();
     html += &heading(gathered);
-    html += &motif_table(gathered, &order);
-    html += &seqlet_table(gathered, &order);
-    html += &overview(gathered);
-    html += &motif_logos(gathered, &order);
+    // Without motifs there is nothing to say of them: contributions are what was asked for.
+    if !gathered.motifs.is_empty() {
+        html += &motif_table(gathered, &order);
+        html += &seqlet_table(gathered, &order);
+        html += &overview(gathered);
+        html += &motif_logos(gathered, &order);
+    }
     html += &regions(gathered);
     html += &provenance(gathered, step, parameters);
     html + "</main></body></html>\n"
@@ -284,10 +287,11 @@ fn picture(motif: &MotifSummary, columns: &[[f64; 4]], reverse: bool, unit: &str
 }
 
 fn regions(gathered: &Gathered) -> String {
+    let ranked = if gathered.by_contributions { "absolute contributions" } else { "global coefficients" };
     let mut html = format!(
-        "<section><h2>Regions</h2>\n<p class=\"note\">The {} regions with the largest sums of global coefficients. A \
-         letter is as tall as the contribution of its base; bars mark hits, with the strand on which the motif \
-         reads.</p>\n",
+        "<section><h2>Regions</h2>\n<p class=\"note\">The {} regions with the largest sums of {ranked}. A letter is as \
+         tall as the contribution of its base; bars mark hits, with the strand on which the motif reads. Of long \
+         regions the whole track stands above, with the stretch below it shaded.</p>\n",
         gathered.shown.len()
     );
     for region in &gathered.shown {
@@ -300,17 +304,16 @@ fn one_region(region: &Shown, motifs: &[MotifSummary]) -> String {
     let (from, to) = track::busiest(&region.contributions, TRACK_BASES);
     let mark = |hit: &Instance| {
         let (start, end) = region.local(hit.start, hit.end)?;
-        let (start, end) = (start.max(from), end.min(to));
         let strand = if hit.strand == Strand::Reverse { '−' } else { '+' };
         let label = format!("{} {strand}", motifs[hit.motif as usize].name);
-        (start < end).then(|| Mark {
-            start: start - from,
-            end: end - from,
-            label,
-            colour: colour(hit.motif as usize).into(),
-        })
+        Some(Mark { start, end, label, colour: colour(hit.motif as usize).into() })
     };
-    let marks: Vec<Mark> = region.hits.iter().filter_map(mark).collect();
+    let all: Vec<Mark> = region.hits.iter().filter_map(mark).collect();
+    let inside = |mark: &Mark| {
+        let (start, end) = (mark.start.max(from), mark.end.min(to));
+        (start < end).then(|| Mark { start: start - from, end: end - from, ..mark.clone() })
+    };
+    let marks: Vec<Mark> = all.iter().filter_map(inside).collect();
     let mut caption = track::caption(region.chrom.as_deref(), region.start, region.end);
     if region.chrom.is_none() {
         caption = format!("region {}, {caption}", region.region);
@@ -321,12 +324,25 @@ fn one_region(region: &Shown, motifs: &[MotifSummary]) -> String {
     if region.reversed {
         caption += ", reverse strand";
     }
+    let mut pictures = String::new();
     if to - from < region.sequence.len() {
         let _ = write!(caption, ", bases {} to {to} of {}", from + 1, region.sequence.len());
+        pictures += &track::overview(&region.contributions, &all, (from, to), 1120.0, 64.0);
     }
-    let picture =
-        track::draw(&region.sequence[from..to], &region.contributions[from..to], &marks, 1120.0, 120.0);
-    format!("<figure><figcaption>{caption}</figcaption>{picture}</figure>\n")
+    pictures +=
+        &track::draw(&region.sequence[from..to], &region.contributions[from..to], &marks, 1120.0, 120.0);
+    if let Some(values) = &region.hypothetical {
+        pictures += &all_bases(values, region.sequence.len(), from, to);
+    }
+    format!("<figure><figcaption>{caption}</figcaption>{pictures}</figure>\n")
+}
+
+/// Draws the contributions of all four bases, which a click unfolds.
+fn all_bases(values: &[f32], length: usize, from: usize, to: usize) -> String {
+    let column = |position: usize| std::array::from_fn(|base| f64::from(values[base * length + position]));
+    let columns: Vec<[f64; 4]> = (from..to).map(column).collect();
+    let picture = logo::draw(&columns, 1120.0, 120.0, "");
+    format!("<details><summary>all four bases (hypothetical contributions)</summary>{picture}</details>")
 }
 
 fn provenance(gathered: &Gathered, step: &Step, parameters: &[(String, String)]) -> String {

@@ -73,6 +73,62 @@ pub fn draw(sequence: &[u8], contributions: &[f32], marks: &[Mark], width: f64, 
     svg + "</svg>"
 }
 
+/// Draws all contributions of a region as thin bars, the largest and the smallest of those that share a pixel; the
+/// stretch `zoom` that is shown larger is shaded, `marks` are lines above. `width` × `height` pixels.
+pub fn overview(
+    contributions: &[f32],
+    marks: &[Mark],
+    zoom: (usize, usize),
+    width: f64,
+    height: f64,
+) -> String {
+    let values = || contributions.iter().map(|&value| f64::from(value)).filter(|value| value.is_finite());
+    let (top, bottom) = (values().fold(0.0, f64::max), values().fold(0.0, f64::min));
+    let range = if top > bottom { top - bottom } else { 1.0 };
+    let (left, above, below) = (44.0, 10.0, 4.0);
+    let scale = (height - above - below) / range;
+    let y = |value: f64| above + (top - value) * scale;
+    let step = (width - left) / contributions.len().max(1) as f64;
+    let x = |position: usize| left + position as f64 * step;
+    let mut svg = format!(
+        "<svg class=\"track\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\">\
+         <rect x=\"{:.1}\" y=\"0\" width=\"{:.1}\" height=\"{height}\" fill=\"#eef0f1\"/>",
+        x(zoom.0),
+        (zoom.1 - zoom.0) as f64 * step
+    );
+    let mut path = String::new();
+    let together = (1.0 / step).ceil().max(1.0) as usize;
+    for (index, part) in contributions.chunks(together).enumerate() {
+        let finite = || part.iter().map(|&value| f64::from(value)).filter(|value| value.is_finite());
+        let (high, low) = (finite().fold(0.0, f64::max), finite().fold(0.0, f64::min));
+        if (high - low) * scale > 0.2 {
+            let _ = write!(path, "M{:.1} {:.1}V{:.1}", x(index * together) + 0.5, y(high), y(low));
+        }
+    }
+    let _ = write!(
+        svg,
+        "<path d=\"{path}\" stroke=\"#5f6b7a\" stroke-width=\"{:.2}\" fill=\"none\"/>",
+        (0.9 * step).max(1.0)
+    );
+    for mark in marks {
+        let _ = write!(
+            svg,
+            "<rect x=\"{:.1}\" y=\"2\" width=\"{:.1}\" height=\"4\" fill=\"{}\"><title>{}</title></rect>",
+            x(mark.start),
+            (mark.end - mark.start) as f64 * step,
+            escape(&mark.colour),
+            escape(&mark.label)
+        );
+    }
+    let _ = write!(
+        svg,
+        "<line class=\"axis\" x1=\"{left}\" x2=\"{width}\" y1=\"{0:.1}\" y2=\"{0:.1}\"/>",
+        y(0.0)
+    );
+    svg += &axis_labels(top, bottom, left, &y, "");
+    svg + "</svg>"
+}
+
 fn draw_mark(mark: &Mark, left: f64, step: f64, height: f64, label_y: f64) -> String {
     let (x, wide) = (left + mark.start as f64 * step, (mark.end - mark.start) as f64 * step);
     let (label, colour) = (escape(&mark.label), escape(&mark.colour));
@@ -111,6 +167,16 @@ mod tests {
         let (start, end) = busiest(&contributions, 10);
         assert!(start <= 30 && 34 <= end && end - start == 10);
         assert_eq!(busiest(&contributions, 60), (0, 50));
+    }
+
+    #[test]
+    fn an_overview_has_a_bar_wherever_there_is_a_contribution() {
+        let mut contributions = vec![0.0f32; 3000];
+        contributions[10] = 1.0;
+        contributions[2990] = -1.0;
+        let svg = overview(&contributions, &[], (0, 240), 1044.0, 60.0);
+        assert_eq!(svg.matches('V').count(), 2);
+        assert!(svg.contains("<rect x=\"44.0\" y=\"0\" width=\"80.0\""));
     }
 
     #[test]

@@ -27,6 +27,14 @@ pub enum Status {
     SpanningDeletion,
     /// The allele holds letters that are not bases.
     NotBases,
+    /// A variant of the haplotype overlaps one before it and is left out, as bcftools does.
+    Overlap,
+    /// A genotype in the window is heterozygous and not phased; its alleles are taken in their order.
+    Unphased,
+    /// A genotype in the window is missing; the reference is taken.
+    MissingGenotype,
+    /// The sample has one haplotype here, and this is the other.
+    Haploid,
     /// The contig is not in the genome.
     UnknownContig,
     /// The window reaches past the end of its contig and was padded with N.
@@ -41,9 +49,44 @@ pub enum Status {
     AllN,
     /// A result was infinite or not a number.
     Nonfinite,
+    /// The row's group has no reference row to compare it with.
+    NoReference,
+    /// It, or the reference row of its group, has no scores.
+    Unscored,
 }
 
 impl Status {
+    /// All of them.
+    const ALL: [Self; 17] = [
+        Self::Ok,
+        Self::RefMismatch,
+        Self::Swapped,
+        Self::SymbolicAllele,
+        Self::SpanningDeletion,
+        Self::NotBases,
+        Self::Overlap,
+        Self::Unphased,
+        Self::MissingGenotype,
+        Self::Haploid,
+        Self::UnknownContig,
+        Self::OffContig,
+        Self::TooLong,
+        Self::TooShort,
+        Self::HasN,
+        Self::AllN,
+        Self::Nonfinite,
+    ];
+
+    /// Returns the status that a `status` column names.
+    ///
+    /// # Errors
+    ///
+    /// When there is none of that name.
+    pub fn named(text: &str) -> Result<Self> {
+        let found = Self::ALL.into_iter().find(|status| status.as_str() == text);
+        found.ok_or_else(|| Error::data(format!("`{text}` is no status of a row that nyx knows")))
+    }
+
     /// Returns the text in the `status` column.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -53,6 +96,10 @@ impl Status {
             Self::SymbolicAllele => "symbolic_allele",
             Self::SpanningDeletion => "spanning_deletion",
             Self::NotBases => "not_bases",
+            Self::Overlap => "overlap",
+            Self::Unphased => "unphased",
+            Self::MissingGenotype => "missing_genotype",
+            Self::Haploid => "haploid",
             Self::UnknownContig => "unknown_contig",
             Self::OffContig => "off_contig",
             Self::TooLong => "too_long",
@@ -60,6 +107,8 @@ impl Status {
             Self::HasN => "has_n",
             Self::AllN => "all_n",
             Self::Nonfinite => "nonfinite",
+            Self::NoReference => "no_reference",
+            Self::Unscored => "unscored",
         }
     }
 }
@@ -113,9 +162,15 @@ pub enum RowKind {
     Labelled,
     /// Allele windows.
     Variants,
+    /// Allele windows and those of haplotypes.
+    Haplotypes,
 }
 
 impl RowKind {
+    fn has_alleles(self) -> bool {
+        matches!(self, Self::Variants | Self::Haplotypes)
+    }
+
     /// Returns the schema of rows of this kind, with the genome in its metadata.
     pub fn schema(self, genome: Option<&Genome>) -> SchemaRef {
         let mut fields = vec![
@@ -130,7 +185,7 @@ impl RowKind {
         match self {
             Self::Regions => {}
             Self::Labelled => fields.push(Field::new(LABEL, list_of(DataType::Float32), true)),
-            Self::Variants => fields.extend([
+            Self::Variants | Self::Haplotypes => fields.extend([
                 Field::new(VARIANT, DataType::UInt64, false),
                 Field::new(VARIANT_ID, DataType::Utf8, true),
                 Field::new(POS, DataType::Int64, false),
@@ -140,8 +195,11 @@ impl RowKind {
                 Field::new(HAPLOTYPE, DataType::Utf8, true),
             ]),
         }
+        if self == Self::Haplotypes {
+            fields.push(Field::new(APPLIED, DataType::Utf8, true));
+        }
         fields.push(Field::new(STATUS, DataType::Utf8, false));
-        let kind = if self == Self::Variants { "variants" } else { "regions" };
+        let kind = if self.has_alleles() { "variants" } else { "regions" };
         let mut metadata = Metadata::new().with(KIND_KEY, kind);
         if let Some(genome) = genome {
             metadata.insert(GENOME_KEY, serde_json::to_string(genome).expect("names and numbers"));
@@ -170,6 +228,7 @@ pub struct RowBuilder {
     alternate: StringBuilder,
     allele: UInt16Builder,
     haplotype: StringBuilder,
+    applied: StringBuilder,
     status: StringBuilder,
 }
 
@@ -196,6 +255,7 @@ impl RowBuilder {
             alternate: StringBuilder::new(),
             allele: UInt16Builder::new(),
             haplotype: StringBuilder::new(),
+            applied: StringBuilder::new(),
             status: StringBuilder::new(),
         }
     }
@@ -224,9 +284,16 @@ impl RowBuilder {
         self.label.append(labels.is_some());
     }
 
+    /// Adds a window of kind [`RowKind::Haplotypes`] in whose sequence the variants `applied` are; none is null.
+    pub fn push_haplotype(&mut self, row: &Row, allele: &Allele, applied: Option<&str>) {
+        assert_eq!(self.kind, RowKind::Haplotypes, "the schema has haplotypes");
+        self.push_allele(row, allele);
+        self.applied.append_option(applied);
+    }
+
     /// Adds a window of kind [`RowKind::Variants`].
     pub fn push_allele(&mut self, row: &Row, allele: &Allele) {
-        assert_eq!(self.kind, RowKind::Variants, "the schema has alleles");
+        assert!(self.kind.has_alleles(), "the schema has alleles");
         self.push_window(row);
         self.variant.append_value(allele.variant);
         self.variant_id.append_option(allele.id);
@@ -264,7 +331,7 @@ impl RowBuilder {
         match self.kind {
             RowKind::Regions => {}
             RowKind::Labelled => arrays.push(Arc::new(self.label.finish())),
-            RowKind::Variants => arrays.extend([
+            RowKind::Variants | RowKind::Haplotypes => arrays.extend([
                 Arc::new(self.variant.finish()) as ArrayRef,
                 Arc::new(self.variant_id.finish()),
                 Arc::new(self.position.finish()),
@@ -273,6 +340,9 @@ impl RowBuilder {
                 Arc::new(self.allele.finish()),
                 Arc::new(self.haplotype.finish()),
             ]),
+        }
+        if self.kind == RowKind::Haplotypes {
+            arrays.push(Arc::new(self.applied.finish()));
         }
         arrays.push(Arc::new(self.status.finish()));
         Ok(RecordBatch::try_new(self.schema.clone(), arrays)?)
@@ -304,12 +374,13 @@ mod tests {
             allele: 0,
             haplotype: None,
         };
-        for kind in [RowKind::Regions, RowKind::Labelled, RowKind::Variants] {
+        for kind in [RowKind::Regions, RowKind::Labelled, RowKind::Variants, RowKind::Haplotypes] {
             let mut builder = RowBuilder::new(kind, kind.schema(None));
             match kind {
                 RowKind::Regions => builder.push(&row),
                 RowKind::Labelled => builder.push_labelled(&row, Some(&[1.0])),
                 RowKind::Variants => builder.push_allele(&row, &allele),
+                RowKind::Haplotypes => builder.push_haplotype(&row, &allele, None),
             }
             let batch = builder.finish().unwrap();
             assert_eq!(u64s(&batch, REGION).unwrap().value(0), 7);

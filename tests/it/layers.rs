@@ -23,13 +23,26 @@ const FORBIDDEN: &[(&[&str], &[&str])] = &[
         &["cli", "genome", "model", "kernel", "extract", "score", "hits", "convert"],
     ),
     // The edges know no model.
-    (&["genome", "convert"], &["cli", "model", "kernel", "score", "attrib", "hits"]),
+    (&["genome", "convert"], &["cli", "model", "kernel", "score", "attrib", "hits", "effects"]),
     // No stage uses another stage; what two share moves down. (Scoring may attribute in the same pass.)
     (&["extract"], &["cli", "model", "kernel", "score", "attrib", "hits", "tokenize"]),
     (&["tokenize"], &["cli", "genome", "extract", "score", "attrib", "hits"]),
     (&["score"], &["cli", "genome", "extract", "hits", "tokenize"]),
     (&["attrib"], &["cli", "genome", "extract", "hits", "tokenize", "score"]),
-    (&["hits"], &["cli", "genome", "extract", "score", "attrib", "tokenize", "model"]),
+    (
+        &["effects"],
+        &["cli", "genome", "extract", "score", "attrib", "hits", "tokenize", "model", "kernel", "convert"],
+    ),
+    (&["hits"], &["cli", "genome", "extract", "score", "attrib", "tokenize", "model", "scan", "discover"]),
+    (&["evaluate"], &["cli", "genome", "extract", "score", "attrib", "tokenize", "model", "hits", "kernel"]),
+    (&["scan"], &["cli", "genome", "extract", "score", "attrib", "tokenize", "model", "hits"]),
+    (&["discover"], &["cli", "genome", "extract", "score", "attrib", "hits", "tokenize", "model"]),
+    (&["train"], &["cli", "genome", "extract", "score", "attrib", "tokenize", "hits", "convert"]),
+    // Measures are numbers of numbers.
+    (
+        &["metrics"],
+        &["pipe", "schema", "cli", "genome", "model", "kernel", "extract", "score", "hits", "train"],
+    ),
 ];
 
 fn sources(directory: &Path) -> Vec<PathBuf> {

@@ -100,7 +100,16 @@ fn the_recipes_run() {
     let mut shell = program("bash", directory.path());
     shell.args(["-euo", "pipefail", "-c", &code("Recipes")]);
     stdout_of(shell, b"");
-    for made in ["scan.bw", "scan.arrows", "c.parquet", "regions.npz", "h.arrows", "finemo-like/hits.tsv"] {
+    for made in [
+        "matrix.tsv",
+        "saturation.html",
+        "scan.bw",
+        "scan.arrows",
+        "c.parquet",
+        "regions.npz",
+        "h.arrows",
+        "finemo-like/hits.tsv",
+    ] {
         assert!(directory.path().join(made).metadata().unwrap().len() > 0, "{made}");
     }
     let whole = ["extract", "tiles", "--fasta", "genome.fa", "--width", "200", "--stride", "50", "--no-pg"];

@@ -10,10 +10,13 @@ use clap::ValueEnum;
 use nyx::cli::Common;
 use nyx::error::InFile;
 use nyx::extract::shard::{Census, rows_of};
-use nyx::extract::variants::{self, Counts, Format, Options, RefMismatch, Schema, Selection, Shape};
+use nyx::extract::variants::{
+    self, Counts, Format, Haplotypes, Options, RefMismatch, Samples, Schema, Selection, Shape,
+};
 use nyx::extract::windows::{BATCH_ROWS, UnknownContig};
 use nyx::genome::Genome;
 use nyx::genome::bed::{Columns, Interval};
+use nyx::input;
 use nyx::pipe::Pipe;
 use nyx::provenance::Step;
 use nyx::region::Region;
@@ -26,6 +29,11 @@ use crate::windows;
 ///
 /// Every record gives 1 + (number of its ALT alleles) rows; what cannot have a sequence stays in with a
 /// status. All windows have the same width; the first base of REF (POS) is at offset width/2.
+///
+/// With --haplotypes these rows are followed by those of the haplotypes, SAMPLE|1 and SAMPLE|2 in the column
+/// haplotype: windows in which all variants of the haplotype are applied together, the sequences of `bcftools
+/// consensus -H 1` and `-H 2`. The column applied names the variants in a window. A variant that overlaps the one
+/// before it is left out as bcftools does, and the status says so.
 ///
 /// Example: nyx-extract variants --fasta hg38.fa --vcf calls.vcf.gz | nyx-score --model ctcf/ | nyx-effects
 #[derive(clap::Args)]
@@ -63,6 +71,18 @@ pub struct Args {
     /// As -r, from a BED file (0-based)
     #[arg(short = 'R', long, value_name = "FILE")]
     regions_file: Option<PathBuf>,
+    /// Rows of haplotypes, from phased genotypes of a sorted VCF or BCF
+    #[arg(long)]
+    haplotypes: bool,
+    /// Samples whose haplotypes are made: names by comma, or a file with a name on each line (default: all)
+    #[arg(long, value_name = "NAMES|FILE", requires = "haplotypes")]
+    samples: Option<String>,
+    /// One row for all haplotypes of a record with the same window; the column haplotype names them by comma
+    #[arg(long, requires = "haplotypes")]
+    distinct: bool,
+    /// Rows of every other variant that a haplotype has in the window, alone in this window (for joint effects)
+    #[arg(long, requires = "haplotypes")]
+    singles: bool,
     #[command(flatten)]
     shard: ShardArg,
 }
@@ -125,12 +145,8 @@ pub fn run(args: Args, common: &Common) -> Result<()> {
         None => pipe,
     };
     common.write(pipe, Step { share, ..common.step() })?;
-    let (records, outside) = (counts.records.load(Relaxed), counts.outside.load(Relaxed));
-    if args.regions.is_empty() && args.regions_file.is_none() {
-        common.say(&format!("{records} records"));
-    } else {
-        common.say(&format!("{records} records in the regions, {outside} read outside of them"));
-    }
+    let regions = !args.regions.is_empty() || args.regions_file.is_some();
+    say_counts(&counts, regions, args.haplotypes, common);
     Ok(())
 }
 
@@ -144,9 +160,14 @@ fn open(args: &Args, common: &Common) -> Result<(Pipe, Arc<Counts>)> {
     let contig_map = windows::contig_map(args.contig_map.as_deref())?;
     let regions = read_regions(args, &genome, &contig_map)?;
     let selection = Selection::new(regions.as_deref());
-    let input = variants::open(&args.vcf, args.schema.format(), &selection, &contig_map)?;
-    for note in &input.notes {
-        common.say(&format!("{}: {note}", input.name));
+    let samples = samples(args)?;
+    let near = match args.haplotypes {
+        true => variants::reading(&selection, args.width as usize),
+        false => selection.clone(),
+    };
+    let opened = variants::open_with(&args.vcf, args.schema.format(), &near, &contig_map, &samples)?;
+    for note in &opened.notes {
+        common.say(&format!("{}: {note}", opened.name));
     }
     let options = Options {
         shape: Shape { width: args.width as usize, anchor: args.anchor.into() },
@@ -154,11 +175,64 @@ fn open(args: &Args, common: &Common) -> Result<(Pipe, Arc<Counts>)> {
         unknown_contig: args.unknown_contig.into(),
         contig_map,
         selection,
-        file: input.name,
+        file: opened.name,
         batch_rows: common.batch_rows(BATCH_ROWS),
     };
     let record = genome.record().clone();
-    Ok(variants::rows(input.records, genome, &record, options))
+    Ok(match args.haplotypes {
+        true => {
+            let wanted =
+                Haplotypes { samples: opened.samples, distinct: args.distinct, singles: args.singles };
+            variants::haplotype_rows(opened.records, genome, &record, options, wanted)
+        }
+        false => variants::rows(opened.records, genome, &record, options),
+    })
+}
+
+/// Returns the samples whose genotypes are read.
+fn samples(args: &Args) -> Result<Samples> {
+    if !args.haplotypes {
+        return Ok(Samples::None);
+    }
+    let Some(text) = &args.samples else { return Ok(Samples::All) };
+    let names: Vec<String> = match Path::new(text).is_file() {
+        true => input::read_text(Path::new(text))?.split_whitespace().map(Into::into).collect(),
+        false => text.split(',').filter(|name| !name.is_empty()).map(Into::into).collect(),
+    };
+    match names.is_empty() {
+        true => Err(Error::usage(format!("--samples {text}: no names"))),
+        false => Ok(Samples::Named(names)),
+    }
+}
+
+fn say_counts(counts: &Counts, regions: bool, haplotypes: bool, common: &Common) {
+    let (records, outside) = (counts.records.load(Relaxed), counts.outside.load(Relaxed));
+    if regions {
+        common.say(&format!("{records} records in the regions, {outside} read outside of them"));
+    } else {
+        common.say(&format!("{records} records"));
+    }
+    if !haplotypes {
+        return;
+    }
+    let (windows, distinct) = (counts.haplotypes.load(Relaxed), counts.distinct.load(Relaxed));
+    let ratio = windows as f64 / distinct.max(1) as f64;
+    common.say(&format!(
+        "{windows} windows of haplotypes, {distinct} distinct within their records ({ratio:.1} to 1)"
+    ));
+    let left_out = counts.left_out.load(Relaxed);
+    if left_out > 0 {
+        common.say(&format!(
+            "{left_out} times a haplotype's variant overlaps one before it and is left out, as bcftools \
+             consensus does (status overlap)"
+        ));
+    }
+    let polyploid = counts.polyploid.load(Relaxed);
+    if polyploid > 0 {
+        common.say(&format!(
+            "warning: {polyploid} genotypes have more than two alleles; the first two are read"
+        ));
+    }
 }
 
 /// Reads the regions of `-r` and `-R`, in names of the genome; `None` when neither is given.

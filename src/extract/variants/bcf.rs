@@ -1,42 +1,58 @@
-//! BCF2: the site of each record, decoded by noodles; the genotypes are passed over.
+//! BCF2: the site of each record, decoded by noodles; the genotypes are passed over unless samples are chosen.
 
 use std::io::{self, BufRead, Read};
 
 use noodles::bcf;
 use noodles::vcf::variant::record::AlternateBases as _;
 
+use super::bcf_genotypes::{self, Layout};
+use super::genotypes::Samples;
 use super::record::{Place, Record};
 use crate::error::{Error, Result};
+
+/// What the records of a BCF need of its header.
+#[derive(Clone, Debug, Default)]
+pub struct Header {
+    /// The contigs in the order of their numbers.
+    pub contigs: Vec<String>,
+    /// Where the genotypes are.
+    pub genotypes: Layout,
+}
 
 /// Records of a BCF, uncompressed.
 pub struct Bcf<R> {
     reader: R,
-    contigs: Vec<String>,
+    header: Header,
     bytes: Vec<u8>,
+    /// The FORMAT fields of the record, when samples are chosen.
+    fields: Vec<u8>,
     record: bcf::Record,
     records: u64,
 }
 
 impl<R: BufRead> Bcf<R> {
-    /// Reads the header from `reader`.
+    /// Reads the header from `reader`, to read genotypes of `samples`.
     ///
     /// # Errors
     ///
-    /// When it is cut or of another version than 2.
-    pub fn new(mut reader: R) -> Result<Self> {
+    /// When it is cut or of another version than 2, or does not have the samples.
+    pub fn new(mut reader: R, samples: &Samples) -> Result<Self> {
         let text = read_header(&mut reader).map_err(|error| truncated(error, "the BCF header"))?;
-        let contigs = contig_names(&text)?;
-        Ok(Self { reader, contigs, bytes: Vec::new(), record: bcf::Record::default(), records: 0 })
+        let columns = text.lines().find(|line| line.starts_with("#CHROM")).unwrap_or_default();
+        let found: Vec<_> = columns.split('\t').skip(9).collect();
+        let genotypes = Layout { key: bcf_genotypes::genotype_key(&text), chosen: samples.choose(&found)? };
+        Ok(Self::inside(reader, Header { contigs: contig_names(&text)?, genotypes }))
     }
 
-    /// Reads records from somewhere inside a BCF that has these contigs.
-    pub fn inside(reader: R, contigs: Vec<String>) -> Self {
-        Self { reader, contigs, bytes: Vec::new(), record: bcf::Record::default(), records: 0 }
+    /// Reads records from somewhere inside a BCF that has this header.
+    pub fn inside(reader: R, header: Header) -> Self {
+        let record = bcf::Record::default();
+        Self { reader, header, bytes: Vec::new(), fields: Vec::new(), record, records: 0 }
     }
 
-    /// Returns the names of the contigs in the order of their numbers.
-    pub fn contigs(&self) -> &[String] {
-        &self.contigs
+    /// Returns what the header says.
+    pub fn header(&self) -> &Header {
+        &self.header
     }
 
     fn read(&mut self) -> Result<Option<Record>> {
@@ -59,8 +75,12 @@ impl<R: BufRead> Bcf<R> {
         self.bytes.extend_from_slice(&[0; 4]); // No samples for noodles to hold.
         // Memory grows with the bytes that do come, not with the length that a damaged record states.
         let read = self.reader.by_ref().take(length(site)).read_to_end(&mut self.bytes).map_err(cut)?;
-        let passed =
-            io::copy(&mut self.reader.by_ref().take(length(samples)), &mut io::sink()).map_err(cut)?;
+        let mut fields = self.reader.by_ref().take(length(samples));
+        self.fields.clear();
+        let passed = match self.header.genotypes.chosen.names.is_empty() {
+            true => io::copy(&mut fields, &mut io::sink()).map_err(cut)?,
+            false => fields.read_to_end(&mut self.fields).map_err(cut)? as u64,
+        };
         if read as u64 != length(site) || passed != length(samples) {
             return Err(cut(io::ErrorKind::UnexpectedEof.into()));
         }
@@ -74,7 +94,7 @@ impl<R: BufRead> Bcf<R> {
 
     fn convert(&self) -> Result<Record> {
         let contig = self.record.reference_sequence_id().map_err(damaged)?;
-        let chrom = self.contigs.get(contig).filter(|name| !name.is_empty());
+        let chrom = self.header.contigs.get(contig).filter(|name| !name.is_empty());
         let chrom = chrom.ok_or_else(|| damaged(format!("CHROM is number {contig}, not in the header")))?;
         let position = match self.record.variant_start().transpose().map_err(damaged)? {
             Some(position) => position.get() as i64,
@@ -86,7 +106,26 @@ impl<R: BufRead> Bcf<R> {
         }
         let id = text(self.record.ids().as_ref(), "ID")?;
         let id = Some(id).filter(|id| !id.is_empty() && id != ".");
-        Record { place: Place::Record(self.records), chrom: chrom.clone(), position, id, alleles }.checked()
+        let place = Place::Record(self.records);
+        let mut record =
+            Record { chrom: chrom.clone(), position, id, alleles, ..Record::at(place) }.checked()?;
+        if !self.header.genotypes.chosen.names.is_empty() {
+            self.add_genotypes(&mut record)?;
+        }
+        Ok(record)
+    }
+
+    /// Adds the genotypes, and the end that the record states.
+    fn add_genotypes(&self, record: &mut Record) -> Result<()> {
+        // Two lengths of 4 bytes, then CHROM, POS, the length on the contig, QUAL, two counts, two counts.
+        let number = |at: usize| -> Result<i32> {
+            let bytes = self.bytes.get(at..at + 4).ok_or_else(|| damaged("the record is too short"))?;
+            Ok(i32::from_le_bytes(bytes.try_into().expect("four bytes")))
+        };
+        record.end = Some(record.position - 1 + i64::from(number(16)?));
+        let fields = number(28)? as u32 >> 24;
+        record.genotypes = self.header.genotypes.read(&self.fields, fields as usize)?;
+        record.genotypes.check(record.alleles.len())
     }
 }
 
@@ -143,7 +182,7 @@ fn contig_names(header: &str) -> Result<Vec<String>> {
 }
 
 /// Splits at commas that are not inside double quotes.
-fn split_unquoted(text: &str) -> Vec<&str> {
+pub(super) fn split_unquoted(text: &str) -> Vec<&str> {
     let mut quoted = false;
     text.split(|c| {
         quoted ^= c == '"';

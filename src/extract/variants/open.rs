@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
 
 use super::bcf::Bcf;
-use super::bgzf::{self, Blocks};
+use super::genotypes::Samples;
 use super::record::Record;
 use super::seek::{Chunks, Index, NoIndex};
 use super::selection::Selection;
@@ -14,6 +14,7 @@ use super::tsv::{Schema, Tsv};
 use super::vcf::Vcf;
 use crate::error::{Error, InFile, Result};
 use crate::input;
+use crate::input::bgzf::{self, Blocks};
 
 /// Records in file order; an error is the last item.
 pub type Records = Box<dyn Iterator<Item = Result<Record>> + Send>;
@@ -41,7 +42,12 @@ pub struct Variants {
     pub name: String,
     /// What a user should know about how it is read.
     pub notes: Vec<String>,
+    /// The samples whose genotypes the records have.
+    pub samples: Vec<String>,
 }
+
+/// Records and the samples whose genotypes they have.
+type WithSamples = (Records, Vec<String>);
 
 /// Bytes that tell one format from another.
 const HEAD: u64 = 64;
@@ -57,16 +63,33 @@ const HEAD: u64 = 64;
 ///
 /// When the file cannot be read, is truncated or damaged, or is none of the formats. Errors name the file.
 pub fn open(path: &Path, format: Format, selection: &Selection, contig_map: &ContigMap) -> Result<Variants> {
+    open_with(path, format, selection, contig_map, &Samples::None)
+}
+
+/// Opens variants as [`open`] does, with the genotypes of `samples`.
+///
+/// # Errors
+///
+/// As [`open`], and when the file does not have the samples.
+pub fn open_with(
+    path: &Path,
+    format: Format,
+    selection: &Selection,
+    contig_map: &ContigMap,
+    samples: &Samples,
+) -> Result<Variants> {
     let piped = path == Path::new("-");
     let place = if piped { PathBuf::from("standard input") } else { path.to_owned() };
     let mut notes = Vec::new();
     let raw = input::open_raw(path)?;
-    let records = match open_indexed(path, selection, contig_map, &mut notes).in_file(&place)? {
-        Some(records) => records,
-        None => open_whole(raw, piped, format).in_file(&place)?,
+    let opened = match open_indexed(path, selection, contig_map, samples, &mut notes).in_file(&place)? {
+        Some(opened) => opened,
+        None => open_whole(raw, piped, format, samples).in_file(&place)?,
     };
+    let (records, samples) = opened;
     let name = place.display().to_string();
-    Ok(Variants { records: Box::new(Located { records, place, count: 0, failed: false }), name, notes })
+    let records = Box::new(Located { records, place, count: 0, failed: false });
+    Ok(Variants { records, name, notes, samples })
 }
 
 /// Ends at the first error. Puts the file into it, and into the error of a cut pipe how many records had arrived.
@@ -96,7 +119,12 @@ impl Iterator for Located {
     }
 }
 
-fn open_whole(raw: Box<dyn BufRead + Send>, piped: bool, format: Format) -> Result<Records> {
+fn open_whole(
+    raw: Box<dyn BufRead + Send>,
+    piped: bool,
+    format: Format,
+    samples: &Samples,
+) -> Result<WithSamples> {
     let (head, raw) = peek(raw)?;
     if head.is_empty() {
         return Err(match piped {
@@ -106,24 +134,40 @@ fn open_whole(raw: Box<dyn BufRead + Send>, piped: bool, format: Format) -> Resu
     }
     if bgzf::is_bgzf(&head) {
         let (head, text) = peek(Blocks::new(raw, piped))?;
-        return records(&head, text, format);
+        return records(&head, text, format, samples);
     }
     let (head, text) = peek(input::decompress(Box::new(raw))?)?;
-    records(&head, text, format)
+    records(&head, text, format, samples)
 }
 
-fn records(head: &[u8], reader: impl BufRead + Send + 'static, format: Format) -> Result<Records> {
+fn records(
+    head: &[u8],
+    reader: impl BufRead + Send + 'static,
+    format: Format,
+    samples: &Samples,
+) -> Result<WithSamples> {
     if head.starts_with(b"BCF") {
-        return Ok(Box::new(Bcf::new(reader)?));
+        let bcf = Bcf::new(reader, samples)?;
+        let names = bcf.header().genotypes.chosen.names.clone();
+        return Ok((Box::new(bcf), names));
     }
     if head.contains(&0) {
         return Err(Error::data("not a file of variants: it is neither VCF, BCF nor text"));
     }
-    Ok(match format {
-        Format::Table(schema) if !is_vcf(head) => Box::new(Tsv::new(reader, Some(schema))?),
-        Format::Auto if !is_vcf(head) => Box::new(Tsv::new(reader, None)?),
-        _ => Box::new(Vcf::new(reader)),
-    })
+    let schema = match format {
+        Format::Table(schema) if !is_vcf(head) => Some(Some(schema)),
+        Format::Auto if !is_vcf(head) => Some(None),
+        _ => None,
+    };
+    let Some(schema) = schema else {
+        let vcf = Vcf::with_samples(reader, samples)?;
+        let names = vcf.samples().to_vec();
+        return Ok((Box::new(vcf), names));
+    };
+    if *samples != Samples::None {
+        return Err(Error::usage("a table of variants has no genotypes: haplotypes need a VCF or BCF"));
+    }
+    Ok((Box::new(Tsv::new(reader, schema)?), Vec::new()))
 }
 
 fn is_vcf(head: &[u8]) -> bool {
@@ -135,8 +179,9 @@ fn open_indexed(
     path: &Path,
     selection: &Selection,
     contig_map: &ContigMap,
+    samples: &Samples,
     notes: &mut Vec<String>,
-) -> Result<Option<Records>> {
+) -> Result<Option<WithSamples>> {
     if selection.is_everything() {
         return Ok(None);
     }
@@ -160,14 +205,20 @@ fn open_indexed(
     };
     let (head, text) = peek(Blocks::new(BufReader::new(File::open(path)?), false))?;
     if head.starts_with(b"BCF") {
-        let contigs = Bcf::new(text)?.contigs().to_vec();
-        let chunks = index.chunks(&in_genome(&contigs, contig_map), selection)?;
-        return Ok(Some(Box::new(Bcf::inside(Chunks::new(file, chunks), contigs))));
+        let header = Bcf::new(text, samples)?.header().clone();
+        let chunks = index.chunks(&in_genome(&header.contigs, contig_map), selection)?;
+        let names = header.genotypes.chosen.names.clone();
+        return Ok(Some((Box::new(Bcf::inside(Chunks::new(file, chunks), header)), names)));
     }
     let (true, Some(contigs)) = (is_vcf(&head), index.contigs()) else { return Ok(None) };
-    let columns = Vcf::new(text).read_columns()?;
+    let mut vcf = Vcf::with_samples(text, samples)?;
+    if *samples == Samples::None {
+        vcf.read_columns()?;
+    }
+    let (columns, chosen) = vcf.into_header();
+    let names = chosen.names.clone();
     let chunks = index.chunks(&in_genome(&contigs, contig_map), selection)?;
-    Ok(Some(Box::new(Vcf::inside(Chunks::new(file, chunks), columns))))
+    Ok(Some((Box::new(Vcf::inside(Chunks::new(file, chunks), columns, chosen)), names)))
 }
 
 /// Returns the genome's names of contigs.

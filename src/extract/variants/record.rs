@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::genotypes::Genotypes;
+
 /// Where a record stands in its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -33,9 +35,27 @@ pub struct Record {
     pub id: Option<String>,
     /// The reference allele first, then the alternate alleles in their order (none where ALT is `.`).
     pub alleles: Vec<String>,
+    /// One past the last base of the genome that the record is about, 0-based, where it says so (`END` in INFO)
+    /// and genotypes are read.
+    pub end: Option<i64>,
+    /// The genotypes of the chosen samples.
+    pub genotypes: Genotypes,
 }
 
 impl Record {
+    /// Creates a record of nothing at a place of its file.
+    pub fn at(place: Place) -> Self {
+        Self {
+            place,
+            chrom: String::new(),
+            position: 0,
+            id: None,
+            alleles: Vec::new(),
+            end: None,
+            genotypes: Genotypes::default(),
+        }
+    }
+
     /// Returns the 0-based half-open interval of the reference allele.
     pub fn span(&self) -> (i64, i64) {
         (self.position - 1, self.position - 1 + self.alleles[0].len() as i64)

@@ -41,6 +41,26 @@ impl Selection {
         regions.get(next).is_some_and(|&(first, _)| first < end)
     }
 
+    /// Returns a selection of these regions and of `bases` bases on either side of each.
+    pub fn widened(&self, bases: i64) -> Self {
+        let mut wide = self.clone();
+        for regions in wide.regions.iter_mut().flat_map(HashMap::values_mut) {
+            for (start, end) in regions.iter_mut() {
+                *start = start.saturating_sub(bases);
+                *end = end.saturating_add(bases);
+            }
+            merge(regions);
+        }
+        wide
+    }
+
+    /// Returns whether one region holds all of `[start, end)` of a contig.
+    pub fn holds(&self, chrom: &str, start: i64, end: i64) -> bool {
+        let Some(contigs) = &self.regions else { return true };
+        let regions = contigs.get(chrom).map(Vec::as_slice).unwrap_or_default();
+        regions.iter().any(|&(first, last)| first <= start && end <= last)
+    }
+
     /// Returns the selected intervals by contig.
     pub fn contigs(&self) -> impl Iterator<Item = (&str, &[(i64, i64)])> {
         let contigs = self.regions.iter().flatten();
@@ -66,6 +86,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn widened_regions_join_and_hold_what_lies_in_one_of_them() {
+        let region = |start, end| Region { chrom: "c".into(), start, end };
+        let wide = Selection::new(Some(&[region(10, 20), region(30, 40), region(90, 95)])).widened(5);
+        assert!(wide.holds("c", 5, 45) && wide.holds("c", 85, 100));
+        assert!(!wide.holds("c", 4, 20) && !wide.holds("c", 40, 90) && !wide.holds("d", 5, 6));
+        assert!(Selection::new(None).widened(5).holds("d", 1, 2));
+    }
 
     proptest! {
         #[test]

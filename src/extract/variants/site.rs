@@ -88,15 +88,31 @@ impl Site {
     pub fn new(record: Record, shape: Shape, genome: &mut impl Bases) -> Result<Self> {
         let contig = genome.contig_length(&record.chrom).map(|length| length as i64);
         let mut site = Self { record, shape, contig, context: Vec::new(), mismatch: false, swapped: false };
-        if contig.is_some() {
-            let longest = site.record.alleles.iter().filter(|a| is_bases(a)).map(String::len).max();
-            let reach = longest.unwrap_or(0).max(site.record.alleles[0].len()) + shape.width;
-            let first = site.record.position - 1;
-            let start = site.context_start();
-            genome.fetch(&site.record.chrom, start, first + reach as i64, &mut site.context)?;
-            site.mismatch = site.has_bases() && !site.agrees(&site.record.alleles[0], 0);
-        }
+        site.fetch(genome)?;
+        site.mismatch = contig.is_some() && site.has_bases() && !site.agrees(&site.record.alleles[0], 0);
         Ok(site)
+    }
+
+    /// Gives the site windows of another shape; what is known of its alleles stays.
+    ///
+    /// # Errors
+    ///
+    /// When the genome cannot be read.
+    pub fn reshape(mut self, shape: Shape, genome: &mut impl Bases) -> Result<Self> {
+        self.shape = shape;
+        self.fetch(genome)?;
+        Ok(self)
+    }
+
+    fn fetch(&mut self, genome: &mut impl Bases) -> Result<()> {
+        if self.contig.is_none() {
+            return Ok(());
+        }
+        let longest = self.record.alleles.iter().filter(|a| is_bases(a)).map(String::len).max();
+        let reach = longest.unwrap_or(0).max(self.record.alleles[0].len()) + self.shape.width;
+        let first = self.record.position - 1;
+        let start = self.context_start();
+        genome.fetch(&self.record.chrom, start, first + reach as i64, &mut self.context)
     }
 
     /// Returns whether the genome has the contig.
@@ -138,6 +154,7 @@ impl Site {
     /// Exchanges REF and the k-th alternate allele, in the columns as in the windows.
     pub fn swap(&mut self, k: usize) {
         self.record.alleles.swap(0, k);
+        self.record.genotypes.swap(k);
         self.mismatch = false;
         self.swapped = true;
     }
@@ -195,7 +212,9 @@ impl Site {
         sequence
     }
 
-    fn finish(&self, start: i64, end: i64, sequence: Vec<u8>, whole: bool) -> AlleleWindow {
+    /// Returns the window of `sequence` with the status that it has by itself; `whole` says that it holds its
+    /// allele.
+    pub fn finish(&self, start: i64, end: i64, sequence: Vec<u8>, whole: bool) -> AlleleWindow {
         debug_assert!(sequence.iter().all(|&base| base == b'N' || dna::base_index(base).is_some()));
         let status = if self.mismatch {
             Status::RefMismatch
@@ -213,18 +232,21 @@ impl Site {
         AlleleWindow { start, end, sequence: Some(sequence), status }
     }
 
-    fn reference_interval(&self) -> (i64, i64) {
+    /// Returns the interval of the window of REF.
+    pub fn reference_interval(&self) -> (i64, i64) {
         let (first, after) = self.record.span();
         let Shape { width, anchor } = self.shape;
         let start = anchor.reference_start(width, first, (after - first) as usize);
         (start, start + width as i64)
     }
 
-    fn reference_fits(&self) -> bool {
+    /// Returns whether the window of REF holds all of it.
+    pub fn reference_fits(&self) -> bool {
         self.shape.anchor.flanks(self.shape.width, self.record.alleles[0].len()).is_some()
     }
 
-    fn has_bases(&self) -> bool {
+    /// Returns whether REF is one or more of `ACGTN`.
+    pub fn has_bases(&self) -> bool {
         is_bases(&self.record.alleles[0])
     }
 

@@ -85,7 +85,6 @@ impl Layout {
         let reference = text(self.reference, "REF")?;
         let alternate = text(self.alternate, "ALT")?;
         Record {
-            place,
             chrom: text(self.chrom, "CHROM")?.into(),
             position: parse_position(text(self.position, "POS")?, self.base)?,
             id: id.map(Into::into),
@@ -93,6 +92,7 @@ impl Layout {
                 .chain((alternate != ".").then(|| alternate.split(',')).into_iter().flatten())
                 .map(Into::into)
                 .collect(),
+            ..Record::at(place)
         }
         .checked()
     }

@@ -1,8 +1,10 @@
 //! VCF text. Only the first five columns are read, so neither a header that other programs refuse nor a
 //! thousand genotypes stand in the way; the number of columns is checked, for a line cut short shows there.
+//! With chosen samples their genotypes and `END` of INFO are read, too.
 
 use std::io::BufRead;
 
+use super::genotypes::{self, Chosen, Genotypes, Samples};
 use super::record::{Place, Record};
 use super::table::{Layout, Lines};
 use crate::error::{Error, Result};
@@ -17,17 +19,52 @@ pub struct Vcf<R> {
     columns: Option<usize>,
     records: u64,
     counted: bool,
+    /// The samples whose genotypes are read.
+    chosen: Chosen,
 }
+
+/// First column of the genotypes; the one before says what is in them.
+const GENOTYPES: usize = 9;
 
 impl<R: BufRead> Vcf<R> {
     /// Reads a VCF from its first line.
     pub fn new(reader: R) -> Self {
-        Self { lines: Lines::new(reader), columns: None, records: 0, counted: true }
+        let chosen = Chosen::default();
+        Self { lines: Lines::new(reader), columns: None, records: 0, counted: true, chosen }
     }
 
-    /// Reads records from somewhere inside a VCF whose `#CHROM` line has `columns` columns.
-    pub fn inside(reader: R, columns: Option<usize>) -> Self {
-        Self { lines: Lines::new(reader), columns, records: 0, counted: false }
+    /// Reads a VCF from its first line, with the genotypes of `samples`.
+    ///
+    /// # Errors
+    ///
+    /// When its header does not have them.
+    pub fn with_samples(reader: R, samples: &Samples) -> Result<Self> {
+        let mut vcf = Self::new(reader);
+        if *samples == Samples::None {
+            return Ok(vcf);
+        }
+        if vcf.read_columns()?.is_none() {
+            return Err(Error::data("the VCF has no #CHROM line, so nobody knows its samples"));
+        }
+        let line = String::from_utf8_lossy(vcf.lines.current()).into_owned();
+        vcf.chosen = samples.choose(&line.split('\t').skip(GENOTYPES).collect::<Vec<_>>())?;
+        Ok(vcf)
+    }
+
+    /// Reads records from somewhere inside a VCF whose `#CHROM` line has `columns` columns, with the
+    /// genotypes of the `chosen` samples.
+    pub fn inside(reader: R, columns: Option<usize>, chosen: Chosen) -> Self {
+        Self { lines: Lines::new(reader), columns, records: 0, counted: false, chosen }
+    }
+
+    /// Returns the number of columns, when the `#CHROM` line was read, and the chosen samples.
+    pub fn into_header(self) -> (Option<usize>, Chosen) {
+        (self.columns, self.chosen)
+    }
+
+    /// Returns the names of the chosen samples.
+    pub fn samples(&self) -> &[String] {
+        &self.chosen.names
     }
 
     /// Reads the header up to its `#CHROM` line and returns the number of columns there.
@@ -75,8 +112,38 @@ impl<R: BufRead> Vcf<R> {
                 if self.columns.is_some() { "the #CHROM line has " } else { "a VCF has at least " },
             )));
         }
-        Layout::VCF.parse(line, self.place())
+        let mut record = Layout::VCF.parse(line, self.place())?;
+        if !self.chosen.names.is_empty() {
+            self.add_genotypes(line, &mut record)?;
+        }
+        Ok(record)
     }
+
+    /// Adds the genotypes of the chosen samples, and the end that INFO states.
+    fn add_genotypes(&self, line: &[u8], record: &mut Record) -> Result<()> {
+        let mut columns = line.split(|&byte| byte == b'\t');
+        let info = columns.nth(7).unwrap_or_default();
+        record.end = Some(stated_end(info).unwrap_or(0).max(record.span().1));
+        let format = columns.next().unwrap_or_default();
+        record.genotypes = Genotypes::missing(self.chosen.names.len());
+        let Some(index) = format.split(|&byte| byte == b':').position(|key| key == b"GT") else {
+            return Ok(());
+        };
+        let mut alleles = Vec::new();
+        for (column, place) in columns.zip(&self.chosen.places) {
+            let Some(place) = *place else { continue };
+            let text = column.split(|&byte| byte == b':').nth(index).unwrap_or(b".");
+            let phased = genotypes::parse(text, &mut alleles)?;
+            record.genotypes.set(place, &alleles, phased);
+        }
+        record.genotypes.check(record.alleles.len())
+    }
+}
+
+/// Returns `END` of an INFO column: 1-based and inclusive there, so one past the last base when 0-based.
+fn stated_end(info: &[u8]) -> Option<i64> {
+    let value = info.split(|&byte| byte == b';').find_map(|field| field.strip_prefix(b"END="))?;
+    std::str::from_utf8(value).ok()?.parse().ok()
 }
 
 fn count_columns(line: &[u8]) -> usize {

@@ -25,7 +25,7 @@ pub struct Flanks {
 
 impl Anchor {
     /// Returns how many bases of an allele of `length` bases lie left of offset `width / 2`.
-    fn ahead(self, length: usize) -> usize {
+    pub fn ahead(self, length: usize) -> usize {
         match self {
             Self::Left => 0,
             Self::Center => length / 2,

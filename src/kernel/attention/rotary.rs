@@ -46,10 +46,15 @@ impl Rotary {
         self.table.len() / self.pairs
     }
 
+    /// Returns cosine and sine of each pair at a position.
+    pub fn angles(&self, position: usize) -> &[[f32; 2]] {
+        &self.table[position * self.pairs..][..self.pairs]
+    }
+
     /// Turns the channels of one head.
     #[inline(always)]
     pub(super) fn turn(&self, position: usize, channels: &mut [f32]) {
-        let angles = &self.table[position * self.pairs..][..self.pairs];
+        let angles = self.angles(position);
         let (first, second) = channels.split_at_mut(self.pairs);
         for ((a, b), [cosine, sine]) in first.iter_mut().zip(second).zip(angles) {
             (*a, *b) = (*a * cosine - *b * sine, *b * cosine + *a * sine);

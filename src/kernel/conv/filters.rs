@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, OnceLock};
 
+use super::rounded::Rounded;
 use super::winograd::Winograd;
+use crate::kernel::Precision;
 use crate::kernel::tile::{CODES, Job, LANES, Run};
 
 /// Fewest taps at which channels that are left over are computed without a panel.
@@ -62,6 +64,8 @@ pub(super) struct Filters {
     packed: OnceLock<Packed>,
     columns: OnceLock<Vec<f32>>,
     winograd: OnceLock<Winograd>,
+    rounded: OnceLock<Rounded>,
+    rounded_winograd: OnceLock<Winograd>,
     flipped: OnceLock<Arc<Filters>>,
 }
 
@@ -76,6 +80,8 @@ impl Filters {
             packed: OnceLock::new(),
             columns: OnceLock::new(),
             winograd: OnceLock::new(),
+            rounded: OnceLock::new(),
+            rounded_winograd: OnceLock::new(),
             flipped: OnceLock::new(),
         }
     }
@@ -108,7 +114,19 @@ impl Filters {
     /// Returns the weights as Winograd's algorithm reads them.
     pub fn winograd(&self) -> &Winograd {
         let shape = [self.outputs, self.kernel[1], self.inputs];
-        self.winograd.get_or_init(|| Winograd::new(&self.plain, shape, &self.bias))
+        self.winograd.get_or_init(|| Winograd::new(&self.plain, shape, &self.bias, Precision::F32))
+    }
+
+    /// Returns the weights as the direct algorithm reads them in bfloat16.
+    pub fn rounded(&self) -> &Rounded {
+        let shape = [self.outputs, self.kernel[1], self.inputs];
+        self.rounded.get_or_init(|| Rounded::new(&self.plain, shape, &self.bias))
+    }
+
+    /// Returns the weights as Winograd's algorithm reads them in bfloat16.
+    pub fn rounded_winograd(&self) -> &Winograd {
+        let shape = [self.outputs, self.kernel[1], self.inputs];
+        self.rounded_winograd.get_or_init(|| Winograd::new(&self.plain, shape, &self.bias, Precision::Bf16))
     }
 
     /// Returns the filters that carry a gradient from the outputs to the inputs: the kernel turned by 180°,

@@ -12,8 +12,12 @@
 use std::ops::{Add, Mul, Range, Sub};
 
 use super::filters::Packed;
-use crate::kernel::Instructions;
+use super::pairs::{Finish, PairWeights, Pitch};
+use super::row::Row;
+use crate::kernel::linear::resize;
+use crate::kernel::product::{self, Pair};
 use crate::kernel::tile::{LANES, Run, Work};
+use crate::kernel::{Instructions, Precision};
 
 /// Outputs that are computed together.
 const STEP: usize = 4;
@@ -32,15 +36,34 @@ const BLOCK_UNIT: usize = 12;
 struct Vector([f32; LANES]);
 
 impl Vector {
+    /// Loads what there is; zeros follow it.
     #[inline(always)]
     fn load(values: &[f32], at: usize) -> Self {
-        Self(values[at..at + LANES].try_into().expect("one vector"))
+        match values[at..].first_chunk::<LANES>() {
+            Some(values) => Self(*values),
+            None => Self(last(&values[at..])),
+        }
     }
 
+    /// Stores as many lanes as there is room for.
     #[inline(always)]
     fn store(self, values: &mut [f32], at: usize) {
-        values[at..at + LANES].copy_from_slice(&self.0);
+        match values[at..].first_chunk_mut::<LANES>() {
+            Some(values) => *values = self.0,
+            None => {
+                let room = values.len() - at;
+                values[at..].copy_from_slice(&self.0[..room]);
+            }
+        }
     }
+}
+
+/// Returns less than a vector, with zeros behind.
+#[cold]
+fn last(values: &[f32]) -> [f32; LANES] {
+    let mut lanes = [0.0; LANES];
+    lanes[..values.len()].copy_from_slice(values);
+    lanes
 }
 
 macro_rules! lane_by_lane {
@@ -176,32 +199,49 @@ pub(super) struct Winograd {
     inputs: usize,
     outputs: usize,
     groups: usize,
-    /// One for each point, taps `[groups, inputs]`.
-    points: Vec<Packed>,
+    points: Points,
+    /// At least a vector.
     bias: Vec<f32>,
 }
 
-/// Where [`Winograd`] applies and pays.
-pub(super) fn pays(inputs: usize, outputs: usize, width: usize) -> bool {
-    inputs >= LANES && outputs >= LANES && width >= 3
+/// One filter for each point, taps `[groups, inputs]`.
+enum Points {
+    Exact(Vec<Packed>),
+    /// Inputs and filters are rounded after the evaluation, which makes the error of a product some four times that
+    /// of the direct sum in bfloat16. Without dilation, or for a single group.
+    Rounded(Vec<PairWeights>),
 }
 
-/// A row of positions to convolve.
-pub(super) struct Row<'a> {
-    /// `[length, inputs]`.
-    pub input: &'a [f32],
-    /// Positions.
-    pub length: usize,
-    /// Zeros before the first.
-    pub left: usize,
-    /// Positions from one tap to the next.
-    pub dilation: usize,
-    /// Positions of the output.
-    pub count: usize,
-    /// Whether negative outputs become zero.
-    pub relu: bool,
-    /// What is added to the output after that, `[count, outputs]`.
-    pub residual: Option<&'a [f32]>,
+impl Points {
+    fn count(&self) -> usize {
+        match self {
+            Self::Exact(points) => points.len(),
+            Self::Rounded(points) => points.len(),
+        }
+    }
+}
+
+/// Fewest channels.
+const LEAST: usize = LANES / 2;
+
+/// Says whether [`Winograd`] applies. Less than a vector of channels is loaded and stored as a whole one, whose last
+/// lanes the next position writes anew: that needs positions in order, so no dilation.
+pub(super) fn applies(inputs: usize, outputs: usize, width: usize, dilation: usize) -> bool {
+    let least = inputs.min(outputs);
+    width >= 3 && least >= if dilation == 1 { LEAST } else { LANES }
+}
+
+/// Returns what follows the values of a point, for vectors that reach beyond the last channel.
+fn margin(channels: usize) -> usize {
+    if channels < LANES { LANES } else { 0 }
+}
+
+/// Returns the points and the groups of a filter of this width.
+pub(super) fn points_and_groups(width: usize) -> [usize; 2] {
+    match width {
+        3 => [Three::POINTS, 1],
+        _ => [Four::POINTS, width.div_ceil(Four::TAPS)],
+    }
 }
 
 impl Row<'_> {
@@ -222,13 +262,21 @@ impl Row<'_> {
 pub(super) struct Scratch {
     evaluated: Vec<f32>,
     products: Vec<f32>,
+    rounded: Vec<Pair>,
 }
 
 impl Winograd {
-    /// Evaluates weights `[outputs, width, inputs]` at the points.
-    pub fn new(plain: &[f32], [outputs, width, inputs]: [usize; 3], bias: &[f32]) -> Self {
+    /// Evaluates weights `[outputs, width, inputs]` at the points. All products but those of 32-bit floats are of
+    /// bfloat16.
+    pub fn new(
+        plain: &[f32],
+        [outputs, width, inputs]: [usize; 3],
+        bias: &[f32],
+        precision: Precision,
+    ) -> Self {
         let (filter, taps) = if width == 3 { (Three::FILTER, 3) } else { (Four::FILTER, Four::TAPS) };
         let groups = width.div_ceil(taps);
+        let nothing = vec![0.0; outputs];
         let evaluate = |row: &[f64; STEP]| {
             let mut weights = vec![0.0; outputs * groups * inputs];
             for (index, weight) in weights.iter_mut().enumerate() {
@@ -241,22 +289,39 @@ impl Winograd {
                 });
                 *weight = terms.sum::<f64>() as f32;
             }
-            Packed::new(&weights, groups * inputs, &vec![0.0; outputs], true)
+            weights
         };
-        let points = filter.iter().map(evaluate).collect();
-        Self { inputs, outputs, groups, points, bias: bias.to_vec() }
+        let evaluated = filter.iter().map(evaluate);
+        let points = match precision {
+            Precision::F32 => Points::Exact(
+                evaluated.map(|weights| Packed::new(&weights, groups * inputs, &nothing, true)).collect(),
+            ),
+            Precision::Bf16 | Precision::Int8 => Points::Rounded(
+                evaluated.map(|weights| PairWeights::new(&weights, inputs, &nothing)).collect(),
+            ),
+        };
+        let mut bias = bias.to_vec();
+        bias.resize(outputs.max(LANES), 0.0);
+        Self { inputs, outputs, groups, points, bias }
     }
 
-    /// Returns the channels of the input.
-    pub fn inputs(&self) -> usize {
-        self.inputs
+    /// Returns whether products are of bfloat16.
+    pub fn is_rounded(&self) -> bool {
+        matches!(self.points, Points::Rounded(_))
     }
 
     /// Returns how many steps go together through the caches.
     pub fn block(&self, dilation: usize) -> usize {
-        let fit = BLOCK / (self.points.len() * (self.inputs + self.outputs));
+        // Few channels are transformed more than they are multiplied, and that goes through the first cache.
+        let block = if self.inputs.min(self.outputs) < LANES { BLOCK / 4 } else { BLOCK };
+        let fit = block / (self.points.count() * (self.inputs + self.outputs));
         let overlap = (self.groups - 1) * dilation;
         (fit / BLOCK_UNIT * BLOCK_UNIT).max(2 * BLOCK_UNIT).max(4 * overlap).next_multiple_of(BLOCK_UNIT)
+    }
+
+    /// Returns how many neighbouring inputs are mixed into the outputs of one step without dilation.
+    pub fn span(&self) -> usize {
+        (self.groups - 1) * STEP + self.points.count()
     }
 
     /// Returns the outputs of `steps` steps without dilation.
@@ -276,7 +341,7 @@ impl Winograd {
         let mut start = steps.start;
         while start < steps.end {
             let end = (start + self.block(row.dilation)).min(steps.end);
-            if self.points.len() == Three::POINTS {
+            if self.points.count() == Three::POINTS {
                 self.run_block::<Three>(instructions, row, start..end, (output, origin), scratch);
             } else {
                 self.run_block::<Four>(instructions, row, start..end, (output, origin), scratch);
@@ -296,38 +361,79 @@ impl Winograd {
         let (inputs, dilation) = (self.inputs, row.dilation);
         let count = steps.len();
         let with_overlap = count + (self.groups - 1) * dilation;
-        let Scratch { evaluated, products } = scratch;
-        evaluated.resize(evaluated.len().max(S::POINTS * with_overlap * inputs), 0.0);
-        products.resize(products.len().max(S::POINTS * count * self.outputs), 0.0);
-        let plane = with_overlap * inputs;
+        let Scratch { evaluated, products, rounded } = scratch;
+        let (used, made) = (with_overlap * inputs, count * self.outputs);
+        let (plane, product) = (used + margin(inputs), made + margin(self.outputs));
+        evaluated.resize(evaluated.len().max(S::POINTS * plane), 0.0);
+        products.resize(products.len().max(S::POINTS * product), 0.0);
         let wanted = steps.start..steps.start + with_overlap;
         instructions.compiled(Evaluate::<S> {
             row,
             steps: wanted,
             channels: inputs,
-            zeros: &vec![0.0; inputs],
+            zeros: &vec![0.0; inputs.max(LANES)],
             output: &mut evaluated[..S::POINTS * plane],
             scheme: std::marker::PhantomData,
         });
-        let runs: Vec<Run> = if dilation == 1 {
-            vec![Run { offset: 0, length: self.groups * inputs }]
-        } else {
-            let run = |group| Run { offset: group * dilation * inputs, length: inputs };
-            (0..self.groups).map(run).collect()
-        };
-        let planes = evaluated.chunks_exact(plane).zip(products.chunks_exact_mut(count * self.outputs));
-        for (filters, (evaluated, products)) in self.points.iter().zip(planes) {
-            instructions.run(&filters.job(evaluated, inputs, &runs, false), count, products);
+        let planes = evaluated.chunks_exact(plane).zip(products.chunks_exact_mut(product));
+        let planes = planes.map(|(evaluated, products)| (&evaluated[..used], &mut products[..made]));
+        match &self.points {
+            Points::Exact(points) => {
+                let runs = self.runs(dilation);
+                for (filters, (evaluated, products)) in points.iter().zip(planes) {
+                    instructions.run(&filters.job(evaluated, inputs, &runs, false), count, products);
+                }
+            }
+            Points::Rounded(points) => {
+                debug_assert!(dilation == 1 || self.groups == 1);
+                for (filters, (evaluated, products)) in points.iter().zip(planes) {
+                    self.multiply_rounded(instructions, filters, evaluated, rounded, products);
+                }
+            }
         }
         instructions.compiled(Interpolate::<S> {
             row,
             steps,
             bias: &self.bias,
-            products: &products[..S::POINTS * count * self.outputs],
+            products: &products[..S::POINTS * product],
+            channels: self.outputs,
             output,
             origin,
             scheme: std::marker::PhantomData,
         });
+    }
+}
+
+impl Winograd {
+    /// Returns where the taps of a step lie.
+    fn runs(&self, dilation: usize) -> Vec<Run> {
+        let inputs = self.inputs;
+        if dilation == 1 {
+            return vec![Run { offset: 0, length: self.groups * inputs }];
+        }
+        (0..self.groups).map(|group| Run { offset: group * dilation * inputs, length: inputs }).collect()
+    }
+
+    /// Rounds what was evaluated at a point, and multiplies it by the filters.
+    fn multiply_rounded(
+        &self,
+        instructions: Instructions,
+        filters: &PairWeights,
+        evaluated: &[f32],
+        rounded: &mut Vec<Pair>,
+        products: &mut [f32],
+    ) {
+        let pairs = self.inputs.div_ceil(2);
+        let steps = evaluated.len() / self.inputs;
+        resize(rounded, steps * pairs);
+        if self.inputs.is_multiple_of(2) {
+            product::round_pairs(instructions, evaluated, &mut rounded[..steps * pairs]);
+        } else {
+            let steps = evaluated.chunks_exact(self.inputs).zip(rounded.chunks_exact_mut(pairs));
+            steps.for_each(|(values, pairs)| product::round_pairs(instructions, values, pairs));
+        }
+        let finish = Finish { relu: false, residual: None };
+        filters.apply(instructions, &rounded[..steps * pairs], Pitch::whole(pairs), finish, products);
     }
 }
 
@@ -352,7 +458,7 @@ impl<S: Scheme> Work for Evaluate<'_, S> {
     #[inline(always)]
     fn run(self) {
         let Self { row, steps, channels, zeros, output, .. } = self;
-        let plane = steps.len() * channels;
+        let plane = steps.len() * channels + margin(channels);
         for (index, step) in steps.enumerate() {
             let first = row.first(step) as isize - row.left as isize;
             let mut rows = [zeros; MOST];
@@ -360,7 +466,7 @@ impl<S: Scheme> Work for Evaluate<'_, S> {
             while i < S::POINTS {
                 let position = first + (i * row.dilation) as isize;
                 if position >= 0 && (position as usize) < row.length {
-                    rows[i] = &row.input[position as usize * channels..][..channels];
+                    rows[i] = &row.input[position as usize * channels..];
                 }
                 i += 1;
             }
@@ -390,6 +496,7 @@ struct Interpolate<'a, S> {
     steps: Range<usize>,
     bias: &'a [f32],
     products: &'a [f32],
+    channels: usize,
     output: &'a mut [f32],
     origin: usize,
     scheme: std::marker::PhantomData<S>,
@@ -398,9 +505,8 @@ struct Interpolate<'a, S> {
 impl<S: Scheme> Work for Interpolate<'_, S> {
     #[inline(always)]
     fn run(self) {
-        let Self { row, steps, bias, products, output, origin, .. } = self;
-        let channels = bias.len();
-        let plane = steps.len() * channels;
+        let Self { row, steps, bias, products, channels, output, origin, .. } = self;
+        let plane = steps.len() * channels + margin(channels);
         for (index, step) in steps.enumerate() {
             let first = row.first(step);
             let mut channel = 0;

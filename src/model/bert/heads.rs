@@ -2,7 +2,7 @@
 
 use super::super::Source;
 use super::super::transformer::{
-    Classifier, Direction, LongHead, Matrix, Recurrent, Spec, TokenHead, matrix, scale,
+    Classifier, Direction, LongHead, Matrix, Reads, Recurrent, Spec, TokenHead, matrix, scale,
 };
 use super::super::weights::Weights;
 use super::{Shape, activation, decision};
@@ -31,7 +31,9 @@ pub fn classifier(
     let [classes, _] = outer.shape(&weights)?;
     let pooler = matrix(body, "pooler.dense", [hidden, hidden])?.linear(source.precision);
     Ok(Some(Classifier {
-        pooler: pooler.with_activation(Activation::Tanh),
+        reads: Reads::First,
+        pooler: Some(pooler.with_activation(Activation::Tanh)),
+        norm: None,
         long,
         output: matrix(outer, output, [classes, inputs])?.linear(Precision::F32),
         decision: decision(shape.problem_type.as_deref(), classes),
@@ -102,8 +104,8 @@ pub fn token_head(source: &Source, shape: &Shape, spec: &Spec) -> Result<Option<
     };
     let transform = matrix(outer, transform, [hidden, hidden])?.linear(source.precision);
     Ok(Some(TokenHead {
-        transform: transform.with_activation(activation(&shape.hidden_act)?),
-        norm: scale(outer, "cls.predictions.transform.LayerNorm", hidden)?.norm(spec),
+        transform: Some(transform.with_activation(activation(&shape.hidden_act)?)),
+        norm: Some(scale(outer, "cls.predictions.transform.LayerNorm", hidden)?.norm(spec)),
         decoder: decoder.linear(source.precision),
     }))
 }

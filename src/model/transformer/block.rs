@@ -8,13 +8,15 @@ use crate::kernel::{Attention, Linear, Norm, Precision, Rotary};
 /// A layer as it runs.
 pub struct Block {
     place: NormPlace,
-    projection: Linear,
+    pub(super) projection: Linear,
+    /// Of each head's queries, and of its keys.
+    pub(super) head_norms: Option<[Norm; 2]>,
     attention: Attention,
-    output: Linear,
-    attention_norm: Option<Norm>,
-    up: Linear,
-    down: Linear,
-    feed_forward_norm: Norm,
+    pub(super) output: Linear,
+    pub(super) attention_norm: Option<Norm>,
+    pub(super) up: Linear,
+    pub(super) down: Linear,
+    pub(super) feed_forward_norm: Norm,
 }
 
 impl Block {
@@ -35,6 +37,7 @@ impl Block {
         Self {
             place: spec.place,
             projection: tensors.projection.linear(precision),
+            head_norms: tensors.head_norms.as_ref().map(|norms| norms.each_ref().map(|norm| norm.norm(spec))),
             attention,
             output: tensors.output.linear(precision),
             attention_norm: tensors.attention_norm.as_ref().map(|scale| scale.norm(spec)),
@@ -93,6 +96,7 @@ impl Block {
             }
             _ => self.projection.apply(hidden, projected),
         }
+        self.norm_heads(projected);
         let watched = watch.wants_attentions(layer);
         for (sequence, ends) in starts.windows(2).enumerate() {
             let (first, length) = (ends[0], ends[1] - ends[0]);
@@ -106,6 +110,19 @@ impl Block {
             } else {
                 self.attention.apply(projected, length, context, attention, None);
             }
+        }
+    }
+}
+
+impl Block {
+    /// Applies the norms of queries and of keys, where there are any, to `[tokens, queries | keys | values]`.
+    fn norm_heads(&self, projected: &mut [f32]) {
+        let Some([queries, keys]) = &self.head_norms else { return };
+        let Attention { heads, key_value_heads, width, .. } = self.attention;
+        for token in projected.chunks_exact_mut(self.attention.inputs()) {
+            let (of_queries, rest) = token.split_at_mut(heads * width);
+            queries.apply(of_queries);
+            keys.apply(&mut rest[..key_value_heads * width]);
         }
     }
 }

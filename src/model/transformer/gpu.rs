@@ -248,6 +248,7 @@ fn check(spec: &Spec) -> Result<()> {
             spec.layers.windows(2).any(|pair| pair[0].rotary != pair[1].rotary),
             "several kinds of rotary positions",
         ),
+        (spec.head_norms, "norms of heads"),
         (spec.width > WIDTH_MAX, "heads wider than 128"),
         (
             !spec.width.is_multiple_of(if rotary { 16 } else { 8 }),

@@ -1,5 +1,7 @@
 //! What stands on an encoder: classifiers of sequences, and the head that guesses tokens.
 
+use std::ops::Range;
+
 use super::recurrent::Recurrent;
 use crate::kernel::{Linear, Norm};
 
@@ -70,10 +72,36 @@ impl LongHead {
     }
 }
 
-/// A head that puts sequences into classes by the hidden state of the first token.
+/// Which hidden states of the last layer a classifier reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reads {
+    /// The first token's.
+    First,
+    /// The last token's.
+    Last,
+    /// The mean over all tokens.
+    Mean,
+}
+
+impl Reads {
+    /// Returns which of so many tokens they are of.
+    pub fn of(self, tokens: usize) -> Range<usize> {
+        match self {
+            Self::First => 0..1,
+            Self::Last => tokens - 1..tokens,
+            Self::Mean => 0..tokens,
+        }
+    }
+}
+
+/// A head that puts sequences into classes by the hidden states of the last layer.
 pub struct Classifier {
-    /// The layer on the first token, with its activation.
-    pub pooler: Linear,
+    /// What it reads.
+    pub reads: Reads,
+    /// The layer on that, with its activation.
+    pub pooler: Option<Linear>,
+    /// The norm that follows.
+    pub norm: Option<Norm>,
     /// What reads the pieces of long sequences.
     pub long: Option<LongHead>,
     /// To the logits.
@@ -88,10 +116,15 @@ impl Classifier {
         self.output.outputs()
     }
 
-    /// Applies the first layer to the states of first tokens, `[sequences, hidden]`.
-    pub fn pool(&self, first: &[f32]) -> Vec<f32> {
-        let mut pooled = vec![0.0; first.len() / self.pooler.inputs() * self.pooler.outputs()];
-        self.pooler.apply(first, &mut pooled);
+    /// Returns how many numbers [`Classifier::pool`] makes of a sequence's, of which there are `hidden`.
+    pub fn pooled(&self, hidden: usize) -> usize {
+        self.pooler.as_ref().map_or(hidden, Linear::outputs)
+    }
+
+    /// Applies the first layer to what is read, `[sequences, hidden]`.
+    pub fn pool(&self, read: &[f32]) -> Vec<f32> {
+        let mut pooled = apply(self.pooler.as_ref(), read);
+        self.norm.iter().for_each(|norm| norm.apply(&mut pooled));
         pooled
     }
 
@@ -99,19 +132,30 @@ impl Classifier {
     pub fn logits(&self, pooled: &[f32]) -> Vec<f32> {
         let mut logits = vec![0.0; self.classes()];
         match &self.long {
-            Some(long) => self.output.apply(&long.read(pooled, self.pooler.outputs()), &mut logits),
+            Some(long) => {
+                let width = self.pooler.as_ref().map_or(pooled.len(), Linear::outputs);
+                self.output.apply(&long.read(pooled, width), &mut logits);
+            }
             None => self.output.apply(pooled, &mut logits),
         }
         logits
     }
 }
 
-/// The head of a masked language model.
+/// Applies a layer, if there is one.
+fn apply(layer: Option<&Linear>, input: &[f32]) -> Vec<f32> {
+    let Some(layer) = layer else { return input.to_vec() };
+    let mut output = vec![0.0; input.len() / layer.inputs() * layer.outputs()];
+    layer.apply(input, &mut output);
+    output
+}
+
+/// The head of a language model.
 pub struct TokenHead {
     /// The layer on every token, with its activation.
-    pub transform: Linear,
+    pub transform: Option<Linear>,
     /// The norm behind it.
-    pub norm: Norm,
+    pub norm: Option<Norm>,
     /// To a logit for each token of the vocabulary.
     pub decoder: Linear,
 }
@@ -119,18 +163,15 @@ pub struct TokenHead {
 impl TokenHead {
     /// Returns the logits of the vocabulary at each token, `[tokens, vocabulary]`.
     pub fn logits(&self, states: &[f32]) -> Vec<f32> {
-        let count = states.len() / self.transform.inputs();
-        let mut transformed = vec![0.0; count * self.transform.outputs()];
-        self.transform.apply(states, &mut transformed);
-        self.norm.apply(&mut transformed);
-        let mut logits = vec![0.0; count * self.decoder.outputs()];
-        self.decoder.apply(&transformed, &mut logits);
-        logits
+        let mut transformed = apply(self.transform.as_ref(), states);
+        self.norm.iter().for_each(|norm| norm.apply(&mut transformed));
+        apply(Some(&self.decoder), &transformed)
     }
 
     /// Returns the natural logarithm of the probability of a token for each of the states, `[tokens, hidden]`.
     pub fn likelihoods(&self, states: &[f32], tokens: &[u32]) -> Vec<f32> {
-        let states = states.chunks(GUESSED * self.transform.inputs());
+        let width = self.transform.as_ref().unwrap_or(&self.decoder).inputs();
+        let states = states.chunks(GUESSED * width);
         let likelihoods = states.zip(tokens.chunks(GUESSED)).flat_map(|(states, tokens)| {
             let logits = self.logits(states);
             let rows = logits.chunks_exact(self.decoder.outputs()).zip(tokens);

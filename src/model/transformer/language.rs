@@ -12,6 +12,7 @@ use super::head::{Classifier, Decision, LongHead, TokenHead};
 use super::read::{Plan, Reading, guess};
 use super::runner::Runner;
 use super::sentence::LayerPooling;
+use super::token_graph::TokenGraph;
 use crate::error::{Error, Result};
 use crate::tokenizer::Tokenizer;
 
@@ -46,6 +47,8 @@ pub struct LanguageModel {
     last: LayerPooling,
     /// What the classifier's first layer makes of a piece of padding.
     padding: OnceLock<Vec<f32>>,
+    /// The model as a graph that can be differentiated, built when it first is.
+    graph: OnceLock<TokenGraph>,
 }
 
 impl LanguageModel {
@@ -60,7 +63,26 @@ impl LanguageModel {
         specials.dedup();
         let mask = parts.tokenizer.mask();
         let last = LayerPooling::last(parts.encoder.spec().layers.len());
-        Ok(Self { parts, specials, mask, last, padding: OnceLock::new() })
+        Ok(Self { parts, specials, mask, last, padding: OnceLock::new(), graph: OnceLock::new() })
+    }
+
+    /// Returns the model as a graph that can be differentiated.
+    pub(super) fn graph(&self) -> Result<&TokenGraph> {
+        if self.graph.get().is_none() {
+            // Of two that are built at once, one stays.
+            let _ = self.graph.set(TokenGraph::new(self)?);
+        }
+        Ok(self.graph.get().expect("it was just set"))
+    }
+
+    /// Returns the token that stands for a masked one, if the tokenizer has it.
+    pub(super) fn mask(&self) -> Option<u32> {
+        self.mask
+    }
+
+    /// Returns what turns bases into tokens.
+    pub(super) fn tokenizer_of_bases(&self) -> &Tokenizer {
+        &self.parts.tokenizer
     }
 
     /// Returns the encoder.
@@ -195,7 +217,8 @@ impl LanguageModel {
                 .parts
                 .token_head
                 .as_ref()
-                .filter(|_| all && wanted.likelihood == Some(Likelihood::Unmasked)),
+                .filter(|_| all && wanted.likelihood.is_some_and(|how| how != Likelihood::Masked)),
+            causal: wanted.likelihood == Some(Likelihood::Causal),
             specials: &self.specials,
         }
     }
@@ -245,6 +268,7 @@ impl LanguageModel {
             embedding: None,
             attentions: None,
             token_head: None,
+            causal: false,
             specials: &[],
         };
         let pooled = plan.read(&self.parts.encoder, &[Sequence::of(&piece)])?.remove(0).pooled;
@@ -278,8 +302,17 @@ impl LanguageModel {
         let refuse = |asked: bool, message: &str| if asked { Err(Error::usage(message)) } else { Ok(()) };
         refuse(
             wanted.likelihood.is_some() && self.parts.token_head.is_none(),
-            "the model has no head that guesses tokens, so no likelihoods: use the masked language model itself \
-             (architecture …ForMaskedLM)",
+            "the model has no head that guesses tokens, so no likelihoods: use the language model itself \
+             (architecture …ForMaskedLM or …ForCausalLM)",
+        )?;
+        let causal = self.parts.encoder.spec().layers.iter().all(|layer| layer.causal);
+        refuse(
+            causal && wanted.likelihood.is_some_and(|how| how != Likelihood::Causal),
+            "the model guesses each token from those before it: ask for causal likelihoods",
+        )?;
+        refuse(
+            !causal && wanted.likelihood == Some(Likelihood::Causal),
+            "the model sees tokens on both sides: ask for masked or unmasked likelihoods",
         )?;
         refuse(
             wanted.likelihood == Some(Likelihood::Masked) && self.mask.is_none(),
@@ -346,6 +379,10 @@ impl Model for LanguageModel {
 
     fn tokenizer(&self) -> Option<&Tokenizer> {
         Some(&self.parts.tokenizer)
+    }
+
+    fn language(&self) -> Option<&LanguageModel> {
+        Some(self)
     }
 }
 

@@ -1,11 +1,13 @@
 //! What is read off sequences while they go through an encoder.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::super::{Attentions, Pooling};
 use super::encoder::{Encoder, Scratch, Sequence, Watch, starts};
 use super::gpu;
-use super::head::{Classifier, TokenHead};
+use super::head::{Classifier, Reads, TokenHead};
 use super::pack::packs;
 use super::runner::Runner;
 use super::sentence::LayerPooling;
@@ -14,7 +16,7 @@ use crate::error::Result;
 /// What one sequence gives.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Reading {
-    /// What the first layer of the classifier makes of the first token, `[hidden]`.
+    /// What the first layer of the classifier makes of what it reads, `[hidden]`.
     pub pooled: Vec<f32>,
     /// The sum of the states that the embedding is the mean of, `[hidden]`.
     pub sum: Vec<f64>,
@@ -22,7 +24,7 @@ pub struct Reading {
     pub count: usize,
     /// `[layers, heads, tokens]` or `[layers, heads, tokens, tokens]`.
     pub attentions: Vec<f32>,
-    /// Log-probabilities of the tokens that are no specials.
+    /// Log-probabilities of the tokens that are no specials (see [`super::super::Likelihood`]).
     pub likelihoods: Vec<f32>,
 }
 
@@ -36,6 +38,8 @@ pub struct Plan<'a> {
     pub attentions: Option<(Attentions, &'a [usize])>,
     /// The head that guesses tokens, when its likelihoods are wanted.
     pub token_head: Option<&'a TokenHead>,
+    /// Whether the state of a token guesses the next.
+    pub causal: bool,
     /// Tokens that are no bases.
     pub specials: &'a [u32],
 }
@@ -72,47 +76,125 @@ impl Plan<'_> {
             states: 0,
             readings: vec![Reading::default(); sequences.len()],
         };
-        let firsts = &starts[..sequences.len()];
-        let kept = (!self.needs_all_tokens()).then_some(firsts);
-        let states = encoder.run(sequences, kept, &mut reader, scratch);
+        let place = |sequence: usize, reads: Reads| place(&starts, sequences, sequence, reads);
+        let kept: Option<Vec<usize>> = self
+            .single_token()
+            .map(|reads| (0..sequences.len()).map(|sequence| place(sequence, reads).start).collect());
+        let states = encoder.run(sequences, kept.as_deref(), &mut reader, scratch);
         let mut readings = reader.readings;
-        let width = encoder.spec().hidden;
-        let row = |place: usize| &states[place * width..(place + 1) * width];
-        let first = |sequence: usize| row(if kept.is_some() { sequence } else { starts[sequence] });
-        if let Some(classifier) = self.classifier {
-            let first: Vec<f32> = (0..sequences.len()).flat_map(first).copied().collect();
-            let pooled = classifier.pool(&first);
-            for (reading, pooled) in readings.iter_mut().zip(pooled.chunks_exact(classifier.pooler.outputs()))
-            {
-                reading.pooled = pooled.to_vec();
-            }
-        }
+        let last = Last {
+            states,
+            width: encoder.spec().hidden,
+            starts: &starts,
+            sequences,
+            only_one: kept.is_some(),
+        };
+        self.classify(&last, &mut readings);
         for (sequence, reading) in readings.iter_mut().enumerate() {
-            if let Some((Pooling::Cls, _)) = self.embedding {
-                (reading.sum, reading.count) =
-                    (first(sequence).iter().map(|&value| f64::from(value)).collect(), 1);
+            if let Some(reads) = self.embedding.and_then(|(pooling, _)| one_token(pooling)) {
+                let state = last.read(sequence, reads).iter().map(|&value| f64::from(value));
+                (reading.sum, reading.count) = (state.collect(), 1);
             }
-            if let Some(head) = self.token_head {
-                let tokens = self.bases(sequences[sequence].tokens);
-                let states: Vec<f32> =
-                    tokens.iter().flat_map(|&token| row(starts[sequence] + token)).copied().collect();
-                let tokens: Vec<u32> =
-                    tokens.iter().map(|&token| sequences[sequence].tokens[token]).collect();
-                reading.likelihoods = head.likelihoods(&states, &tokens);
-            }
+            reading.likelihoods = self.guess_bases(&last, sequence);
         }
         readings
     }
 
-    /// Returns whether more than the first token of the last layer is read.
-    fn needs_all_tokens(&self) -> bool {
-        self.token_head.is_some() || self.embedding.is_some_and(|(pooling, _)| pooling != Pooling::Cls)
+    /// Applies the first layer of the classifier, where there is one.
+    fn classify(&self, last: &Last, readings: &mut [Reading]) {
+        let Some(classifier) = self.classifier else { return };
+        let read = |sequence| mean(last.read(sequence, classifier.reads), last.width);
+        let pooled = classifier.pool(&(0..readings.len()).flat_map(read).collect::<Vec<f32>>());
+        for (reading, pooled) in readings.iter_mut().zip(pooled.chunks_exact(classifier.pooled(last.width))) {
+            reading.pooled = pooled.to_vec();
+        }
+    }
+
+    /// Returns the likelihoods of the tokens that are no specials, where they are wanted.
+    fn guess_bases(&self, last: &Last, sequence: usize) -> Vec<f32> {
+        let Some(head) = self.token_head else { return Vec::new() };
+        let (tokens, start) = (last.sequences[sequence].tokens, last.starts[sequence]);
+        let guesses = self.guesses(tokens);
+        let states = guesses.iter().flat_map(|&[from, _]| last.rows(start + from..start + from + 1));
+        let guessed: Vec<u32> = guesses.iter().map(|&[_, token]| tokens[token]).collect();
+        head.likelihoods(&states.copied().collect::<Vec<f32>>(), &guessed)
+    }
+
+    /// Returns the one token of a sequence whose state in the last layer is all that is read of it, if that is so.
+    fn single_token(&self) -> Option<Reads> {
+        let classifier = self.classifier.map(|classifier| classifier.reads);
+        let embedding = match self.embedding {
+            Some((pooling, _)) => Some(one_token(pooling)?),
+            None => None,
+        };
+        let reads = classifier.or(embedding).unwrap_or(Reads::First);
+        let same =
+            classifier.is_none_or(|other| other == reads) && embedding.is_none_or(|other| other == reads);
+        (same && reads != Reads::Mean && self.token_head.is_none()).then_some(reads)
+    }
+
+    /// Returns the places of the tokens that are guessed, each behind that of the state which guesses it.
+    pub(super) fn guesses(&self, tokens: &[u32]) -> Vec<[usize; 2]> {
+        let bases = self.bases(tokens).into_iter();
+        match self.causal {
+            true => bases.filter(|&token| token > 0).map(|token| [token - 1, token]).collect(),
+            false => bases.map(|token| [token, token]).collect(),
+        }
     }
 
     /// Returns the places of the tokens that are no specials.
     pub(super) fn bases(&self, tokens: &[u32]) -> Vec<usize> {
         (0..tokens.len()).filter(|&place| !self.specials.contains(&tokens[place])).collect()
     }
+}
+
+/// The hidden states that a pack has in the last layer.
+struct Last<'a> {
+    states: &'a [f32],
+    width: usize,
+    starts: &'a [usize],
+    sequences: &'a [Sequence<'a>],
+    /// Whether there is one of each sequence, and no others.
+    only_one: bool,
+}
+
+impl Last<'_> {
+    fn rows(&self, places: Range<usize>) -> &[f32] {
+        &self.states[places.start * self.width..places.end * self.width]
+    }
+
+    /// Returns the states of a sequence that are read.
+    fn read(&self, sequence: usize, reads: Reads) -> &[f32] {
+        self.rows(match self.only_one {
+            true => sequence..sequence + 1,
+            false => place(self.starts, self.sequences, sequence, reads),
+        })
+    }
+}
+
+/// Returns where the tokens of a sequence that are read stand among all.
+fn place(starts: &[usize], sequences: &[Sequence], sequence: usize, reads: Reads) -> Range<usize> {
+    let of = reads.of(sequences[sequence].tokens.len());
+    starts[sequence] + of.start..starts[sequence] + of.end
+}
+
+/// Returns the token whose state is the embedding, if it is of one token.
+fn one_token(pooling: Pooling) -> Option<Reads> {
+    match pooling {
+        Pooling::Cls => Some(Reads::First),
+        Pooling::Last => Some(Reads::Last),
+        Pooling::Mean | Pooling::MeanOfBases | Pooling::Own => None,
+    }
+}
+
+/// Returns the mean of states `[tokens, width]`.
+fn mean(states: &[f32], width: usize) -> Vec<f32> {
+    if states.len() == width {
+        return states.to_vec();
+    }
+    let count = (states.len() / width) as f64;
+    let unit = |unit: usize| states[unit..].iter().step_by(width).map(|&state| f64::from(state)).sum::<f64>();
+    (0..width).map(|index| (unit(index) / count) as f32).collect()
 }
 
 /// Returns the natural logarithm of the probability of each token that is masked, in order.
@@ -210,7 +292,7 @@ impl Watch for Reader<'_> {
         self.states += 1;
         let Some((pooling, layers)) = self.plan.embedding else { return };
         let weight = layers.weights[state];
-        if pooling == Pooling::Cls || weight == 0.0 {
+        if one_token(pooling).is_some() || weight == 0.0 {
             return;
         }
         let width = states.len() / self.sequences.iter().map(|s| s.tokens.len()).sum::<usize>();

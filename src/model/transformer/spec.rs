@@ -60,6 +60,8 @@ pub struct Spec {
     pub epsilon: f32,
     /// Where norms stand.
     pub place: NormPlace,
+    /// Whether each head's queries and keys have a norm of their own.
+    pub head_norms: bool,
     /// The layers.
     pub layers: Vec<Attending>,
 }

@@ -75,6 +75,8 @@ pub struct Embeddings<'a> {
 pub struct Layer<'a> {
     /// Queries, keys and values, one below the other: `[(heads + 2·key_value_heads)·width, hidden]`.
     pub projection: Matrix<'a>,
+    /// The norms of each head's queries and of its keys, `[width]` each, in families that have them.
+    pub head_norms: Option<[Scale<'a>; 2]>,
     /// From what heads have read back to `[hidden, heads·width]`.
     pub output: Matrix<'a>,
     /// The norm of attention; a layer of some families has none.

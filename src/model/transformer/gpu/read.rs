@@ -14,10 +14,10 @@ use crate::model::transformer::Sequence;
 /// Vectors that a thread takes through a head at a time.
 const VECTORS: usize = 64;
 
-/// What of a sequence is read: the first token, ranges whose mean is the embedding, single tokens.
+/// What of a sequence is read: what the classifier does, ranges whose mean is the embedding, single tokens.
 #[derive(Default)]
 struct Ranges {
-    first: bool,
+    classifier: Option<Range<usize>>,
     embedding: Vec<Range<usize>>,
     tokens: Vec<usize>,
 }
@@ -27,9 +27,9 @@ type Chunk<'a> = ((&'a [Sequence<'a>], &'a [Ranges]), &'a [Vec<f32>]);
 
 impl Ranges {
     fn all(&self) -> Vec<Range<usize>> {
-        let first = self.first.then_some(0..1);
+        let classifier = self.classifier.clone();
         let tokens = self.tokens.iter().map(|&token| token..token + 1);
-        first.into_iter().chain(self.embedding.iter().cloned()).chain(tokens).collect()
+        classifier.into_iter().chain(self.embedding.iter().cloned()).chain(tokens).collect()
     }
 }
 
@@ -61,11 +61,16 @@ impl Plan<'_> {
         let embedding = match self.embedding {
             None => Vec::new(),
             Some((Pooling::Cls, _)) => vec![0..1],
+            Some((Pooling::Last, _)) => vec![sequence.tokens.len() - 1..sequence.tokens.len()],
             Some((Pooling::MeanOfBases, _)) => runs(&bases()),
             Some(_) => vec![0..sequence.tokens.len()],
         };
-        let tokens = if self.token_head.is_some() { bases() } else { Vec::new() };
-        Ranges { first: self.classifier.is_some(), embedding, tokens }
+        let tokens = match self.token_head {
+            Some(_) => self.guesses(sequence.tokens).into_iter().map(|[from, _]| from).collect(),
+            None => Vec::new(),
+        };
+        let classifier = self.classifier.map(|classifier| classifier.reads.of(sequence.tokens.len()));
+        Ranges { classifier, embedding, tokens }
     }
 
     /// Reads some sequences of what came back.
@@ -78,17 +83,16 @@ impl Plan<'_> {
     ) -> Vec<Reading> {
         let mut readings = vec![Reading::default(); sequences.len()];
         if let Some(classifier) = self.classifier {
-            let first: Vec<f32> = vectors.iter().flat_map(|vectors| &vectors[..hidden]).copied().collect();
-            let pooled = classifier.pool(&first);
-            for (reading, pooled) in readings.iter_mut().zip(pooled.chunks_exact(classifier.pooler.outputs()))
-            {
+            let reads: Vec<f32> = vectors.iter().flat_map(|vectors| &vectors[..hidden]).copied().collect();
+            let pooled = classifier.pool(&reads);
+            for (reading, pooled) in readings.iter_mut().zip(pooled.chunks_exact(classifier.pooled(hidden))) {
                 reading.pooled = pooled.to_vec();
             }
         }
         for (((reading, sequence), ranges), vectors) in
             readings.iter_mut().zip(sequences).zip(ranges).zip(vectors)
         {
-            let vectors = &vectors[if ranges.first { hidden } else { 0 }..];
+            let vectors = &vectors[if ranges.classifier.is_some() { hidden } else { 0 }..];
             let (means, states) = vectors.split_at(ranges.embedding.len() * hidden);
             if self.embedding.is_some() {
                 reading.sum = vec![0.0; hidden];
@@ -99,7 +103,8 @@ impl Plan<'_> {
                 sum.for_each(|(sum, &mean)| *sum += range.len() as f64 * f64::from(mean));
             }
             if let Some(head) = self.token_head {
-                let tokens: Vec<u32> = ranges.tokens.iter().map(|&token| sequence.tokens[token]).collect();
+                let guesses = self.guesses(sequence.tokens).into_iter();
+                let tokens: Vec<u32> = guesses.map(|[_, token]| sequence.tokens[token]).collect();
                 reading.likelihoods = head.likelihoods(states, &tokens);
             }
         }

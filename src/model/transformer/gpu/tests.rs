@@ -57,6 +57,7 @@ impl Tensors for Noise<'_> {
         Ok(Layer {
             projection: self.matrix(seed, [spec.projected(), spec.hidden], true),
             output: self.matrix(seed + 10, [spec.hidden, spec.heads * spec.width], true),
+            head_norms: None,
             attention_norm: Some(self.norm(seed + 20)),
             up: self.matrix(seed + 30, [up, spec.hidden], !spec.gated),
             down: self.matrix(seed + 40, [spec.hidden, spec.intermediate], true),
@@ -84,6 +85,7 @@ fn specs(heads: usize, width: usize) -> [Spec; 4] {
         norm: NormKind::Layer,
         epsilon: 1e-12,
         place: NormPlace::After,
+        head_norms: false,
         layers: vec![Attending::default(); 2],
     };
     let alibi = Attending { alibi: true, ..Attending::default() };

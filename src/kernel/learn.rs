@@ -1,0 +1,60 @@
+//! Layers that can be differentiated with respect to their weights too: what networks are trained with.
+//!
+//! Weights are tensors in PyTorch's shapes, activations channels-last as everywhere in [`super`]. Sums over a
+//! batch are taken in groups of fixed size that are added in order, so that a step has the same bits with any
+//! number of threads.
+
+pub mod attention;
+pub mod conv;
+pub mod dropout;
+pub mod linear;
+pub mod loss;
+pub mod norm;
+pub mod pointwise;
+pub mod recurrent;
+
+use candle_core::{CpuStorage, Layout, Shape, Tensor};
+
+use super::pointwise::values;
+
+/// The numbers of a contiguous tensor on the processor.
+pub(crate) fn read<T>(tensor: &Tensor, work: impl FnOnce(&[f32]) -> T) -> candle_core::Result<T> {
+    let tensor = tensor.contiguous()?;
+    let (storage, layout) = tensor.storage_and_layout();
+    match &*storage {
+        candle_core::Storage::Cpu(storage) => Ok(work(values(storage, layout)?)),
+        _ => candle_core::bail!("training runs on the processor"),
+    }
+}
+
+/// Makes a tensor on the processor.
+pub(crate) fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> candle_core::Result<Tensor> {
+    Tensor::from_vec(values, shape.into(), &candle_core::Device::Cpu)
+}
+
+/// What an operation gives back to candle.
+pub(crate) fn output(values: Vec<f32>, shape: impl Into<Shape>) -> candle_core::Result<(CpuStorage, Shape)> {
+    Ok((CpuStorage::F32(values), shape.into()))
+}
+
+/// Adds up columns: `[rows, columns]` to `[columns]`.
+pub(crate) fn column_sums(values: &[f32], columns: usize) -> Vec<f32> {
+    let group = (values.len() / columns.max(1)).div_ceil(GROUPS).max(1) * columns.max(1);
+    let mut sums = vec![0.0; columns];
+    for rows in values.chunks(group) {
+        let mut part = vec![0.0f32; columns];
+        for row in rows.chunks_exact(columns.max(1)) {
+            part.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+        }
+        sums.iter_mut().zip(&part).for_each(|(sum, part)| *sum += part);
+    }
+    sums
+}
+
+/// Parts in which a batch is summed up, whatever the threads.
+pub(crate) const GROUPS: usize = 8;
+
+/// The arguments of an operation, as the two that every closure needs.
+pub(crate) fn argument<'a>(storage: &'a CpuStorage, layout: &Layout) -> candle_core::Result<&'a [f32]> {
+    values(storage, layout)
+}

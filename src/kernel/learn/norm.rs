@@ -1,0 +1,339 @@
+//! Batch norm with the statistics of the batch, and layer norm, with gradients of their weights.
+
+use std::sync::Arc;
+
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result as Candle, Shape, Tensor};
+use rayon::prelude::*;
+
+use super::{GROUPS, argument, output, read, tensor};
+use crate::error::Result;
+
+/// Mean and variance of each channel of a batch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Statistics {
+    /// `[channels]`.
+    pub mean: Vec<f32>,
+    /// `[channels]`, divided by the number of rows.
+    pub variance: Vec<f32>,
+    /// Rows that were seen.
+    pub rows: usize,
+}
+
+/// Normalizes the channels of `[…, channels]` by mean and variance of the batch, then scales and shifts them by
+/// `weight` and `bias`, `[channels]` each. Returns the statistics, too, for the running ones.
+///
+/// # Errors
+///
+/// When the shapes do not belong together.
+pub fn batch_norm(
+    input: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    epsilon: f32,
+) -> Result<(Tensor, Statistics)> {
+    let input = input.contiguous()?;
+    let channels = weight.dim(0)?;
+    let statistics = read(&input, |values| statistics(values, channels))?;
+    let scale = statistics.variance.iter().map(|variance| 1.0 / (variance + epsilon).sqrt()).collect();
+    let norm = BatchNorm { mean: statistics.mean.clone().into(), scale };
+    Ok((input.apply_op3(weight, bias, norm)?, statistics))
+}
+
+fn statistics(values: &[f32], channels: usize) -> Statistics {
+    let rows = values.len() / channels.max(1);
+    let count = rows.max(1) as f64;
+    let [sums] = channel_sums([values], channels, |[x], _| [f64::from(x)]);
+    let mean: Vec<f32> = sums.iter().map(|sum| (sum / count) as f32).collect();
+    let [squares] = channel_sums([values], channels, |[x], channel| {
+        let distance = f64::from(x) - f64::from(mean[channel]);
+        [distance * distance]
+    });
+    Statistics { variance: squares.iter().map(|sum| (sum / count) as f32).collect(), mean, rows }
+}
+
+/// Adds up functions of the numbers of a channel, in groups of rows, in order.
+fn channel_sums<const N: usize, const M: usize>(
+    values: [&[f32]; N],
+    channels: usize,
+    of: impl Fn([f32; N], usize) -> [f64; M] + Sync,
+) -> [Vec<f64>; M] {
+    let group = (values[0].len() / channels.max(1)).div_ceil(GROUPS).max(1) * channels.max(1);
+    let count = values[0].len().div_ceil(group);
+    let parts: Vec<[Vec<f64>; M]> = (0..count)
+        .into_par_iter()
+        .map(|part| {
+            let range = part * group..((part + 1) * group).min(values[0].len());
+            let values = values.map(|values| &values[range.clone()]);
+            let mut sums: [Vec<f64>; M] = std::array::from_fn(|_| vec![0.0; channels]);
+            for row in 0..range.len() / channels.max(1) {
+                let rows = values.map(|values| &values[row * channels..][..channels]);
+                for channel in 0..channels {
+                    let terms = of(rows.map(|row| row[channel]), channel);
+                    (0..M).for_each(|which| sums[which][channel] += terms[which]);
+                }
+            }
+            sums
+        })
+        .collect();
+    let mut total: [Vec<f64>; M] = std::array::from_fn(|_| vec![0.0; channels]);
+    for part in parts {
+        for (total, part) in total.iter_mut().zip(part) {
+            total.iter_mut().zip(part).for_each(|(total, part)| *total += part);
+        }
+    }
+    total
+}
+
+/// Numbers that one thread takes at a time, about.
+const PIECE: usize = 1 << 15;
+
+/// Runs over whole rows on all threads.
+fn over_rows(values: &mut [f32], channels: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
+    let rows = (PIECE / channels.max(1)).max(1);
+    let pieces = values.par_chunks_mut(rows * channels.max(1)).enumerate();
+    pieces.for_each(|(piece, values)| work(piece * rows, values));
+}
+
+struct BatchNorm {
+    mean: Arc<[f32]>,
+    scale: Arc<[f32]>,
+}
+
+impl CustomOp3 for BatchNorm {
+    fn name(&self) -> &'static str {
+        "batch_norm"
+    }
+
+    fn cpu_fwd(
+        &self,
+        input: &CpuStorage,
+        layout: &Layout,
+        weight: &CpuStorage,
+        weight_layout: &Layout,
+        bias: &CpuStorage,
+        bias_layout: &Layout,
+    ) -> Candle<(CpuStorage, Shape)> {
+        let mut values = argument(input, layout)?.to_vec();
+        let (weight, bias) = (argument(weight, weight_layout)?, argument(bias, bias_layout)?);
+        let channels = self.mean.len();
+        over_rows(&mut values, channels, |_, values| {
+            for row in values.chunks_exact_mut(channels) {
+                for (channel, x) in row.iter_mut().enumerate() {
+                    *x = (*x - self.mean[channel]) * self.scale[channel] * weight[channel] + bias[channel];
+                }
+            }
+        });
+        output(values, layout.shape().clone())
+    }
+
+    fn bwd(
+        &self,
+        input: &Tensor,
+        weight: &Tensor,
+        bias: &Tensor,
+        _: &Tensor,
+        gradient: &Tensor,
+    ) -> Candle<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let channels = self.mean.len();
+        let gradient = gradient.contiguous()?;
+        let weights = read(weight, <[f32]>::to_vec)?;
+        let normal = |x: f32, channel: usize| (x - self.mean[channel]) * self.scale[channel];
+        let (of_input, products, sums) = read(input, |input| {
+            read(&gradient, |gradient| {
+                let [products, sums] = channel_sums([input, gradient], channels, |[x, g], channel| {
+                    [f64::from(normal(x, channel)) * f64::from(g), f64::from(g)]
+                });
+                let rows = (input.len() / channels) as f64;
+                let mean =
+                    |sums: &[f64]| -> Vec<f32> { sums.iter().map(|sum| (sum / rows) as f32).collect() };
+                let (product_means, means) = (mean(&products), mean(&sums));
+                let mut values = gradient.to_vec();
+                over_rows(&mut values, channels, |first, values| {
+                    let input = &input[first * channels..];
+                    for (row, input) in values.chunks_exact_mut(channels).zip(input.chunks_exact(channels)) {
+                        for (channel, g) in row.iter_mut().enumerate() {
+                            let along = normal(input[channel], channel) * product_means[channel];
+                            *g = weights[channel] * self.scale[channel] * (*g - means[channel] - along);
+                        }
+                    }
+                });
+                (values, products, sums)
+            })
+        })??;
+        let narrow = |sums: Vec<f64>| tensor(sums.into_iter().map(|sum| sum as f32).collect(), channels);
+        Ok((
+            Some(tensor(of_input, input.shape().clone())?),
+            weight.track_op().then(|| narrow(products)).transpose()?,
+            bias.track_op().then(|| narrow(sums)).transpose()?,
+        ))
+    }
+}
+
+/// Normalizes each row of `[…, width]` and scales it by `weight`, then shifts it by `bias`, `[width]` each.
+///
+/// # Errors
+///
+/// When the shapes do not belong together.
+pub fn layer_norm(input: &Tensor, weight: &Tensor, bias: Option<&Tensor>, epsilon: f32) -> Result<Tensor> {
+    let scaled = input.contiguous()?.apply_op2(weight, LayerNorm { epsilon, centred: true })?;
+    Ok(match bias {
+        Some(bias) => super::pointwise::add_row(&scaled, bias)?,
+        None => scaled,
+    })
+}
+
+/// Divides each row of `[…, width]` by its root mean square and scales it by `weight`, `[width]`.
+///
+/// # Errors
+///
+/// When the shapes do not belong together.
+pub fn rms_norm(input: &Tensor, weight: &Tensor, epsilon: f32) -> Result<Tensor> {
+    Ok(input.contiguous()?.apply_op2(weight, LayerNorm { epsilon, centred: false })?)
+}
+
+struct LayerNorm {
+    epsilon: f32,
+    centred: bool,
+}
+
+impl LayerNorm {
+    /// Returns the mean of a row and what it is multiplied by.
+    fn moments(&self, row: &[f32]) -> [f32; 2] {
+        let count = row.len() as f32;
+        let mean = if self.centred { super::super::norm::sum(row, |x| x) / count } else { 0.0 };
+        let square = super::super::norm::sum(row, |x| (x - mean) * (x - mean));
+        [mean, 1.0 / (square / count + self.epsilon).sqrt()]
+    }
+
+    /// Turns the gradient of a row into that of its input.
+    fn row_back(&self, x: &[f32], weight: &[f32], gradient: &mut [f32]) {
+        let [mean, scale] = self.moments(x);
+        let count = x.len() as f32;
+        let (mut sum, mut product) = (0.0, 0.0);
+        for ((g, x), w) in gradient.iter_mut().zip(x).zip(weight) {
+            *g *= w;
+            sum += *g;
+            product += *g * (x - mean) * scale;
+        }
+        let (sum, product) = (if self.centred { sum / count } else { 0.0 }, product / count);
+        for (g, x) in gradient.iter_mut().zip(x) {
+            *g = scale * (*g - sum - (x - mean) * scale * product);
+        }
+    }
+}
+
+impl CustomOp2 for LayerNorm {
+    fn name(&self) -> &'static str {
+        "layer_norm"
+    }
+
+    fn cpu_fwd(
+        &self,
+        input: &CpuStorage,
+        layout: &Layout,
+        weight: &CpuStorage,
+        weight_layout: &Layout,
+    ) -> Candle<(CpuStorage, Shape)> {
+        let mut values = argument(input, layout)?.to_vec();
+        let weight = argument(weight, weight_layout)?;
+        over_rows(&mut values, weight.len(), |_, values| {
+            for row in values.chunks_exact_mut(weight.len()) {
+                let [mean, scale] = self.moments(row);
+                row.iter_mut().zip(weight).for_each(|(x, w)| *x = (*x - mean) * scale * w);
+            }
+        });
+        output(values, layout.shape().clone())
+    }
+
+    fn bwd(
+        &self,
+        input: &Tensor,
+        weight: &Tensor,
+        _: &Tensor,
+        gradient: &Tensor,
+    ) -> Candle<(Option<Tensor>, Option<Tensor>)> {
+        let width = weight.dim(0)?;
+        let gradient = gradient.contiguous()?;
+        let weights = read(weight, <[f32]>::to_vec)?;
+        let of_weight = match weight.track_op() {
+            true => Some(read(input, |input| {
+                read(&gradient, |gradient| self.of_weight(input, gradient, width))
+            })??),
+            false => None,
+        };
+        let mut values = read(&gradient, <[f32]>::to_vec)?;
+        read(input, |input| {
+            over_rows(&mut values, width, |first, values| {
+                let input = &input[first * width..];
+                for (gradient, x) in values.chunks_exact_mut(width).zip(input.chunks_exact(width)) {
+                    self.row_back(x, &weights, gradient);
+                }
+            });
+        })?;
+        let of_weight = of_weight.map(|values| tensor(values, width)).transpose()?;
+        Ok((Some(tensor(values, input.shape().clone())?), of_weight))
+    }
+}
+
+impl LayerNorm {
+    /// Returns the sums over rows of the gradient times the normal row.
+    fn of_weight(&self, input: &[f32], gradient: &[f32], width: usize) -> Vec<f32> {
+        let group = (input.len() / width).div_ceil(GROUPS).max(1) * width;
+        let parts: Vec<Vec<f32>> = (input.par_chunks(group).zip(gradient.par_chunks(group)))
+            .map(|(input, gradient)| {
+                let mut sums = vec![0.0; width];
+                for (x, gradient) in input.chunks_exact(width).zip(gradient.chunks_exact(width)) {
+                    let [mean, scale] = self.moments(x);
+                    let terms = x.iter().zip(gradient).map(|(x, g)| (x - mean) * scale * g);
+                    sums.iter_mut().zip(terms).for_each(|(sum, term)| *sum += term);
+                }
+                sums
+            })
+            .collect();
+        let mut sums = vec![0.0; width];
+        for part in parts {
+            sums.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
+        }
+        sums
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::testing::*;
+    use super::*;
+
+    #[test]
+    fn a_batch_norm_leaves_no_mean_and_unit_variance() {
+        let input = noise_tensor(&[50, 3, 4], 1);
+        let (ones, zeros) = (tensor(vec![1.0; 4], 4).unwrap(), tensor(vec![0.0; 4], 4).unwrap());
+        let (output, found) = batch_norm(&input, &ones, &zeros, 0.0).unwrap();
+        assert_eq!(found.rows, 150);
+        for channel in 0..4 {
+            let of = |tensor: &Tensor| -> Vec<f64> {
+                flat(tensor).into_iter().skip(channel).step_by(4).map(f64::from).collect()
+            };
+            let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+            let values = of(&input);
+            assert!((mean(&values) - f64::from(found.mean[channel])).abs() < 1e-6);
+            let values = of(&output);
+            let squares: Vec<f64> = values.iter().map(|x| x * x).collect();
+            assert!(mean(&values).abs() < 1e-6 && (mean(&squares) - 1.0).abs() < 1e-5);
+        }
+    }
+
+    #[test]
+    fn the_gradients_are_those_of_finite_differences() {
+        let input = noise_tensor(&[4, 3, 5], 1);
+        let (weight, bias) = (noise_tensor(&[5], 2), noise_tensor(&[5], 3));
+        let batch = |x: &Tensor, w: &Tensor, b: &Tensor| Ok(batch_norm(x, w, b, 1e-5)?.0);
+        check_gradient(&input, |x| batch(x, &weight, &bias));
+        check_gradient(&weight, |w| batch(&input, w, &bias));
+        check_gradient(&bias, |b| batch(&input, &weight, b));
+        check_gradient(&input, |x| layer_norm(x, &weight, Some(&bias), 1e-5));
+        check_gradient(&weight, |w| layer_norm(&input, w, Some(&bias), 1e-5));
+        check_gradient(&bias, |b| layer_norm(&input, &weight, Some(b), 1e-5));
+        check_gradient(&input, |x| rms_norm(x, &weight, 1e-5));
+        check_gradient(&weight, |w| rms_norm(&input, w, 1e-5));
+    }
+}

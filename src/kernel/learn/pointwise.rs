@@ -1,0 +1,193 @@
+//! Functions of single numbers with gradients in one pass, and a row added to all rows.
+
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result as Candle, Shape, Tensor};
+use rayon::prelude::*;
+
+use super::super::Instructions;
+use super::super::activation::{self, Activation};
+use super::super::instructions::vectorize;
+use super::{argument, column_sums, output, read, tensor};
+use crate::error::Result;
+
+/// Numbers that one thread takes at a time.
+const PIECE: usize = 1 << 15;
+
+/// Applies a function to every number.
+///
+/// # Errors
+///
+/// When the tensor is not on the processor.
+pub fn activate(input: &Tensor, function: Activation) -> Result<Tensor> {
+    Ok(input.contiguous()?.apply_op1(Activate(function))?)
+}
+
+struct Activate(Activation);
+
+impl CustomOp1 for Activate {
+    fn name(&self) -> &'static str {
+        "activate"
+    }
+
+    fn cpu_fwd(&self, input: &CpuStorage, layout: &Layout) -> Candle<(CpuStorage, Shape)> {
+        let mut values = argument(input, layout)?.to_vec();
+        values.par_chunks_mut(PIECE).for_each(|values| self.0.apply(values));
+        output(values, layout.shape().clone())
+    }
+
+    fn bwd(&self, input: &Tensor, _: &Tensor, gradient: &Tensor) -> Candle<Option<Tensor>> {
+        let gradient = gradient.contiguous()?;
+        let mut values = read(&gradient, <[f32]>::to_vec)?;
+        read(input, |input| {
+            let pieces = values.par_chunks_mut(PIECE).zip(input.par_chunks(PIECE));
+            pieces.for_each(|(gradient, x)| slopes(Instructions::detect(), self.0, x, gradient));
+        })?;
+        tensor(values, input.shape().clone()).map(Some)
+    }
+}
+
+vectorize!(fn slopes(function: Activation, x: &[f32], gradient: &mut [f32]) = multiply_slopes);
+
+/// Multiplies a gradient by the slope of the function at `x`.
+#[inline(always)]
+fn multiply_slopes(function: Activation, x: &[f32], gradient: &mut [f32]) {
+    // Loops, not closures, which might be compiled without the instructions of the caller.
+    macro_rules! each {
+        ($slope:ident) => {
+            for (g, x) in gradient.iter_mut().zip(x) {
+                *g *= $slope(*x);
+            }
+        };
+    }
+    match function {
+        Activation::None => {}
+        Activation::Relu => each!(relu_slope),
+        Activation::Gelu => each!(gelu_slope),
+        Activation::GeluTanh => each!(gelu_tanh_slope),
+        Activation::Silu => each!(silu_slope),
+        Activation::Tanh => each!(tanh_slope),
+    }
+}
+
+/// The slope at zero is zero, as in PyTorch.
+#[inline(always)]
+fn relu_slope(x: f32) -> f32 {
+    if x > 0.0 { 1.0 } else { 0.0 }
+}
+
+/// Φ(x) + x·φ(x).
+#[inline(always)]
+fn gelu_slope(x: f32) -> f32 {
+    const DENSITY: f32 = 0.398_942_3;
+    let bounded = if x.abs() > 13.0 { 13.0f32.copysign(x) } else { x };
+    // x·Φ(x) over x; at zero Φ is a half.
+    let normal = if bounded.abs() < 1e-6 { 0.5 } else { activation::gelu(bounded) / bounded };
+    normal + bounded * DENSITY * activation::exp(-0.5 * bounded * bounded)
+}
+
+#[inline(always)]
+fn gelu_tanh_slope(x: f32) -> f32 {
+    const LINEAR: f32 = 1.595_769_2;
+    const CUBIC: f32 = 0.071_354_814;
+    let s = sigmoid(x * (LINEAR + CUBIC * x * x));
+    s + x * s * (1.0 - s) * (LINEAR + 3.0 * CUBIC * x * x)
+}
+
+#[inline(always)]
+fn silu_slope(x: f32) -> f32 {
+    let s = sigmoid(x);
+    s + x * s * (1.0 - s)
+}
+
+#[inline(always)]
+fn tanh_slope(x: f32) -> f32 {
+    let y = activation::tanh(x);
+    1.0 - y * y
+}
+
+/// Returns 1/(1 + e⁻ˣ).
+#[inline(always)]
+pub(super) fn sigmoid(x: f32) -> f32 {
+    let e = activation::exp(-x.abs());
+    let part = if x < 0.0 { e } else { 1.0 };
+    part / (1.0 + e)
+}
+
+/// Adds a row to every row: `[…, width]` and `[width]`.
+///
+/// # Errors
+///
+/// When the widths differ.
+pub fn add_row(rows: &Tensor, row: &Tensor) -> Result<Tensor> {
+    Ok(rows.contiguous()?.apply_op2(row, AddRow)?)
+}
+
+struct AddRow;
+
+impl CustomOp2 for AddRow {
+    fn name(&self) -> &'static str {
+        "add_row"
+    }
+
+    fn cpu_fwd(
+        &self,
+        rows: &CpuStorage,
+        layout: &Layout,
+        row: &CpuStorage,
+        row_layout: &Layout,
+    ) -> Candle<(CpuStorage, Shape)> {
+        let mut values = argument(rows, layout)?.to_vec();
+        let row = argument(row, row_layout)?;
+        if layout.dims().last() != Some(&row.len()) {
+            candle_core::bail!("a row of {} cannot be added to {:?}", row.len(), layout.shape());
+        }
+        for values in values.chunks_exact_mut(row.len()) {
+            values.iter_mut().zip(row).for_each(|(value, more)| *value += more);
+        }
+        output(values, layout.shape().clone())
+    }
+
+    fn bwd(
+        &self,
+        _: &Tensor,
+        row: &Tensor,
+        _: &Tensor,
+        gradient: &Tensor,
+    ) -> Candle<(Option<Tensor>, Option<Tensor>)> {
+        let width = row.dim(0)?;
+        let of_row = match row.track_op() {
+            true => Some(tensor(read(gradient, |gradient| column_sums(gradient, width))?, width)?),
+            false => None,
+        };
+        Ok((Some(gradient.clone()), of_row))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::testing::*;
+    use super::*;
+
+    const FUNCTIONS: [Activation; 5] =
+        [Activation::Relu, Activation::Gelu, Activation::GeluTanh, Activation::Silu, Activation::Tanh];
+
+    #[test]
+    fn the_gradients_are_those_of_finite_differences() {
+        let input = (noise_tensor(&[6, 9], 1) * 4.0).unwrap();
+        for function in FUNCTIONS {
+            check_gradient(&input, |x| activate(x, function));
+        }
+        let row = noise_tensor(&[9], 2);
+        check_gradient(&input, |x| add_row(x, &row));
+        check_gradient(&row, |row| add_row(&input, row));
+        assert!(add_row(&input, &noise_tensor(&[3], 1)).is_err());
+    }
+
+    #[test]
+    fn slopes_far_out_are_zero_and_one() {
+        for function in [Activation::Relu, Activation::Gelu, Activation::Silu] {
+            let mut gradient = [1.0; 4];
+            slopes(Instructions::detect(), function, &[-60.0, 60.0, -1e30, 1e4], &mut gradient);
+            assert!(distance(&gradient, &[0.0, 1.0, 0.0, 1.0]) < 1e-6, "{function:?}: {gradient:?}");
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! Products of matrices that were not packed before: what training needs, where weights change at every step.
+//!
+//! A number is a chain over the inner axis, in blocks of a fixed length that are added in order: its bits depend
+//! neither on the threads nor on the other rows.
+
+use rayon::prelude::*;
+
+use super::Instructions;
+use super::product::{self, HEIGHT, Job, Strip, Sums, WIDTH};
+
+/// Steps of the inner axis that are multiplied before the sums go to memory: a strip of them stays in cache.
+const BLOCK: usize = 1024;
+
+/// Rows that one thread computes at a time.
+const ROWS: usize = 4 * HEIGHT;
+
+/// Products below which waking another thread costs more than it brings.
+const WORTH_SHARING: usize = 1 << 19;
+
+/// A matrix in row-major order, or the transpose of one.
+#[derive(Clone, Copy, Debug)]
+pub struct Matrix<'a> {
+    values: &'a [f32],
+    rows: usize,
+    columns: usize,
+    turned: bool,
+}
+
+impl<'a> Matrix<'a> {
+    /// Takes values as `[rows, columns]`.
+    ///
+    /// # Panics
+    ///
+    /// When there are more or fewer.
+    pub fn new(values: &'a [f32], [rows, columns]: [usize; 2]) -> Self {
+        assert_eq!(values.len(), rows * columns, "a matrix of {rows} by {columns}");
+        Self { values, rows, columns, turned: false }
+    }
+
+    /// Exchanges rows and columns; no value moves.
+    pub fn transpose(self) -> Self {
+        Self { rows: self.columns, columns: self.rows, turned: !self.turned, ..self }
+    }
+
+    /// Copies rows `first..first + count`, columns `from..from + length`, each row to the next `length` values.
+    fn copy_rows(&self, [first, count]: [usize; 2], [from, length]: [usize; 2], rows: &mut Vec<f32>) {
+        rows.clear();
+        if !self.turned {
+            for row in first..first + count {
+                rows.extend_from_slice(&self.values[row * self.columns + from..][..length]);
+            }
+            return;
+        }
+        rows.resize(count * length, 0.0);
+        for column in 0..length {
+            let values = &self.values[(from + column) * self.rows + first..][..count];
+            for (row, &value) in values.iter().enumerate() {
+                rows[row * length + column] = value;
+            }
+        }
+    }
+
+    /// Copies the columns of a strip, for some rows, zeros beyond the last.
+    fn fill_strip(&self, strip: usize, first: usize, taps: &mut [Strip<f32>]) {
+        let from = strip * WIDTH;
+        let count = WIDTH.min(self.columns - from);
+        if !self.turned {
+            for (row, tap) in taps.iter_mut().enumerate() {
+                let values = &self.values[(first + row) * self.columns + from..][..count];
+                tap.0[..count].copy_from_slice(values);
+                tap.0[count..].fill(0.0);
+            }
+            return;
+        }
+        for column in 0..WIDTH {
+            let values = (column < count).then(|| &self.values[(from + column) * self.rows + first..]);
+            for (row, tap) in taps.iter_mut().enumerate() {
+                tap.0[column] = values.map_or(0.0, |values| values[row]);
+            }
+        }
+    }
+}
+
+/// Computes `output = a·b`, `[a.rows, b.columns]`, on all threads.
+///
+/// # Panics
+///
+/// When the shapes do not belong together.
+pub fn multiply(a: Matrix, b: Matrix, output: &mut [f32]) {
+    assert_eq!(a.columns, b.rows, "the inner axes of a product");
+    assert_eq!(output.len(), a.rows * b.columns, "a product of {} by {}", a.rows, b.columns);
+    output.fill(0.0);
+    if output.is_empty() {
+        return;
+    }
+    let packed = pack(b);
+    let least = WORTH_SHARING / (ROWS * a.columns * b.columns + 1) + 1;
+    output
+        .par_chunks_mut(ROWS * b.columns)
+        .with_min_len(least)
+        .enumerate()
+        .for_each_init(Vec::new, |scratch, (chunk, output)| {
+            rows(a, b.columns, &packed, chunk * ROWS, output, scratch)
+        });
+}
+
+/// Computes `count` products of the matrices that lie one behind the other in `a`, `b` and `output`; `of` makes
+/// matrices of the values of one.
+///
+/// # Panics
+///
+/// As [`multiply`].
+pub fn multiply_each<'v>(
+    count: usize,
+    [a, b]: [&'v [f32]; 2],
+    of: impl Fn(&'v [f32], &'v [f32]) -> (Matrix<'v>, Matrix<'v>) + Sync,
+    output: &mut [f32],
+) {
+    if output.is_empty() || count == 0 {
+        return;
+    }
+    let (a_size, b_size, size) = (a.len() / count, b.len() / count, output.len() / count);
+    output.par_chunks_mut(size).enumerate().for_each(|(index, output)| {
+        let (a, b) = of(&a[index * a_size..][..a_size], &b[index * b_size..][..b_size]);
+        multiply_here(a, b, output);
+    });
+}
+
+/// Computes `output = a·b` on the calling thread.
+///
+/// # Panics
+///
+/// As [`multiply`].
+pub fn multiply_here(a: Matrix, b: Matrix, output: &mut [f32]) {
+    assert_eq!((a.columns, output.len()), (b.rows, a.rows * b.columns), "the shapes of a product");
+    output.fill(0.0);
+    if output.is_empty() {
+        return;
+    }
+    let strips = b.columns.div_ceil(WIDTH);
+    let mut taps = vec![Strip([0.0; WIDTH]); strips * b.rows];
+    for (block, taps) in taps.chunks_mut(BLOCK * strips).enumerate() {
+        let length = taps.len() / strips;
+        for (strip, taps) in taps.chunks_mut(length).enumerate() {
+            b.fill_strip(strip, block * BLOCK, taps);
+        }
+    }
+    let (packed, mut scratch) = (Packed(taps), Vec::new());
+    for (chunk, output) in output.chunks_mut(ROWS * b.columns).enumerate() {
+        rows(a, b.columns, &packed, chunk * ROWS, output, &mut scratch);
+    }
+}
+
+/// The strips of a matrix, block after block of its rows.
+pub(super) struct Packed(Vec<Strip<f32>>);
+
+/// Brings a second factor into the order in which it is read.
+pub(super) fn pack(b: Matrix) -> Packed {
+    let strips = b.columns.div_ceil(WIDTH);
+    let mut taps = vec![Strip([0.0; WIDTH]); strips * b.rows];
+    for (block, taps) in taps.chunks_mut((BLOCK * strips).max(1)).enumerate() {
+        let length = taps.len() / strips;
+        let least = (1 << 16) / (length * WIDTH) + 1;
+        taps.par_chunks_mut(length).with_min_len(least).enumerate().for_each(|(strip, taps)| {
+            b.fill_strip(strip, block * BLOCK, taps);
+        });
+    }
+    Packed(taps)
+}
+
+/// Adds the rows of the product from `first` on to `output`, `[rows, columns]`.
+pub(super) fn rows(
+    a: Matrix,
+    columns: usize,
+    packed: &Packed,
+    first: usize,
+    output: &mut [f32],
+    scratch: &mut Vec<f32>,
+) {
+    let instructions = Instructions::detect();
+    let strips = columns.div_ceil(WIDTH);
+    let count = output.len() / columns;
+    let mut sums = Sums([[0.0; WIDTH]; HEIGHT]);
+    for (block, taps) in packed.0.chunks((BLOCK * strips).max(1)).enumerate() {
+        let length = taps.len() / strips;
+        a.copy_rows([first, count], [block * BLOCK, length], scratch);
+        for (strip, taps) in taps.chunks_exact(length).enumerate() {
+            for (tile, output) in output.chunks_mut(HEIGHT * columns).enumerate() {
+                let job = Job::new(&[0.0; WIDTH], &scratch[tile * HEIGHT * length..], length, taps);
+                product::multiply(instructions, job, output.len() / columns, &mut sums);
+                add_tile(&sums, strip, columns, output);
+            }
+        }
+    }
+}
+
+/// Adds the sums of a tile to rows of the product.
+fn add_tile(sums: &Sums<f32>, strip: usize, columns: usize, output: &mut [f32]) {
+    let from = strip * WIDTH;
+    let count = WIDTH.min(columns - from);
+    for (row, sums) in output.chunks_exact_mut(columns).zip(&sums.0) {
+        row[from..from + count].iter_mut().zip(sums).for_each(|(value, sum)| *value += sum);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::noise;
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_product_is_its_definition_however_its_factors_lie(
+            (m, k, n) in (1usize..60, 1usize..70, 1usize..80), turned: [bool; 2], seed: u64,
+        ) {
+            let (a, b) = (noise(m * k, seed), noise(k * n, seed ^ 1));
+            let view = |values, rows, columns, turned| match turned {
+                false => Matrix::new(values, [rows, columns]),
+                true => Matrix::new(values, [columns, rows]).transpose(),
+            };
+            let at = |values: &[f32], row: usize, column: usize, [rows, columns]: [usize; 2], turned: bool| {
+                f64::from(values[if turned { column * rows + row } else { row * columns + column }])
+            };
+            let mut output = vec![f32::NAN; m * n];
+            multiply(view(&a, m, k, turned[0]), view(&b, k, n, turned[1]), &mut output);
+            for (place, value) in output.iter().enumerate() {
+                let term = |i| at(&a, place / n, i, [m, k], turned[0]) * at(&b, i, place % n, [k, n], turned[1]);
+                let expected: f64 = (0..k).map(term).sum();
+                prop_assert!((f64::from(*value) - expected).abs() < 1e-4, "{} is not {}", value, expected);
+            }
+        }
+    }
+
+    #[test]
+    fn long_inner_axes_are_whole_and_threads_change_no_bit() {
+        let (m, k, n) = (70, 2 * BLOCK + 37, 45);
+        let (a, b) = (noise(m * k, 1), noise(k * n, 2));
+        let run = |threads| {
+            let mut output = vec![0.0; m * n];
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| multiply(Matrix::new(&a, [m, k]), Matrix::new(&b, [k, n]), &mut output));
+            output
+        };
+        let alone = run(1);
+        assert_eq!(alone, run(3));
+        let expected: f64 = (0..k).map(|i| f64::from(a[5 * k + i]) * f64::from(b[i * n + 7])).sum();
+        assert!((f64::from(alone[5 * n + 7]) - expected).abs() < 1e-4);
+    }
+
+    #[test]
+    fn products_in_a_row_are_those_of_each() {
+        let (a, b) = (noise(3 * 5 * 7, 1), noise(3 * 9 * 7, 2));
+        let of = |a, b| (Matrix::new(a, [5, 7]), Matrix::new(b, [9, 7]).transpose());
+        let mut together = vec![0.0; 3 * 5 * 9];
+        multiply_each(3, [&a, &b], of, &mut together);
+        for index in 0..3 {
+            let (a, b) = of(&a[index * 35..][..35], &b[index * 63..][..63]);
+            let mut alone = vec![0.0; 45];
+            multiply(a, b, &mut alone);
+            assert_eq!(alone, together[index * 45..][..45]);
+        }
+    }
+}
