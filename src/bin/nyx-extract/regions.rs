@@ -62,9 +62,12 @@ pub fn run(args: Args, common: &Common) -> Result<()> {
         return Err(Error::usage("no regions: give --peaks FILE, -r REGION or -R FILE"));
     }
     let genome = args.windows.open_genome(common)?;
+    // Before anything is read: what comes through a pipe has to be kept from its first byte on.
+    let files = files(&args);
+    let again = args.shard.shard.map(|_| Again::new(&files.iter().map(PathBuf::as_path).collect::<Vec<_>>()));
+    let again = again.transpose()?;
     let (mut intervals, mut options) = prepare(&args, &genome, common)?;
-    if let Some(shard) = args.shard.shard {
-        let again = Again::new(&files(&args).iter().map(PathBuf::as_path).collect::<Vec<_>>())?;
+    if let (Some(shard), Some(again)) = (args.shard.shard, again) {
         options.share = Some(regions::share(intervals, shard, &options)?);
         again.rewind()?;
         intervals = prepare(&args, &genome, common)?.0;

@@ -93,12 +93,16 @@ fn best(pipeline: &Pipeline, total: u64, windows: u64) -> Result<Cost> {
 /// Asks the pipeline's first command how many regions a shard has, without waiting for its rows.
 fn share_of(pipeline: &Pipeline, shard: Shard) -> Result<Share> {
     let code = pipeline.first_of(shard);
-    let mut child = sharded::shell(&code, Stdio::piped(), Stdio::inherit())?.spawn()?;
+    let directory = tempfile::tempdir()?;
+    let log = directory.path().join("log");
+    let mut child =
+        sharded::shell(&code, Stdio::piped(), Stdio::from(std::fs::File::create(&log)?))?.spawn()?;
     let stream = BufReader::new(child.stdout.take().expect("piped"));
     let schema = ipc::read(Box::new(stream)).map(|pipe| pipe.schema().clone());
     // The pipe is closed by now, which ends the command.
     let _ = child.wait();
-    let share = provenance::share(&schema?.metadata)?;
+    let failed = |error: Error| Error::data(format!("{}\n{error}", sharded::end_of(&log)));
+    let share = provenance::share(&schema.map_err(failed)?.metadata)?;
     share.ok_or_else(|| Error::data(format!("`{}` does not say how many regions it has", code.trim())))
 }
 
