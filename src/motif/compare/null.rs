@@ -175,11 +175,11 @@ pub(super) fn of_each_offset(levels: &Levels, targets: &Targets) -> Vec<f64> {
     let mut covering = vec![Vec::new(); query * query];
     for laid in &targets.laid {
         align::lay(instructions, levels, targets.columns_of(laid), &mut sums);
-        for place in 0..query + laid.width - 1 {
+        for (place, &sum) in sums[..query + laid.width - 1].iter().enumerate() {
             let start = (query - 1).saturating_sub(place);
             let length = align::overlap(place, query, laid.width);
             covering[start * query + length - 1].push(scores.len());
-            scores.push(i32::from(sums[place]));
+            scores.push(i32::from(sum));
         }
     }
     let mut chances = vec![1.0; scores.len()];
