@@ -59,7 +59,10 @@ fn layer(directory: &Path, shape: [usize; 6], precision: Precision) -> Subject {
 /// What `nyx-score` computes: sequences in, logits (and the profile, where there is one) out.
 fn network(directory: &Path, sequences: &Path, precision: Precision) -> Subject {
     let opened = Opened::read(directory).expect("a model directory");
-    let loaded = opened.build(&Device::Cpu, precision).expect("a model in these numbers");
+    // A network whose layers gain nothing from bfloat16 has f32 only.
+    let loaded =
+        opened.build(&Device::Cpu, precision).or_else(|_| opened.build(&Device::Cpu, Precision::F32));
+    let loaded = loaded.expect("a model");
     let models = Ensemble::new(vec![Member { name: "bench".into(), loaded }], false, Wanted::default())
         .expect("a model");
     let text = std::fs::read_to_string(sequences).expect("a file of sequences");

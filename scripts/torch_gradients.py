@@ -63,11 +63,12 @@ class DanQ(nn.Module):
     def __init__(self):
         super().__init__()
         self.Conv = nn.Sequential(nn.Conv1d(4, 16, 24), nn.ReLU(), nn.BatchNorm1d(16))
+        self.Dropout = nn.Dropout(0.0)
         self.BiLSTM = nn.LSTM(16, 32, 2, batch_first=True, bidirectional=True)
         self.FullyConnection = nn.Sequential(nn.Linear(576, 925), nn.ReLU(), nn.Linear(925, 1))
 
     def forward(self, x):
-        x = F.max_pool1d(self.Conv(x), 8, 8)
+        x = self.Dropout(F.max_pool1d(self.Conv(x), 8, 8))
         x, _ = self.BiLSTM(x.transpose(1, 2))
         return self.FullyConnection(x.flatten(1))
 

@@ -13,15 +13,22 @@
 //! sequence, which depend on the sequence and the seed alone. A row has `converged` when `delta` is at most the
 //! tolerance times abs(f(x) − mean of f(r)).
 //!
+//! `attention` and `rollout` are no contributions and have a column of their own: see [`attention`].
+//!
+//! Language models read tokens: saliency, gradxinput and ig are of the embeddings of their tokens, shared out to the
+//! bases they cover, and there are no hypothetical contributions: see [`tokens`].
+//!
 //! f is the logit of one class, the mean over the models and strands of an [`Ensemble`]; f(0) is that of
 //! the all-zero encoding. Where the sequence has `N` all numbers are 0 and nothing is mutated. Saliency is
 //! the absolute gradient as Captum has it; the mean-centred mutagenesis is what TF-MoDISco and Fi-NeMo
 //! read as hypothetical contributions.
 
+pub mod attention;
 mod completeness;
 mod gradient;
 mod ism;
 mod shared;
+mod tokens;
 
 use std::fmt;
 use std::str::FromStr;
@@ -32,7 +39,7 @@ use arrow_schema::{DataType, Field, SchemaRef};
 
 use crate::dna;
 use crate::error::{Error, Result};
-use crate::model::{Ensemble, Steps, Way};
+use crate::model::{Ensemble, Misfit, Steps, Way};
 use crate::pipe::Pipe;
 use crate::schema::{self, Rows, Status};
 
@@ -64,6 +71,10 @@ pub enum Method {
     IntegratedGradients,
     /// DeepLIFT with the rescale rule; of several backgrounds the mean (DeepSHAP).
     DeepLift,
+    /// What the first token of a language model attends to.
+    Attention,
+    /// The same through all layers.
+    Rollout,
 }
 
 impl Method {
@@ -71,6 +82,11 @@ impl Method {
     /// tells whether they do.
     pub fn is_complete(self) -> bool {
         matches!(self, Self::IntegratedGradients | Self::DeepLift)
+    }
+
+    /// Returns whether it reads attentions, and gives the column `attention` instead of contributions.
+    pub fn is_attention(self) -> bool {
+        matches!(self, Self::Attention | Self::Rollout)
     }
 }
 
@@ -98,7 +114,9 @@ impl FromStr for Method {
             "gradxinput" => Ok(Self::GradientInput),
             "ig" => Ok(Self::IntegratedGradients),
             "deeplift" => Ok(Self::DeepLift),
-            _ => Err("write ism, saliency, gradxinput, ig or deeplift".into()),
+            "attention" => Ok(Self::Attention),
+            "rollout" => Ok(Self::Rollout),
+            _ => Err("write ism, saliency, gradxinput, ig, deeplift, attention or rollout".into()),
         }
     }
 }
@@ -112,6 +130,8 @@ impl fmt::Display for Method {
             Self::GradientInput => "gradxinput",
             Self::IntegratedGradients => "ig",
             Self::DeepLift => "deeplift",
+            Self::Attention => "attention",
+            Self::Rollout => "rollout",
         })
     }
 }
@@ -129,11 +149,11 @@ pub enum Columns {
 }
 
 /// The contributions of one row.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Attribution {
-    /// `[4, L]`, rows A C G T.
+    /// `[4, L]`, rows A C G T; empty for attention.
     pub hypothetical: Vec<f32>,
-    /// `[L]`.
+    /// `[L]`; attention where that is the method.
     pub contributions: Vec<f32>,
     /// Completeness error, where the method promises completeness.
     pub delta: Option<f32>,
@@ -149,7 +169,7 @@ impl Attribution {
 }
 
 /// What to attribute, how, and what to write of it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// The method.
     pub method: Method,
@@ -163,6 +183,8 @@ pub struct Options {
     pub comparison: Comparison,
     /// The steps of integrated gradients; their tolerance is that of every method that has one.
     pub steps: Steps,
+    /// Which attentions are read.
+    pub attention: attention::Reading,
 }
 
 impl Options {
@@ -175,6 +197,7 @@ impl Options {
             strict: false,
             comparison: Comparison::Zero,
             steps: Steps { first: 50, most: 4050, tolerance: 1e-4 },
+            attention: attention::Reading::default(),
         }
     }
 }
@@ -188,17 +211,41 @@ impl Options {
 pub fn attrib(pipe: Pipe, models: Arc<Ensemble>, options: Options) -> Result<Pipe> {
     schema::require(pipe.schema(), schema::SEQUENCE, &DataType::Utf8)?;
     schema::require(pipe.schema(), schema::STATUS, &DataType::Utf8)?;
-    let target = attributed_schema(pipe.schema(), &models, options);
-    Ok(pipe.map(target.clone(), move |batch| attrib_batch(&batch, &target, &models, options)))
+    let target = attributed_schema(pipe.schema(), &models, &options);
+    Ok(pipe.map(target.clone(), move |batch| attrib_batch(&batch, &target, &models, &options)))
 }
 
-/// Attributes the logit of a class of every sequence, in order.
+/// Attributes the logit of a class of every sequence, in order. A language model may not fit some.
 ///
 /// # Errors
 ///
-/// When a model cannot be differentiated and the method needs it.
-pub fn attribute(models: &Ensemble, sequences: &[&[u8]], options: Options) -> Result<Vec<Attribution>> {
-    let Options { class, comparison, steps, .. } = options;
+/// When a model cannot be differentiated and the method needs it, or has no attentions.
+pub fn attribute(
+    models: &Ensemble,
+    sequences: &[&[u8]],
+    options: &Options,
+) -> Result<Vec<Result<Attribution, Misfit>>> {
+    if options.method.is_attention() {
+        let rollout = options.method == Method::Rollout;
+        return attention::attribute(models, sequences, &options.attention, rollout);
+    }
+    let misfits = models.misfits(sequences)?;
+    let fitting = sequences.iter().zip(&misfits).filter(|(_, misfit)| misfit.is_none());
+    let fitting: Vec<&[u8]> = fitting.map(|(&sequence, _)| sequence).collect();
+    let mut attributions = contribute(models, &fitting, options)?.into_iter();
+    let answer = |misfit: Option<Misfit>| match misfit {
+        None => Ok(attributions.next().expect("one for each sequence that fits")),
+        Some(misfit) => Err(misfit),
+    };
+    Ok(misfits.into_iter().map(answer).collect())
+}
+
+/// Finds the contributions of sequences that fit the models.
+fn contribute(models: &Ensemble, sequences: &[&[u8]], options: &Options) -> Result<Vec<Attribution>> {
+    let &Options { class, comparison, steps, .. } = options;
+    if models.reads_tokens() && !matches!(options.method, Method::Ism(_)) {
+        return tokens::attribute(models, sequences, options);
+    }
     let shared = |way| shared::attribute(models, sequences, class, comparison, way, steps.tolerance);
     match options.method {
         Method::Ism(center) => ism::attribute(models, sequences, class, center),
@@ -206,24 +253,32 @@ pub fn attribute(models: &Ensemble, sequences: &[&[u8]], options: Options) -> Re
         Method::GradientInput => gradient::attribute(models, sequences, class, gradient::gradient_input),
         Method::IntegratedGradients => shared(Way::IntegratedGradients(steps)),
         Method::DeepLift => shared(Way::DeepLift),
+        Method::Attention | Method::Rollout => Ok(Vec::new()),
     }
 }
 
-fn attributed_schema(schema: &SchemaRef, models: &Ensemble, options: Options) -> SchemaRef {
-    let metadata = [
+fn attributed_schema(schema: &SchemaRef, models: &Ensemble, options: &Options) -> SchemaRef {
+    let mut metadata: std::collections::HashMap<String, String> = [
         (schema::METHOD_KEY.to_string(), options.method.to_string()),
         (schema::DIGEST_KEY.into(), models.digest()),
-        (TARGET_KEY.into(), models.labels()[options.class].clone()),
-    ];
+    ]
+    .into();
+    if !options.method.is_attention() {
+        metadata.insert(TARGET_KEY.into(), models.labels()[options.class].clone());
+    }
     let add = |schema: &SchemaRef, name: &str, kind: DataType| {
         schema::with_field(schema, Field::new(name, kind, true).with_metadata(metadata.clone()))
     };
+    let floats = || schema::list_of(DataType::Float32);
+    if options.method.is_attention() {
+        return add(schema, schema::ATTENTION, floats());
+    }
     let mut target = schema.clone();
     if options.columns != Columns::Hypothetical {
-        target = add(&target, schema::CONTRIBUTIONS, schema::list_of(DataType::Float32));
+        target = add(&target, schema::CONTRIBUTIONS, floats());
     }
     if options.columns != Columns::Projected {
-        target = add(&target, schema::HYPOTHETICAL, schema::list_of(DataType::Float32));
+        target = add(&target, schema::HYPOTHETICAL, floats());
     }
     target = add(&target, schema::DELTA, DataType::Float32);
     if options.method.is_complete() {
@@ -236,38 +291,65 @@ fn attrib_batch(
     batch: &RecordBatch,
     target: &SchemaRef,
     models: &Ensemble,
-    options: Options,
+    options: &Options,
 ) -> Result<RecordBatch> {
     let mut rows = Rows::select(batch, models.window())?;
     let answers = attribute(models, &rows.sequences(), options)?;
-    rows.mark(&answers, options.strict, |answer| (!answer.is_finite()).then_some(Status::Nonfinite))?;
+    rows.mark(&answers, options.strict, status)?;
     if options.strict {
         refuse_incomplete(batch, &rows, &answers)?;
     }
     let statuses = rows.statuses();
-    let delta = rows.spread(answers.iter().map(|answer| answer.delta)).into_iter().map(Option::flatten);
-    let delta: ArrayRef = Arc::new(Float32Array::from_iter(delta));
-    let converged =
-        rows.spread(answers.iter().map(|answer| answer.converged)).into_iter().map(Option::flatten);
-    let converged: ArrayRef = Arc::new(BooleanArray::from_iter(converged));
-    let (hypothetical, contributions): (Vec<_>, Vec<_>) =
-        answers.into_iter().map(|answer| (answer.hypothetical, answer.contributions)).unzip();
-    let mut columns = vec![(schema::STATUS, statuses), (schema::DELTA, delta)];
-    if options.method.is_complete() {
-        columns.push((schema::CONVERGED, converged));
+    let mut answers: Vec<Option<Attribution>> =
+        rows.spread(answers.into_iter().map(Result::ok)).into_iter().map(Option::flatten).collect();
+    let mut take = |part: fn(&mut Attribution) -> &mut Vec<f32>| -> ArrayRef {
+        let lists: Vec<Option<Vec<f32>>> = answers
+            .iter_mut()
+            .map(|answer| answer.as_mut().map(|answer| std::mem::take(part(answer))))
+            .collect();
+        // What a method has nothing of is null, not an empty list.
+        let lists: Vec<_> = lists.into_iter().map(|list| list.filter(|list| !list.is_empty())).collect();
+        schema::float_lists(&lists)
+    };
+    let observed = take(|answer| &mut answer.contributions);
+    let mut columns = vec![(schema::STATUS, statuses)];
+    if options.method.is_attention() {
+        columns.push((schema::ATTENTION, observed));
+        return schema::with_columns(batch, target, columns);
     }
     if options.columns != Columns::Hypothetical {
-        columns.push((schema::CONTRIBUTIONS, schema::float_lists(&rows.spread(contributions))));
+        columns.push((schema::CONTRIBUTIONS, observed));
     }
     if options.columns != Columns::Projected {
-        columns.push((schema::HYPOTHETICAL, schema::float_lists(&rows.spread(hypothetical))));
+        columns.push((schema::HYPOTHETICAL, take(|answer| &mut answer.hypothetical)));
+    }
+    let deltas = answers.iter().map(|answer| answer.as_ref()?.delta);
+    columns.push((schema::DELTA, Arc::new(Float32Array::from_iter(deltas))));
+    if options.method.is_complete() {
+        let converged = answers.iter().map(|answer| answer.as_ref()?.converged);
+        columns.push((schema::CONVERGED, Arc::new(BooleanArray::from_iter(converged))));
     }
     schema::with_columns(batch, target, columns)
 }
 
+/// Returns the status that an answer gives its row, if any.
+fn status(answer: &Result<Attribution, Misfit>) -> Option<Status> {
+    match answer {
+        Ok(attribution) => (!attribution.is_finite()).then_some(Status::Nonfinite),
+        Err(Misfit::TooLong) => Some(Status::TooLong),
+        Err(Misfit::TooShort) => Some(Status::TooShort),
+    }
+}
+
 /// Refuses a batch in which the contributions of a row do not share out what they should.
-fn refuse_incomplete(batch: &RecordBatch, rows: &Rows, answers: &[Attribution]) -> Result<()> {
-    match rows.places().zip(answers).find(|(_, answer)| answer.converged == Some(false)) {
+fn refuse_incomplete(
+    batch: &RecordBatch,
+    rows: &Rows,
+    answers: &[Result<Attribution, Misfit>],
+) -> Result<()> {
+    let mut answered =
+        rows.places().zip(answers).filter_map(|(row, answer)| Some((row, answer.as_ref().ok()?)));
+    match answered.find(|(_, answer)| answer.converged == Some(false)) {
         None => Ok(()),
         Some((row, answer)) => {
             let delta = answer.delta.unwrap_or(f32::NAN);

@@ -1,7 +1,9 @@
 //! What all commands share: their common flags, how they open and write streams, and how they end.
 
+mod documents;
 mod models;
 mod progress;
+mod stats;
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
@@ -20,8 +22,10 @@ use crate::pipe::{Pipe, ipc};
 use crate::provenance::{self, Step};
 use crate::schema;
 
-pub use models::{ATTRIB_ROWS, AttribArgs, ModelArgs, OutputArgs};
+pub use documents::{completions, manual, requested as documents_requested};
+pub use models::{ATTRIB_ROWS, AttribArgs, ModelArgs, OutputArgs, Plain};
 pub use progress::{Progress, TrainingProgress};
+pub use stats::STATS_DIRECTORY;
 
 /// When to draw a progress bar.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -65,7 +69,17 @@ pub struct Common {
     /// Leave the command line out of the stream's provenance, for byte-identical results
     #[arg(long, global = true, help_heading = HEADING)]
     pub no_pg: bool,
+    /// Write rows, statuses, seconds and memory to this file at the end, whatever the end is; MultiQC shows those whose
+    /// names end with _mqc.json
+    #[arg(long, value_name = "FILE.json", global = true, help_heading = HEADING)]
+    pub stats: Option<PathBuf>,
+    /// What passed so far.
+    #[arg(skip)]
+    passed: Passed,
 }
+
+/// The rows that a process has counted, shared by all who have its flags.
+type Passed = std::sync::Arc<std::sync::Mutex<Option<std::sync::Arc<std::sync::Mutex<Tally>>>>>;
 
 /// The device flag of commands that compute on one.
 #[derive(clap::Args, Clone, Debug)]
@@ -76,6 +90,11 @@ pub struct DeviceArg {
 }
 
 impl Common {
+    /// Returns the same flags for what should say nothing.
+    pub fn quietly(&self) -> Self {
+        Self { quiet: true, ..self.clone() }
+    }
+
     /// Returns the rows of a batch, `default` unless the user said otherwise.
     pub fn batch_rows(&self, default: usize) -> usize {
         self.batch_size.map_or(default, |rows| rows as usize)
@@ -124,9 +143,9 @@ impl Common {
         output.commit()?;
         let tally = tally.lock().expect("the counting thread did not panic");
         self.say(&tally.to_string());
-        if self.verbose {
+        if self.verbose || std::io::stderr().is_terminal() {
             let seconds = began.elapsed().as_secs_f64();
-            self.say(&format!("{seconds:.1} s, {:.0} rows/s", tally.rows() as f64 / seconds));
+            self.say(&format!("{seconds:.1} s, {:.0} windows/s", tally.rows() as f64 / seconds));
         }
         Ok(())
     }
@@ -135,10 +154,13 @@ impl Common {
     pub fn count(&self, pipe: Pipe) -> (Pipe, std::sync::Arc<std::sync::Mutex<Tally>>) {
         let tally = std::sync::Arc::new(std::sync::Mutex::new(Tally::default()));
         let counter = tally.clone();
-        let progress = Progress::new(self.progress, self.quiet);
+        *self.passed.lock().expect("no thread panics with it") = Some(tally.clone());
         let schema = pipe.schema().clone();
+        // Without a share, or with one that cannot be read, the bar has no end; that is no reason to fail.
+        let share = provenance::share(&schema.metadata).ok().flatten();
+        let mut progress = Progress::new(self.progress, self.quiet, share);
         let counted = pipe.map(schema, move |batch| {
-            progress.advance(batch.num_rows());
+            progress.advance(&batch);
             counter.lock().expect("no other thread counts").add(&batch);
             Ok(batch)
         });
@@ -204,15 +226,21 @@ pub fn main<A: Parser + AsRef<Common>>(run: impl FnOnce(A) -> Result<()>) -> Exi
         let _ = writeln!(std::io::stdout(), "{version}");
         return ExitCode::SUCCESS;
     }
+    if let Some(outcome) = documents::requested(A::command) {
+        return finish(&name, outcome);
+    }
     quiet_decoding_panics();
     let arguments = A::parse();
+    let (common, began) = (arguments.as_ref().clone(), Instant::now());
     if let Some(threads) = arguments.as_ref().threads {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global();
         if let Err(error) = pool {
             return finish(&name, Err(Error::data(format!("cannot start {threads} threads: {error}"))));
         }
     }
-    finish(&name, run(arguments))
+    let outcome = run(arguments);
+    let written = stats::write(&common, began, &outcome);
+    finish(&name, outcome.and(written))
 }
 
 /// Keeps panics about damaged input, which become errors, from printing a backtrace besides.

@@ -11,10 +11,12 @@ pub mod fasta;
 pub mod fimo;
 pub mod general;
 pub mod header;
+pub mod hub;
 pub mod json;
 pub mod npz;
 #[cfg(test)]
 mod sample;
+pub mod saturation;
 pub mod select;
 pub mod table;
 pub mod track;

@@ -47,7 +47,7 @@ use crate::error::{Error, Result};
 use crate::pipe::Pipe;
 use crate::provenance::KIND_KEY;
 use crate::schema::{
-    self, ALLELE, ALT, CHROM, HAPLOTYPE, LABELS_KEY, POS, REF, REGION, START, STATUS, STRAND, Status,
+    self, ALLELE, ALT, APPLIED, CHROM, HAPLOTYPE, LABELS_KEY, POS, REF, REGION, START, STATUS, STRAND, Status,
 };
 use layout::{Column, Layout, Part};
 use lockstep::Lockstep;
@@ -60,8 +60,10 @@ pub const KIND: &str = "effects";
 pub const CALL: &str = "call";
 /// The column of what a haplotype does beyond the sum of its variants.
 pub const EPISTASIS: &str = "epistasis";
-/// The column of the variants in a haplotype's window, `POS:REF>ALT` by `;`.
-const APPLIED: &str = "applied";
+/// The column of the reference window.
+pub const REF_SEQUENCE: &str = "ref_sequence";
+/// The column of the alternate window.
+pub const ALT_SEQUENCE: &str = "alt_sequence";
 /// Metadata key of a field: what it is, in a line.
 pub const DESCRIPTION_KEY: &str = "description";
 
@@ -103,6 +105,8 @@ pub struct Options {
     pub threshold: Option<f64>,
     /// Smallest change of the same that is a loss or a gain.
     pub change: f64,
+    /// Whether both windows go on with the row, in [`REF_SEQUENCE`] and [`ALT_SEQUENCE`].
+    pub sequences: bool,
 }
 
 /// Compares every alternate allele with its reference.
@@ -112,10 +116,13 @@ pub struct Options {
 /// When there is no stream, one lacks identity or scores, folds differ in their scores, or a target is unknown; in
 /// the batches, when the streams are not of the same rows or rows of a group are not together.
 pub fn effects(sources: Vec<Source>, options: Options) -> Result<Pipe> {
-    let schemas = sources.iter().map(|source| check(source)).collect::<Result<Vec<_>>>()?;
+    let schemas = sources.iter().map(check).collect::<Result<Vec<_>>>()?;
     let first = schemas.first().ok_or_else(|| Error::usage("no stream to compare"))?;
     let layout = Layout::new(&sources, &options)?;
-    let target = target_schema(first, &layout);
+    if options.sequences {
+        schema::require(first, schema::SEQUENCE, &DataType::Utf8)?;
+    }
+    let target = target_schema(first, &layout, options.sequences);
     let schema = target.clone();
     let named = sources.into_iter().zip(1..).map(|(source, number)| {
         let name = if source.name.is_empty() { "the stream".into() } else { source.name };
@@ -146,7 +153,7 @@ fn check(source: &Source) -> Result<SchemaRef> {
     Ok(schema.clone())
 }
 
-fn target_schema(input: &Schema, layout: &Layout) -> SchemaRef {
+fn target_schema(input: &Schema, layout: &Layout, sequences: bool) -> SchemaRef {
     let own: Vec<String> =
         layout.all_columns().flat_map(Column::fields).map(|field| field.name().clone()).collect();
     let kept = input.fields().iter().filter(|field| {
@@ -157,6 +164,9 @@ fn target_schema(input: &Schema, layout: &Layout) -> SchemaRef {
         kept.cloned().collect::<Vec<_>>(),
         input.metadata.clone().with(KIND_KEY, KIND),
     ));
+    for name in [REF_SEQUENCE, ALT_SEQUENCE].into_iter().filter(|_| sequences) {
+        schema = schema::with_field(&schema, Field::new(name, DataType::Utf8, true));
+    }
     for field in layout.all_columns().flat_map(Column::fields) {
         schema = schema::with_field(&schema, field);
     }
@@ -262,12 +272,15 @@ fn compare(batches: &[RecordBatch], layout: &Layout, target: &SchemaRef) -> Resu
     let rows: Vec<Effects> =
         pairs.par_iter().map(|pair| Effects::of(pair, &scored, layout)).collect::<Result<_>>()?;
     let taken = UInt32Array::from_iter_values(pairs.iter().map(|pair| pair.alternate as u32));
+    let references = UInt32Array::from_iter(pairs.iter().map(|pair| pair.reference.map(|row| row as u32)));
     let mut columns = Vec::with_capacity(target.fields().len());
     let added = layout.all_columns().map(|column| column.fields().len()).sum::<usize>();
     let added = added + usize::from(layout.calls.is_some());
     for field in target.fields().iter().take(target.fields().len() - added) {
         columns.push(match field.name().as_str() {
             STATUS => statuses(batches, &pairs, &rows)?,
+            REF_SEQUENCE => take(schema::column(first, schema::SEQUENCE)?, &references, None)?,
+            ALT_SEQUENCE => take(schema::column(first, schema::SEQUENCE)?, &taken, None)?,
             name => take(schema::column(first, name)?, &taken, None)?,
         });
     }

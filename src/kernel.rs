@@ -10,6 +10,7 @@ pub mod activation;
 pub mod attention;
 pub mod conv;
 pub mod instructions;
+pub mod jaccard;
 pub mod learn;
 pub mod linear;
 pub mod matrix;

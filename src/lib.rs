@@ -14,17 +14,18 @@
 //!
 //! A row is a window with an identity that no stage renumbers: the ordinal of the region or record it came
 //! from, contig, 0-based half-open coordinates, strand, and for a variant its record and allele. Rows keep
-//! their order. What cannot be processed stays in, with a [`schema::Status`]; only [`hits`] turns rows into
-//! something else, and [`effects`] two alleles into one row. A variant is two or more rows, one an allele, so no other
-//! stage needs to know about variants.
+//! their order. What cannot be processed stays in, with a [`schema::Status`]; only [`hits`], [`scan`] and [`discover`]
+//! turn rows into something else, and [`effects`] two alleles into one row. A variant is two or more rows, one an allele,
+//! so no other stage needs to know about variants.
 //!
 //! # The rooms, and which way data flows
 //!
 //! ```text
 //!  bin ──▶ cli, every stage, genome, convert, report
 //!  stages    extract  tokenize  score  attrib  hits  scan  effects  verbs: a pipe in, a pipe out
+//!  training  train                                       examples in, weights out
 //!  edges     genome  convert  report  input  output      files: no mathematics
-//!  numbers   model  kernel  tokenizer  motif  device     arrays in, arrays out: no Arrow, no pipes
+//!  numbers   model  kernel  tokenizer  motif  device  metrics  arrays in, arrays out: no Arrow, no pipes
 //!  wire      pipe  schema  provenance                    what travels: no mathematics
 //!  words     dna  region  error                          know nobody
 //! ```
@@ -41,7 +42,9 @@
 //!   [`kernel`] the loops that take the time; [`device`] the GPU, opened at run time, whose kernels stand in
 //!   `kernels/` beside their twins here; [`motif`] motifs and their files; [`tokenizer`] bases to tokens.
 //! * The **stages** are functions from a [`pipe::Pipe`] to a [`pipe::Pipe`]: [`extract`], [`tokenize`],
-//!   [`score`], [`attrib`], [`hits`], [`scan`], [`effects`]. No stage uses another; what two share moves down.
+//!   [`score`], [`attrib`], [`hits`], [`scan`], [`discover`], [`effects`]. No stage uses another; what two share moves
+//!   down.
+//! * **Training** ([`train`]) reads a pipe to its end and gives weights; [`metrics`] says how good predictions are.
 //! * The executables in `src/bin` parse arguments, open, call a stage, and write, with what [`cli`] gives
 //!   all of them. [`demo`] is the data and the story of `nyx demo`.
 //!
@@ -63,6 +66,7 @@ pub mod cli;
 pub mod convert;
 pub mod demo;
 pub mod device;
+pub mod discover;
 pub mod dna;
 pub mod effects;
 pub mod error;

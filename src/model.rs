@@ -89,6 +89,11 @@ pub trait Model: Send + Sync {
         None
     }
 
+    /// Returns the language model that it is, where gradients can be taken with respect to its tokens.
+    fn language(&self) -> Option<&transformer::LanguageModel> {
+        None
+    }
+
     /// Returns the network over encoded bases, where there is one to be differentiated.
     fn network(&self) -> Option<&dyn Network> {
         None
@@ -103,6 +108,8 @@ pub struct Loaded {
     pub digest: String,
     /// The architecture, as `config.json` names it.
     pub architecture: String,
+    /// Names of the tensors among its weights that it has no use for.
+    pub unused: Vec<String>,
 }
 
 /// What a model is built from.
@@ -137,12 +144,15 @@ impl Source<'_> {
     }
 }
 
+/// Builds a network whose deep layers have this precision.
+type BuildDeep = fn(&Config, &Weights, &Device, Precision) -> Result<Box<dyn Network>>;
+
 /// What builds the models of a family.
 enum Builder {
     /// Of a network, its config and weights are enough.
     Network(fn(&Config, &Weights, &Device) -> Result<Box<dyn Network>>),
     /// A network with layers that are worth computing in bfloat16.
-    Deep(fn(&Config, &Weights, &Device, Precision) -> Result<Box<dyn Network>>),
+    Deep(BuildDeep),
     /// Any model.
     Model(fn(&Source) -> Result<Box<dyn Model>>),
 }

@@ -59,6 +59,34 @@ impl Matrix {
         &self.values
     }
 
+    /// Returns the values of each position.
+    pub fn columns(&self) -> Vec<[f64; 4]> {
+        (0..self.width).map(|position| std::array::from_fn(|base| self.at(base, position))).collect()
+    }
+
+    /// Returns the positions `start..end`.
+    pub fn span(&self, start: usize, end: usize) -> Self {
+        Self::from_columns(&self.columns()[start..end])
+    }
+
+    /// Returns counts as probabilities: each column over its sum; a column of zeros is uniform.
+    pub fn probabilities(&self) -> Self {
+        let share = |column: &[f64; 4]| {
+            let sum: f64 = column.iter().sum();
+            if sum > 0.0 { column.map(|count| count / sum) } else { [0.25; 4] }
+        };
+        Self::from_columns(&self.columns().iter().map(share).collect::<Vec<_>>())
+    }
+
+    /// Returns the base of the largest value at each position, the first of equal ones.
+    pub fn consensus(&self) -> String {
+        let largest = |column: &[f64; 4]| {
+            let base = (1..4).fold(0, |best, base| if column[base] > column[best] { base } else { best });
+            char::from(crate::dna::BASES[base])
+        };
+        self.columns().iter().map(largest).collect()
+    }
+
     /// Returns the Frobenius norm.
     pub fn norm(&self) -> f64 {
         self.values.iter().map(|value| value * value).sum::<f64>().sqrt()

@@ -77,6 +77,45 @@ pub struct Step {
     /// The seed of everything random.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
+    /// Which part of its input the stage took, where it knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub share: Option<Share>,
+}
+
+/// A contiguous part of the regions of an input: with the others of its plan it is the whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    /// Which part, counted from 1.
+    pub part: u64,
+    /// How many parts there are.
+    pub parts: u64,
+    /// First region of the part.
+    pub first: u64,
+    /// One past its last region.
+    pub end: u64,
+    /// Regions of all parts together.
+    pub total: u64,
+    /// Whether regions may have no row because a filter dropped them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sparse: bool,
+}
+
+impl Share {
+    /// Returns the whole input that this is a part of.
+    pub fn whole(self) -> Self {
+        Self { part: 1, parts: 1, first: 0, end: self.total, ..self }
+    }
+}
+
+impl std::fmt::Display for Share {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(f, "shard {}/{}", self.part, self.parts)
+    }
+}
+
+/// Returns the part of its input that a stream is, where its chain says so.
+pub fn share(metadata: &Metadata) -> Result<Option<Share>> {
+    Ok(chain(metadata)?.iter().find_map(|step| step.share))
 }
 
 /// Reads the chain of stages of a stream; empty when it has none.

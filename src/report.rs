@@ -3,7 +3,7 @@
 //! [`hit_table`] reads hits and [`known`] the motifs they were called with; [`gather`] goes through
 //! contributions once and keeps what a report shows; [`recall`] compares hits with seqlets; [`page`] writes
 //! the page, [`tables`] and [`folder`] the files beside it. The pictures are pure functions from numbers to
-//! SVG: [`logo`], [`track`], [`histogram`], [`chart`]. Pages hold everything they need and open without a
+//! SVG: [`logo`], [`track`], [`histogram`], [`chart`]. [`saturation`] draws heat maps of scored mutants. Pages hold everything they need and open without a
 //! network. [`hit_rows`] writes rows of hits as they came, with columns added. Base order is A C G T.
 
 pub mod chart;
@@ -17,6 +17,7 @@ pub mod known;
 pub mod logo;
 pub mod page;
 pub mod recall;
+pub mod saturation;
 pub mod tables;
 pub mod tomtom;
 pub mod track;

@@ -82,6 +82,8 @@ pub const LOG_LIKELIHOOD: &str = "log_likelihood";
 /// Attention probabilities, list of float32; `shape` in the field's metadata is `layers,heads,*` for those of
 /// the first token, `layers,heads,*,*` for all.
 pub const ATTENTIONS: &str = "attentions";
+/// Attention of a language model to each base, list of float32 of length L.
+pub const ATTENTION: &str = "attention";
 /// Profile logits, list of float32; `shape` in the field's metadata is `tracks,length`.
 pub const PROFILE: &str = "profile";
 /// Contributions of the observed bases (projected), list of float32 of length L.

@@ -5,9 +5,11 @@
 //! [`checkpoint`] gives the bits of one that was never stopped. Examples are held in memory, for every epoch sees
 //! them in another order.
 
+pub mod adapter;
 pub mod checkpoint;
 pub mod curves;
 pub mod examples;
+pub mod language;
 pub mod network;
 pub mod optimizer;
 pub mod record;

@@ -52,6 +52,10 @@ fn d_aednet(factor: &str) -> Option<Ensemble> {
     }))
 }
 
+fn attributed(models: &Ensemble, sequences: &[&[u8]], options: &Options) -> Vec<Attribution> {
+    attribute(models, sequences, options).unwrap().into_iter().map(Result::unwrap).collect()
+}
+
 struct Reference {
     models: Ensemble,
     peaks: Vec<Vec<u8>>,
@@ -80,7 +84,7 @@ fn gradients_of_a_published_network_are_those_of_pytorch() {
     assert_close(&models.logits(&peaks, 0).unwrap(), &logits[..6], TOLERANCE, "logit");
     let gradients: Array<f32> = npz.numbers("input_gradient").unwrap();
     assert_eq!(gradients.shape, [20, 4, 1000]);
-    let answers = attribute(&models, &peaks, Options::new(Method::GradientInput, 0)).unwrap();
+    let answers = attributed(&models, &peaks, &Options::new(Method::GradientInput, 0));
     for ((peak, answer), gradient) in peaks.iter().zip(answers).zip(gradients.values.chunks_exact(4000)) {
         let expected: Vec<f32> = gradient
             .iter()
@@ -95,6 +99,208 @@ fn gradients_of_a_published_network_are_those_of_pytorch() {
             .collect();
         assert_close(&answer.contributions, &projected, TOLERANCE, "contribution");
     }
+}
+
+#[test]
+fn deeplift_of_a_published_network_is_that_of_tangermeme() {
+    let Some(Reference { models, peaks, mut npz }) = reference(4) else { return };
+    let peaks: Vec<&[u8]> = peaks.iter().map(Vec::as_slice).collect();
+    // tangermeme 1.6.0, deep_lift_shap with a baseline of zeros, hypothetical.
+    let expected: Array<f32> = npz.numbers("hyp_zero").unwrap();
+    let answers = attributed(&models, &peaks, &Options::new(Method::DeepLift, 0));
+    for ((peak, answer), expected) in peaks.iter().zip(answers).zip(expected.values.chunks_exact(4000)) {
+        let of_base = |(index, &value): (usize, &f32)| if peak[index % 1000] == b'N' { 0.0 } else { value };
+        let expected: Vec<f32> = expected.iter().enumerate().map(of_base).collect();
+        assert_close(&answer.hypothetical, &expected, TOLERANCE, "hypothetical");
+        assert_eq!(answer.converged, Some(true), "{:?}", answer.delta);
+    }
+}
+
+#[test]
+fn every_family_shares_out_the_difference_to_its_shuffles() {
+    let networks = [
+        spi1(),
+        converted("data/models/bpnet_ctcf_k562/model.safetensors"),
+        converted("data/models/deepbind/CTCFL.D00753.001.h5"),
+        converted("data/models/nyxbind/CTCFL/DeepSNR.pth"),
+        d_aednet("CTCFL"),
+        hashed("DanQ", "danq"),
+        hashed("DeepBind", "deepbind"),
+    ];
+    for models in networks.into_iter().flatten() {
+        let length = models.window().unwrap_or(101);
+        // A sequence in which the network sees something: the base callers are of one factor.
+        let text =
+            std::fs::read_to_string(shared("golden/finemo/real_CTCFL/input/seqs.txt").unwrap()).unwrap();
+        let chromosome = crate::model::testing::chromosome_20();
+        let sequence = match length {
+            100 => text.lines().next().unwrap().as_bytes(),
+            _ => &chromosome[60_000..60_000 + length],
+        };
+        let comparison = Comparison::Shuffles { count: 2, seed: 1 };
+        let options = Options { comparison, ..Options::new(Method::DeepLift, 0) };
+        let answer = attributed(&models, &[sequence], &options).remove(0);
+        let sum: f32 = answer.contributions.iter().map(|value| value.abs()).sum();
+        let name = models.provenance();
+        assert!(answer.delta.unwrap() < 1e-4 * sum.max(1.0), "{name}: {:?} of {sum}", answer.delta);
+        assert!(sum > 1e-3, "{name}");
+    }
+}
+
+/// Loads a converted model.
+fn converted(path: &str) -> Option<Ensemble> {
+    let converted = model::convert::read(&shared(path)?, &model::convert::Hints::default()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    model::convert::write(&converted, directory.path()).unwrap();
+    let loaded = model::load(directory.path(), &Device::Cpu).unwrap();
+    let member = Member { name: path.into(), loaded };
+    Some(Ensemble::new(vec![member], false, Wanted::default()).unwrap())
+}
+
+/// Builds a family of weights that are computed from their names.
+fn hashed(architecture: &str, folder: &str) -> Option<Ensemble> {
+    let folder = shared(&format!("golden/models/{folder}"))?;
+    let weights = crate::model::testing::hashed_weights(&folder);
+    let network = crate::model::testing::model(&model::config::Config::new(architecture), &weights);
+    let loaded = model::Loaded {
+        model: Box::new(model::NetworkModel::new(network).unwrap()),
+        digest: "hashed".into(),
+        unused: Vec::new(),
+        architecture: architecture.into(),
+    };
+    let member = Member { name: architecture.into(), loaded };
+    Some(Ensemble::new(vec![member], false, Wanted::default()).unwrap())
+}
+
+#[test]
+fn followed_substitutions_have_the_bits_of_predicted_mutants() {
+    let Some(Reference { models, peaks, mut npz }) = reference(1) else { return };
+    let table = models.substitutions(&[&peaks[0]], 0).unwrap().remove(0);
+    let positions: Vec<usize> =
+        [0, 1, 7, 8].into_iter().chain((13..1000).step_by(89)).chain([998, 999]).collect();
+    let mutants: Vec<Vec<u8>> =
+        positions.iter().flat_map(|&position| BASES.map(|base| mutant(&peaks[0], position, base))).collect();
+    let logits = models.logits(&mutants.iter().map(Vec::as_slice).collect::<Vec<_>>(), 0).unwrap();
+    for (position, logits) in positions.iter().zip(logits.chunks_exact(4)) {
+        assert_eq!(
+            table[*position].map(f32::to_bits).as_slice(),
+            logits.iter().map(|x| x.to_bits()).collect::<Vec<_>>()
+        );
+    }
+    // And all of them are those of PyTorch.
+    let expected: Array<f32> = npz.numbers("ism_logits").unwrap();
+    assert_close(table.as_flattened(), &expected.values[..4000], TOLERANCE, "logit");
+}
+
+fn mutant(sequence: &[u8], position: usize, base: u8) -> Vec<u8> {
+    let mut mutant = sequence.to_vec();
+    mutant[position] = base;
+    mutant
+}
+
+#[test]
+fn dilated_networks_are_followed_to_the_bit_and_to_the_logits_of_the_whole() {
+    let Some(models) = converted("data/models/bpnet_ctcf_k562/model.safetensors") else { return };
+    let network = models.models().next().unwrap().network().unwrap();
+    let length = models.window().unwrap();
+    let sequence = &crate::model::testing::chromosome_20()[60_000..60_000 + length];
+    let encoded = |sequence: &[u8]| -> Vec<f32> {
+        network.encode(&[sequence]).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+    };
+    let trunk = network.trunk().unwrap();
+    let trace = trunk.trace(&encoded(sequence), [length, 4]).unwrap();
+    let mut variants = trace.variants();
+    let mut output = vec![0.0; trace.output().len()];
+    for position in [0, 300, 1057, length - 1] {
+        let base = if sequence[position] == b'A' { b'G' } else { b'A' };
+        let mutant = mutant(sequence, position, base);
+        let column = &encoded(&mutant)[4 * position..][..4];
+        variants.run(position, column, &mut output);
+        let anew = trunk.trace(&encoded(&mutant), [length, 4]).unwrap();
+        assert!(output.iter().zip(anew.output()).all(|(a, b)| a.to_bits() == b.to_bits()), "{position}");
+        let shape = trace.output_shape();
+        let tensor = candle_core::Tensor::from_slice(&output, (1, shape[0], shape[1]), &Device::Cpu).unwrap();
+        let followed = network.finish(&tensor).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert_close(&followed, &models.logits(&[&mutant], 0).unwrap(), 1e-5, "logit");
+    }
+}
+
+/// Loads a language model of the golden folder, and the sequences it was asked for.
+fn language(name: &str, tokenizer: Option<&str>) -> Option<(Ensemble, Vec<Vec<u8>>, Npz)> {
+    let folder = shared(&format!("golden/models/{name}"))?;
+    let directory = tempfile::tempdir().unwrap();
+    for file in ["config.json", "model.safetensors"] {
+        std::fs::copy(folder.join(file), directory.path().join(file)).unwrap();
+    }
+    if let Some(tokenizer) = tokenizer {
+        std::fs::copy(shared(tokenizer)?, directory.path().join("tokenizer.json")).unwrap();
+    }
+    let loaded = model::load(directory.path(), &Device::Cpu).unwrap();
+    let member = Member { name: name.into(), loaded };
+    let models = Ensemble::new(vec![member], false, Wanted::default()).unwrap();
+    let npz = Npz::open(&folder.join("golden.npz")).unwrap();
+    Some((models, crate::model::testing::golden_sequences(&folder), npz))
+}
+
+#[test]
+fn attention_to_kmers_is_that_of_dnaberts_visualization() {
+    let Some((models, sequences, mut npz)) = language("dnabert1_tiny", None) else { return };
+    let expected: Array<f64> = npz.numbers("viz_scores").unwrap();
+    // The last sequence is shorter than the length that the reference pads to, and that its means assume.
+    let sequences: Vec<&[u8]> = sequences[..3].iter().map(Vec::as_slice).collect();
+    let answers = attributed(&models, &sequences, &Options::new(Method::Attention, 0));
+    for (answer, expected) in answers.iter().zip(expected.values.chunks_exact(64)) {
+        let expected: Vec<f32> = expected.iter().map(|&score| score as f32).collect();
+        assert_close(&answer.contributions, &expected, 1e-5, "attention");
+    }
+    // DNABERT adds up the scores of its models.
+    let two = Ensemble::new(
+        (0..2).map(|_| language("dnabert1_tiny", None).unwrap().0.into_members().remove(0)).collect(),
+        false,
+        Wanted::default(),
+    );
+    let twice = attributed(&two.unwrap(), &sequences[..1], &Options::new(Method::Attention, 0));
+    let doubled: Vec<f32> = answers[0].contributions.iter().map(|score| 2.0 * score).collect();
+    assert_close(&twice[0].contributions, &doubled, 1e-6, "sum");
+}
+
+#[test]
+fn gradients_of_tokens_share_out_the_logit_of_language_models() {
+    let tokenizer = Some("data/tokenizers/dnabert2/tokenizer.json");
+    for (name, tokenizer) in
+        [("dnabert1_tiny", None), ("dnabert2_tiny", tokenizer), ("nt_v1_tiny", None), ("nt_v2_tiny", None)]
+    {
+        let Some((models, sequences, _)) = language(name, tokenizer) else { return };
+        let sequence: &[u8] = &sequences[0];
+        let way = crate::model::transformer::TokenWay::Product;
+        let share = models.explain_tokens(sequence, 1, way).unwrap();
+        let logit = models.logits(&[sequence], 1).unwrap()[0];
+        assert_close(&[share.logit as f32], &[logit], 1e-4, name);
+        let steps = Steps { first: 20, most: 180, tolerance: 1e-2 };
+        let options = Options { steps, ..Options::new(Method::IntegratedGradients, 1) };
+        let answer = attributed(&models, &[&sequence[..40]], &options).remove(0);
+        assert_eq!(answer.converged, Some(true), "{name}: {:?}", answer.delta);
+        assert_eq!(answer.contributions.len(), 40);
+        assert!(answer.contributions.iter().any(|value| value.abs() > 1e-3), "{name}");
+        let refused = attribute(&models, &[sequence], &Options::new(Method::DeepLift, 1)).unwrap_err();
+        assert!(refused.to_string().contains("no rules for language models"));
+    }
+}
+
+#[test]
+fn attention_to_tokens_is_that_of_nyxbinds_score_from_sft() {
+    let tokenizer = Some("data/tokenizers/dnabert2/tokenizer.json");
+    let Some((models, sequences, mut npz)) = language("dnabert2_tiny", tokenizer) else { return };
+    let rows: Vec<&[u8]> = sequences.iter().map(Vec::as_slice).collect();
+    let answers = attributed(&models, &rows, &Options::new(Method::Attention, 0));
+    for (index, answer) in answers.iter().enumerate() {
+        let expected: Array<f32> = npz.numbers(&format!("base_att_z_{index}")).unwrap();
+        assert_close(&answer.contributions, &expected.values, 1e-4, "attention");
+    }
+    let reading = attention::Reading { layers: vec![3], ..attention::Reading::default() };
+    let options = Options { attention: reading, ..Options::new(Method::Attention, 0) };
+    let error = attribute(&models, &rows, &options).unwrap_err().to_string();
+    assert!(error.contains("there is no layer 3; the model has 3, from 0 to 2"), "{error}");
 }
 
 #[test]
@@ -129,7 +335,7 @@ fn mutagenesis_of_a_published_network_is_what_finemo_was_given() {
     let text = std::fs::read_to_string(folder.join("seqs.txt")).unwrap();
     let sequences: Vec<&[u8]> = text.lines().take(3).map(str::as_bytes).collect();
     assert_close(&models.logits(&sequences, 0).unwrap(), &logits.values[..3], TOLERANCE, "logit");
-    let answers = attribute(&models, &sequences, Options::new(Method::Ism(Center::Mean), 0)).unwrap();
+    let answers = attributed(&models, &sequences, &Options::new(Method::Ism(Center::Mean), 0));
     for (answer, expected) in answers.iter().zip(expected.values.chunks_exact(400)) {
         assert_close(&answer.hypothetical, expected, TOLERANCE, "hypothetical");
     }

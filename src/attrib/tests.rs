@@ -12,7 +12,7 @@ fn logit(models: &Ensemble, sequence: &[u8]) -> f64 {
 }
 
 fn attributed(models: &Ensemble, sequence: &[u8], method: Method) -> Attribution {
-    attribute(models, &[sequence], Options::new(method, 1)).unwrap().remove(0)
+    attribute(models, &[sequence], &Options::new(method, 1)).unwrap().remove(0).unwrap()
 }
 
 /// Mutagenesis by a loop, every mutant scored alone.
@@ -116,9 +116,13 @@ fn contributions_do_not_depend_on_the_batch() {
     let sequences: Vec<_> = (0..12).map(|seed| bases(seed, 30 + (seed as usize % 3))).collect();
     let sequences: Vec<_> = sequences.iter().map(|sequence| Some(sequence.as_slice())).collect();
     let models = Arc::new(ensemble(&[1, 2], None, true));
-    for method in [Method::Ism(Center::Mean), Method::Saliency, Method::GradientInput] {
-        let options = Options { strict: true, ..Options::new(method, 1) };
-        let run = |size| collect(attrib(rows(&sequences).rebatch(size), models.clone(), options).unwrap());
+    let methods = [Method::Ism(Center::Mean), Method::Saliency, Method::GradientInput];
+    for method in methods.into_iter().chain([Method::DeepLift, Method::IntegratedGradients]) {
+        let comparison = Comparison::Shuffles { count: 3, seed: 1 };
+        let steps = Steps { first: 4, most: 12, tolerance: 1e-2 };
+        let options = Options { comparison, steps, ..Options::new(method, 1) };
+        let run =
+            |size| collect(attrib(rows(&sequences).rebatch(size), models.clone(), options.clone()).unwrap());
         let whole = run(12);
         assert_eq!(run(1), whole, "{method}");
         assert_eq!(run(5), whole, "{method}");
@@ -130,7 +134,7 @@ fn the_columns_are_those_asked_for_and_say_what_they_are() {
     let models = Arc::new(ensemble(&[1], Some(8), false));
     let options = Options { columns: Columns::Projected, ..Options::new(Method::Saliency, 1) };
     let input = || rows(&[Some(b"ACGTACGT"), Some(b"ACG"), None]);
-    let batch = collect(attrib(input(), models.clone(), options).unwrap());
+    let batch = collect(attrib(input(), models.clone(), options.clone()).unwrap());
     assert!(batch.column_by_name(schema::HYPOTHETICAL).is_none());
     let statuses = schema::strings(&batch, schema::STATUS).unwrap();
     assert_eq!(statuses.iter().flatten().collect::<Vec<_>>(), ["ok", "too_short", "not_bases"]);
@@ -145,4 +149,110 @@ fn the_columns_are_those_asked_for_and_say_what_they_are() {
         schema::float_items(schema::lists(&batch, schema::HYPOTHETICAL).unwrap(), 0).unwrap().len(),
         32
     );
+}
+
+/// The multipliers of the logit of class 1 of `tiny(seed)` by hand, in f64: the layer is ReLU(filter · x), so that
+/// each position and filter has one slope between a sequence and a background.
+fn by_hand(seed: u64, sequence: &[u8], background: &[[f64; 4]]) -> Vec<f64> {
+    let member = crate::score::tests::tiny(seed, None);
+    let network = member.loaded.model.network().unwrap();
+    let length = sequence.len();
+    let [filters, weights] = crate::score::tests::tiny_weights(seed);
+    let (count, width) = (3, 5);
+    let encoded = network.encode(&[sequence]).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let at = |position: isize, base: usize| {
+        let inside = position >= 0 && (position as usize) < length;
+        if inside {
+            [f64::from(encoded[position as usize * 4 + base]), background[position as usize][base]]
+        } else {
+            [0.0; 2]
+        }
+    };
+    let weight =
+        |filter: usize, base: usize, tap: usize| f64::from(filters[(filter * 4 + base) * width + tap]);
+    let mut multipliers = vec![0.0; 4 * length];
+    for position in 0..length {
+        for filter in 0..count {
+            let inputs = || (0..width).flat_map(|tap| (0..4).map(move |base| (tap, base)));
+            let place = |tap: usize| (position + tap) as isize - 2;
+            let [a, b] = [0, 1].map(|which| {
+                inputs()
+                    .map(|(tap, base)| at(place(tap), base)[which] * weight(filter, base, tap))
+                    .sum::<f64>()
+            });
+            let slope = match (a > 0.0, b > 0.0) {
+                (true, true) => 1.0,
+                (false, false) => 0.0,
+                _ => (a.max(0.0) - b.max(0.0)) / (a - b),
+            };
+            for (tap, base) in inputs() {
+                if let Some(position) = usize::try_from(place(tap)).ok().filter(|&place| place < length) {
+                    multipliers[base * length + position] +=
+                        f64::from(weights[count + filter]) * slope * weight(filter, base, tap);
+                }
+            }
+        }
+    }
+    multipliers
+}
+
+#[test]
+fn deeplift_is_what_a_hand_computes_and_integrated_gradients_come_to_the_same_in_one_layer() {
+    let sequence: Vec<u8> = bases(12, LENGTH);
+    let models = ensemble(&[5], None, false);
+    let options = Options::new(Method::DeepLift, 1);
+    // Zeros, but for the N of the sequence, which is zeros already.
+    let expected = by_hand(5, &sequence, &[[0.0; 4]; LENGTH]);
+    let found = attribute(&models, &[&sequence], &options).unwrap().remove(0).unwrap();
+    for (index, (found, expected)) in found.hypothetical.iter().zip(&expected).enumerate() {
+        let expected = if sequence[index % LENGTH] == b'N' { 0.0 } else { *expected };
+        assert!((f64::from(*found) - expected).abs() < 1e-5, "{index}: {found}, not {expected}");
+    }
+    assert_eq!(found.converged, Some(true));
+    // Along the path a filter is above zero for exactly the part that the secant has.
+    let steps = Steps { first: 1000, most: 1000, tolerance: 1e-4 };
+    let options = Options { steps, ..Options::new(Method::IntegratedGradients, 1) };
+    let integrated = attribute(&models, &[&sequence], &options).unwrap().remove(0).unwrap();
+    assert_close(&integrated.hypothetical, &found.hypothetical, 6e-3);
+}
+
+#[test]
+fn contributions_share_out_the_difference_to_the_mean_of_the_shuffles() {
+    let sequence = bases(13, 60);
+    // Steps over kinks of few filters: integrated gradients come near as one over their number.
+    let models = ensemble(&[5, 6], None, true);
+    let shuffles = crate::dna::dinucleotide_shuffles(&sequence, 4, 9);
+    let mean = shuffles.iter().map(|shuffle| logit(&models, shuffle)).sum::<f64>() / 4.0;
+    let comparison = Comparison::Shuffles { count: 4, seed: 9 };
+    for method in [Method::DeepLift, Method::IntegratedGradients] {
+        let steps = Steps { first: 30, most: 270, tolerance: 3e-2 };
+        let tolerance = if method == Method::DeepLift { 1e-4 } else { steps.tolerance };
+        let options = Options { comparison, steps: Steps { tolerance, ..steps }, ..Options::new(method, 1) };
+        let answer = attribute(&models, &[&sequence], &options).unwrap().remove(0).unwrap();
+        let sum: f64 = answer.contributions.iter().map(|&value| f64::from(value)).sum();
+        let difference = logit(&models, &sequence) - mean;
+        assert!(
+            (sum - difference).abs() <= 1.01 * tolerance * difference.abs(),
+            "{method}: {sum} of {difference}"
+        );
+        assert_eq!(answer.converged, Some(true), "{method}: {:?}", answer.delta);
+    }
+}
+
+#[test]
+fn too_few_steps_are_told_and_an_error_where_strict() {
+    let models = Arc::new(ensemble(&[5], None, false));
+    let steps = Steps { first: 1, most: 2, tolerance: 1e-9 };
+    let options = Options { steps, ..Options::new(Method::IntegratedGradients, 1) };
+    let row = bases(14, 40);
+    let run = |options: Options| attrib(rows(&[Some(&row), None]), models.clone(), options).unwrap();
+    let told = Completeness::default();
+    let batch = collect(told.watch(run(options.clone())));
+    let converged = schema::booleans(&batch, schema::CONVERGED).unwrap();
+    assert!(!converged.value(0) && converged.is_null(1));
+    let words = told.describe().unwrap();
+    assert!(words.contains("1 of 1 rows beyond the tolerance"), "{words}");
+    let mut batches = run(Options { strict: true, ..options }).into_parts().1;
+    let error = batches.find_map(Result::err).unwrap();
+    assert!(error.to_string().contains("raise --max-steps"), "{error}");
 }

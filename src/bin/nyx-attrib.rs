@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use nyx::attrib::{self, Completeness, Method};
-use nyx::cli::{self, AttribArgs, Common, ModelArgs};
+use nyx::cli::{self, AttribArgs, Common, ModelArgs, Plain};
+use nyx::model::{Attentions, Wanted};
 use nyx::{Result, score};
 
 /// Add per-base contributions to one logit of a model to every row.
@@ -14,7 +15,9 @@ use nyx::{Result, score};
 /// as it is, `--ism-center reference`). saliency: the absolute gradient. gradxinput: the gradient, whose
 /// value at the observed base is the contribution; `delta` is its completeness error. ig, deeplift: integrated
 /// gradients, and DeepLIFT's rescale rule, which share out what the logit differs from that of a --background;
-/// `delta` is how far the contributions miss it. `N` contributes 0.
+/// `delta` is how far the contributions miss it. `N` contributes 0. attention, rollout: what the first token of a
+/// language model attends to, in one layer or through all of them, for each base (`attention`); several models,
+/// such as DNABERT's four k, are added up.
 ///
 /// Example: nyx-extract regions --fasta hg38.fa --peaks p.narrowPeak | nyx-attrib --model ctcf/ --method ism | nyx-hits --motifs m.meme
 #[derive(Parser)]
@@ -24,11 +27,14 @@ struct Args {
     common: Common,
     #[command(flatten)]
     models: ModelArgs,
-    /// How: ism, saliency, gradxinput, ig or deeplift
+    /// How: ism, saliency, gradxinput, ig, deeplift; of language models also attention or rollout
     #[arg(long, value_name = "METHOD")]
     method: Method,
     #[command(flatten)]
     attrib: AttribArgs,
+    /// Layers whose attention is read, from 0 and by comma (default: the last; for rollout, all)
+    #[arg(long, value_name = "LAYER", value_delimiter = ',')]
+    layers: Vec<usize>,
     /// Columns that later stages do not need, by comma
     #[arg(long, value_name = "COLUMN", value_delimiter = ',')]
     drop: Vec<String>,
@@ -44,8 +50,13 @@ impl AsRef<Common> for Args {
 }
 
 fn run(args: Args) -> Result<()> {
-    let models = args.models.load()?;
-    let options = args.attrib.options(args.method, &models, args.models.strict, args.common.seed)?;
+    // A model without classes has attentions all the same.
+    let alone = args.method.is_attention() && args.models.model.len() == 1;
+    let wanted = Wanted { attentions: alone.then_some(Attentions::Cls), ..Wanted::default() };
+    let models = args.models.load_for(wanted, None)?;
+    models.warnings().iter().for_each(|warning| args.common.say(&format!("warning: {warning}")));
+    let plain = Plain { strict: args.models.strict, seed: args.common.seed, layers: &args.layers };
+    let options = args.attrib.options(args.method, &models, plain)?;
     let rows = args.common.open(&args.input)?.rebatch(args.common.batch_rows(cli::ATTRIB_ROWS));
     let completeness = Completeness::default();
     let pipe = completeness.watch(attrib::attrib(rows, models.clone(), options)?);

@@ -78,6 +78,9 @@ struct Args {
     /// Hits on the same allele rows (nyx-hits): adds those gained and lost
     #[arg(long, value_name = "FILE")]
     hits: Option<PathBuf>,
+    /// Add both windows, in ref_sequence and alt_sequence
+    #[arg(long)]
+    sequences: bool,
     /// One row for every model or class
     #[arg(long)]
     long: bool,
@@ -142,7 +145,12 @@ impl Args {
     }
 
     fn options(&self) -> Options {
-        Options { targets: self.target.clone(), threshold: self.threshold, change: self.min_change }
+        Options {
+            targets: self.target.clone(),
+            threshold: self.threshold,
+            change: self.min_change,
+            sequences: self.sequences,
+        }
     }
 
     /// Compares the inputs, or passes effects on.

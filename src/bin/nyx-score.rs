@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use nyx::attrib::{self, Completeness, Method};
-use nyx::cli::{self, AttribArgs, Common, ModelArgs, OutputArgs};
+use nyx::cli::{self, AttribArgs, Common, ModelArgs, OutputArgs, Plain};
 use nyx::score::reuse::{KEPT_FLOATS, Reuse};
 use nyx::{Error, Result, score};
 
@@ -27,7 +27,7 @@ struct Args {
     models: ModelArgs,
     #[command(flatten)]
     outputs: OutputArgs,
-    /// Add contributions in the same pass: ism, saliency, gradxinput, ig or deeplift (see nyx-attrib)
+    /// Add contributions in the same pass: ism, saliency, gradxinput, ig, deeplift, attention or rollout (see nyx-attrib)
     #[arg(long = "attrib", value_name = "METHOD")]
     method: Option<Method>,
     #[command(flatten)]
@@ -55,6 +55,7 @@ fn run(args: Args) -> Result<()> {
         return Err(Error::usage("--attrib explains rows that fit the model: leave --long windows out"));
     }
     let models = args.models.load_for(args.outputs.wanted(), windows)?;
+    models.warnings().iter().for_each(|warning| args.common.say(&format!("warning: {warning}")));
     let strict = args.models.strict;
     // Attribution takes thousands of passes for a row: small batches let the first rows leave early.
     let rows = if args.method.is_some() { cli::ATTRIB_ROWS } else { args.models.rows() };
@@ -63,7 +64,8 @@ fn run(args: Args) -> Result<()> {
     let (mut pipe, counts) = score::score_with(rows, models.clone(), strict, reuse)?;
     let completeness = Completeness::default();
     if let Some(method) = args.method {
-        let options = args.attrib.options(method, &models, strict, args.common.seed)?;
+        let plain = Plain { strict, seed: args.common.seed, layers: &args.outputs.layers };
+        let options = args.attrib.options(method, &models, plain)?;
         pipe = completeness.watch(attrib::attrib(pipe, models.clone(), options)?);
     }
     let pipe = score::drop_columns(pipe, &args.drop)?;

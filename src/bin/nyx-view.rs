@@ -7,12 +7,16 @@ use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 use nyx::cli::{self, Common};
+use nyx::convert::hub::{self, Data, Hub};
+use nyx::convert::saturation::{self, Saturations, Value};
 use nyx::convert::table::Head;
 use nyx::convert::track::{self, Choice};
 use nyx::convert::{bed, bigwig, columnar, fasta, header, json, npz, select, table, vcf};
+use nyx::error::InFile;
 use nyx::output::Output;
 use nyx::pipe::Pipe;
 use nyx::provenance::{self, Genome};
+use nyx::report;
 use nyx::{Error, Result, input};
 
 /// Turn a stream into text or into a file of another format.
@@ -43,8 +47,8 @@ struct Args {
     /// Leave these columns out
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     drop: Vec<String>,
-    /// The values of bedgraph and bigwig: contributions, base_scores, probs, logits or delta
-    /// [default: the first of these that is there]
+    /// The values of bedgraph and bigwig: contributions, base_scores, probs, logits or delta; of matrix and heatmap:
+    /// logits, probs or log_likelihood [default: the first of these that is there]
     #[arg(long, value_name = "COLUMN")]
     value: Option<String>,
     /// The class of probs or logits, from 0 [default: the only one]
@@ -53,6 +57,9 @@ struct Args {
     /// Lengths of the contigs (name, tab, length) for bedgraph and bigwig when the stream has none
     #[arg(long, value_name = "FILE")]
     chrom_sizes: Option<PathBuf>,
+    /// The assembly of a hub by its name at UCSC, as hg38 [default: the genome's file name up to its first dot]
+    #[arg(long, value_name = "NAME")]
+    genome: Option<String>,
     /// Memory for sorting the rows of bedgraph and bigwig, in MiB; more rows have to come sorted
     #[arg(long, value_name = "MIB", default_value_t = 1024)]
     sort_memory: usize,
@@ -74,6 +81,13 @@ enum Format {
     Npz,
     Parquet,
     Arrow,
+    /// Of scored rows of nyx-extract mutate: a line for each base, with what A, C, G, T in its place and its deletion
+    /// change
+    Matrix,
+    /// The same as pictures, in one HTML page
+    Heatmap,
+    /// A directory with a track hub for UCSC's browser and IGV: a bigWig of the values, or a bigBed of hits
+    Hub,
 }
 
 impl AsRef<Common> for Args {
@@ -121,6 +135,7 @@ impl Args {
             Some("npz") => Format::Npz,
             Some("parquet" | "pq") => Format::Parquet,
             Some("arrow" | "feather") => Format::Arrow,
+            Some("html" | "htm") => Format::Heatmap,
             _ => Format::Tsv,
         })
     }
@@ -129,6 +144,12 @@ impl Args {
     fn check_output(&self, format: Format) -> Result<()> {
         let path = &self.common.output;
         let stdout = path == Path::new("-");
+        if format == Format::Hub {
+            return match stdout {
+                true => Err(Error::usage("a hub is several files: give -o DIRECTORY")),
+                false => std::fs::create_dir_all(path).in_file(path),
+            };
+        }
         let seeks = matches!(format, Format::Bigwig | Format::Npz);
         if seeks && (stdout || path.metadata().is_ok_and(|metadata| !metadata.is_file())) {
             return Err(Error::usage("this format is written back and forth, not into a pipe: give -o FILE"));
@@ -143,7 +164,8 @@ impl Args {
     fn write(&self, pipe: Pipe, format: Format) -> Result<()> {
         let head = Head { provenance: !self.common.no_pg, names: !self.no_header };
         match format {
-            Format::Bigwig => return self.write_bigwig(pipe),
+            Format::Bigwig => return self.write_bigwig(pipe, &self.common.output),
+            Format::Hub => return self.write_hub(pipe),
             Format::Npz if npz::has_vectors(pipe.schema()) => {
                 return npz::write_vectors(pipe, &self.common.output);
             }
@@ -161,9 +183,41 @@ impl Args {
             Format::Fasta => self.write_fasta(pipe, &mut output)?,
             Format::Parquet => columnar::write_parquet(pipe, &mut output)?,
             Format::Arrow => columnar::write_arrow(pipe, &mut output)?,
-            Format::Bigwig | Format::Npz => unreachable!("written above"),
+            Format::Matrix => {
+                let value = Value::new(pipe.schema(), self.value.as_deref(), self.class)?;
+                let left_out = saturation::write(pipe, value, head.provenance, &mut output)?;
+                self.say_left_out(left_out);
+            }
+            Format::Heatmap => self.write_heatmap(pipe, &mut output)?,
+            Format::Bigwig | Format::Npz | Format::Hub => unreachable!("written above"),
         }
         output.commit()
+    }
+
+    fn write_heatmap(&self, pipe: Pipe, output: &mut Output) -> Result<()> {
+        let value = Value::new(pipe.schema(), self.value.as_deref(), self.class)?;
+        let column = match value.column.as_str() {
+            "logits" => "logit",
+            "probs" => "probability",
+            "log_likelihood" => "log-likelihood",
+            other => other,
+        };
+        let name = match value.class {
+            Some(class) => format!("{column} of class {class}"),
+            None => column.to_string(),
+        };
+        let mut saturations = Saturations::new(pipe, value)?;
+        report::saturation::write(&mut saturations, &name, &self.common.step(), output)?;
+        self.say_left_out(saturations.left_out);
+        Ok(())
+    }
+
+    fn say_left_out(&self, mutants: u64) {
+        if mutants > 0 {
+            self.common.say(&format!(
+                "{mutants} mutants are neither substitutions nor deletions of one base and are not shown"
+            ));
+        }
     }
 
     fn write_fasta(&self, pipe: Pipe, output: &mut Output) -> Result<()> {
@@ -182,13 +236,45 @@ impl Args {
         track::write_bedgraph(intervals, (!self.common.no_pg).then_some(&*schema), output)
     }
 
-    fn write_bigwig(&self, pipe: Pipe) -> Result<()> {
+    /// Writes the data of a hub, then the file that names them.
+    fn write_hub(&self, pipe: Pipe) -> Result<()> {
+        let contigs = self.contigs(pipe.schema())?;
+        let genome = self.genome.clone().unwrap_or_else(|| hub::genome_of(&contigs.name));
+        let chain = provenance::chain(&pipe.schema().metadata)?;
+        let about =
+            chain.iter().rev().find_map(|step| step.model.clone()).unwrap_or_else(|| contigs.name.clone());
+        let hits = hub::is_hits(pipe.schema());
+        let (track, data) = match hits {
+            true => ("hits".to_string(), Data::BigBed),
+            false => {
+                let choice = Choice::new(pipe.schema(), self.value.as_deref(), self.class)?;
+                let class = self.class.map_or(String::new(), |class| format!("_{class}"));
+                (format!("{}{class}", choice.column()), Data::BigWig)
+            }
+        };
+        let hub = Hub { genome, about: format!("{track}: {about}"), track, data };
+        let path = self.common.output.join(hub.file());
+        match hits {
+            true => bigwig::write_beds(bed::lines(pipe)?, &contigs, &path)?,
+            false => self.write_bigwig(pipe, &path)?,
+        }
+        let mut output = Output::create(&self.common.output.join("hub.txt"))?;
+        hub.write(&mut output)?;
+        output.commit()
+    }
+
+    fn write_bigwig(&self, pipe: Pipe, path: &Path) -> Result<()> {
         let choice = Choice::new(pipe.schema(), self.value.as_deref(), self.class)?;
-        let genome = self.genome(pipe.schema())?.ok_or_else(|| {
-            Error::data("the stream does not say how long the contigs are: extract with --fasta or give --chrom-sizes")
-        })?;
+        let genome = self.contigs(pipe.schema())?;
         let intervals = track::intervals(pipe, choice, Some(&genome), self.sort_memory << 20)?;
-        bigwig::write(intervals, &genome, &self.common.output)
+        bigwig::write(intervals, &genome, path)
+    }
+
+    /// Returns the contigs, which bigWig and bigBed cannot do without.
+    fn contigs(&self, schema: &arrow_schema::Schema) -> Result<Genome> {
+        self.genome(schema)?.ok_or_else(|| {
+            Error::data("the stream does not say how long the contigs are: extract with --fasta or give --chrom-sizes")
+        })
     }
 
     /// Returns the contigs of `--chrom-sizes`, or else those of the stream.

@@ -8,6 +8,7 @@ use candle_core::Device;
 use clap::ValueEnum;
 
 use super::{Common, DeviceArg};
+use crate::attrib::attention::{Reading, Rule};
 use crate::attrib::{Center, Columns, Comparison, Completeness, Method, Options};
 use crate::device::backend::Number;
 use crate::device::{DeviceChoice, Opened};
@@ -342,7 +343,7 @@ pub struct AttribArgs {
     /// Columns to write: of the observed base (projected), of all four bases (hypothetical), or both
     #[arg(long = "contributions", value_enum, value_name = "COLUMNS", default_value_t, requires = "method")]
     pub columns: ColumnsArg,
-    /// What ig and deeplift compare a sequence with: zero, or shuffle:N, exact dinucleotide shuffles of the
+    /// What ig and deeplift compare a sequence with: zero (for language models all tokens masked), or shuffle:N, exact dinucleotide shuffles of the
     /// sequence itself that depend on it and --seed alone (default: zero for ig, shuffle:20 for deeplift)
     #[arg(long, value_name = "BACKGROUND", requires = "method")]
     pub background: Option<BackgroundArg>,
@@ -356,6 +357,22 @@ pub struct AttribArgs {
     /// not `converged`, and an error with --strict
     #[arg(long, value_name = "PART", default_value_t = 1e-4, requires = "method")]
     pub tolerance: f64,
+    /// Heads whose attention is read, from 0 and by comma (default: all)
+    #[arg(long, value_name = "HEAD", value_delimiter = ',', requires = "method")]
+    pub heads: Vec<usize>,
+    /// How attention to tokens becomes attention to bases (default: dnabert for k-mers, nyxbind for other tokens)
+    #[arg(long, value_enum, value_name = "RULE", requires = "method")]
+    pub attention_rule: Option<RuleArg>,
+}
+
+/// How attention to tokens becomes attention to bases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RuleArg {
+    /// Heads and layers are summed, a base has the mean over the k-mers that cover it, the row is divided by its L2
+    /// norm.
+    Dnabert,
+    /// Heads and layers are averaged, a token's attention is shared among its bases, the row is standardized.
+    Nyxbind,
 }
 
 /// What a sequence is compared with.
@@ -391,20 +408,37 @@ impl BackgroundArg {
     }
 }
 
+/// What attribution takes from the flags of the command beside its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Plain<'a> {
+    /// `--strict`.
+    pub strict: bool,
+    /// `--seed`.
+    pub seed: u64,
+    /// `--layers`.
+    pub layers: &'a [usize],
+}
+
 impl AttribArgs {
-    /// Returns what to attribute, how, and what to write.
+    /// Returns what to attribute, how, and what to write; `layers` are those whose attention is read.
     ///
     /// # Errors
     ///
     /// When the models have no such class.
-    pub fn options(&self, method: Method, models: &Ensemble, strict: bool, seed: u64) -> Result<Options> {
+    pub fn options(
+        &self,
+        method: Method,
+        models: &Ensemble,
+        Plain { strict, seed, layers }: Plain,
+    ) -> Result<Options> {
         let center = match self.ism_center {
             CenterArg::Mean => Center::Mean,
             CenterArg::Reference => Center::Reference,
         };
         Ok(Options {
             method: if matches!(method, Method::Ism(_)) { Method::Ism(center) } else { method },
-            class: models.class(&self.target)?,
+            // Attention is of the row, not of a class: a model without classes has it, too.
+            class: if method.is_attention() { 0 } else { models.class(&self.target)? },
             columns: match self.columns {
                 ColumnsArg::Projected => Columns::Projected,
                 ColumnsArg::Hypothetical => Columns::Hypothetical,
@@ -416,6 +450,14 @@ impl AttribArgs {
                 first: self.steps as usize,
                 most: self.max_steps.max(self.steps) as usize,
                 tolerance: self.tolerance,
+            },
+            attention: Reading {
+                layers: layers.to_vec(),
+                heads: self.heads.clone(),
+                rule: self.attention_rule.map(|rule| match rule {
+                    RuleArg::Dnabert => Rule::Kmers,
+                    RuleArg::Nyxbind => Rule::Tokens,
+                }),
             },
         })
     }

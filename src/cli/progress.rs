@@ -1,25 +1,24 @@
 //! A progress bar on standard error, for eyes only.
 
 use std::io::IsTerminal;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use arrow_array::RecordBatch;
+use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::When;
+use crate::provenance::Share;
+use crate::schema;
 
 /// Creates a bar that is hidden unless `when` and the terminal want it.
-fn bar(when: When, quiet: bool, template: &str) -> ProgressBar {
+fn bar(when: When, quiet: bool, length: Option<u64>, template: &str) -> ProgressBar {
     let shown = match when {
         When::Always => true,
         When::Never => false,
         When::Auto => !quiet && std::io::stderr().is_terminal(),
     };
-    let bar = ProgressBar::new_spinner();
-    bar.set_draw_target(if shown {
-        ProgressDrawTarget::stderr_with_hz(4)
-    } else {
-        ProgressDrawTarget::hidden()
-    });
+    let target = if shown { ProgressDrawTarget::stderr_with_hz(4) } else { ProgressDrawTarget::hidden() };
+    let bar = ProgressBar::with_draw_target(length, target);
     bar.set_style(ProgressStyle::with_template(template).expect("the template is valid"));
     if shown {
         bar.enable_steady_tick(Duration::from_millis(250));
@@ -27,24 +26,52 @@ fn bar(when: When, quiet: bool, template: &str) -> ProgressBar {
     bar
 }
 
-/// Rows done and rows per second, drawn only where somebody looks.
-pub struct Progress(ProgressBar);
+/// Rows done and rows per second, and of a stream that says how many regions it has the time left; drawn only where
+/// somebody looks.
+pub struct Progress {
+    bar: ProgressBar,
+    share: Option<Share>,
+    rows: u64,
+    began: Instant,
+}
 
 impl Progress {
     /// Creates a bar that is hidden unless `when` and the terminal want it.
-    pub fn new(when: When, quiet: bool) -> Self {
-        Self(bar(when, quiet, "{spinner} {human_pos} rows  {per_sec}  {elapsed_precise}"))
+    pub fn new(when: When, quiet: bool, share: Option<Share>) -> Self {
+        let (length, template) = match share {
+            Some(share) => (
+                Some(share.end - share.first),
+                "{bar:24} {percent:>3}%  {msg}  {elapsed_precise}, {eta_precise} left",
+            ),
+            None => (None, "{spinner} {msg}  {elapsed_precise}"),
+        };
+        let bar = bar(when, quiet, length, template);
+        Self { bar, share, rows: 0, began: Instant::now() }
     }
 
-    /// Counts `rows` more.
-    pub fn advance(&self, rows: usize) {
-        self.0.inc(rows as u64);
+    /// Counts the rows of a batch.
+    pub fn advance(&mut self, batch: &RecordBatch) {
+        if self.bar.is_hidden() {
+            return;
+        }
+        self.rows += batch.num_rows() as u64;
+        let rate = self.rows as f64 / self.began.elapsed().as_secs_f64().max(1e-3);
+        self.bar.set_message(format!("{} windows, {rate:.0} windows/s", HumanCount(self.rows)));
+        match (self.share, schema::u64s(batch, schema::REGION)) {
+            // Regions count, not rows: a filter may have dropped some, others have several rows.
+            (Some(share), Ok(regions)) => {
+                if let Some(last) = regions.values().last() {
+                    self.bar.set_position((last + 1).saturating_sub(share.first));
+                }
+            }
+            _ => self.bar.set_position(self.rows),
+        }
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        self.0.finish_and_clear();
+        self.bar.finish_and_clear();
     }
 }
 
@@ -54,7 +81,7 @@ pub struct TrainingProgress(ProgressBar);
 impl TrainingProgress {
     /// Creates a bar that is hidden unless `when` and the terminal want it.
     pub fn new(when: When, quiet: bool) -> Self {
-        Self(bar(when, quiet, "{bar:24} {pos}/{len} steps  {msg}  {elapsed_precise} ({eta} left)"))
+        Self(bar(when, quiet, None, "{bar:24} {pos}/{len} steps  {msg}  {elapsed_precise} ({eta} left)"))
     }
 
     /// Shows a step: its number of all, its loss, and the examples of a second.

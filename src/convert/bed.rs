@@ -11,7 +11,7 @@ use crate::pipe::Pipe;
 use crate::schema;
 
 /// The column that names a motif hit.
-const MOTIF_NAME: &str = "motif_name";
+pub(super) const MOTIF_NAME: &str = "motif_name";
 
 /// Writes six BED columns a row; the name is that of the motif for hits, the score 0 as in Fi-NeMo's
 /// `hits.bed`. A window that starts before its contig starts at 0.
@@ -55,6 +55,31 @@ fn write_rows(batch: &RecordBatch, name: Option<&str>, before: usize, output: &m
         writeln!(output, "{chrom}\t{start}\t{end}\t{name}\t0\t{}", strands.value(row))?;
     }
     Ok(())
+}
+
+/// A row as the line of a bigBed file: contig, start, end, and the other columns by tabs.
+pub type Line = (String, u32, u32, String);
+
+/// Reads all rows as lines of six columns, by position within each contig; hits are few enough to be held.
+///
+/// # Errors
+///
+/// A row without coordinates, or past 4 gigabases.
+pub fn lines(pipe: Pipe) -> Result<Vec<Line>> {
+    let mut text = Vec::new();
+    write(pipe, false, &mut text)?;
+    let text = String::from_utf8(text).expect("columns are text");
+    let line = |line: &str| {
+        let mut fields = line.splitn(4, '\t');
+        let mut field = || fields.next().expect("six columns were written");
+        let (chrom, start, end) = (field().to_string(), field(), field());
+        let position =
+            |text: &str| text.parse().map_err(|_| Error::data(format!("{text} is too far for bigBed")));
+        Ok((chrom, position(start)?, position(end)?, field().to_string()))
+    };
+    let mut lines = text.lines().map(line).collect::<Result<Vec<Line>>>()?;
+    lines.sort();
+    Ok(lines)
 }
 
 /// Returns the contig of a row.

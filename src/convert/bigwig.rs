@@ -1,4 +1,4 @@
-//! bigWig. The one place with a runtime: the writer of bigtools asks for it.
+//! bigWig and bigBed. The one place with a runtime: the writer of bigtools asks for it.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex};
 
 use bigtools::bed::bedparser::BedValueError;
 use bigtools::beddata::BedParserStreamingIterator;
-use bigtools::{BBIProcessError, BigWigWrite, InputSortType, Value};
+use bigtools::{BBIProcessError, BedEntry, BigBedWrite, BigWigWrite, InputSortType, Value};
 
+use super::bed::Line;
 use super::track::Interval;
 use crate::error::{Error, InFile, Result};
 use crate::output::temporary_beside;
@@ -35,6 +36,35 @@ pub fn write(
     let temporary = temporary_beside(path)?;
     let writer = temporary.as_file().try_clone().in_file(path)?;
     write_values(intervals, sizes(genome)?, writer).in_file(path)?;
+    temporary.as_file().sync_all().in_file(path)?;
+    temporary.persist(path).map_err(|error| error.error).in_file(path)?;
+    Ok(())
+}
+
+/// The columns of a bigBed file, in UCSC's own language.
+const COLUMNS: &str = "table hits\n\"Motif hits\"\n(\nstring chrom; \"Contig\"\nuint chromStart; \"Start\"\nuint chromEnd; \"End\"\n\
+    string name; \"Motif\"\nuint score; \"Score\"\nchar[1] strand; \"Strand\"\n)\n";
+
+/// Writes lines, in order of position within each contig, to the bigBed file at `path`, which appears when it is whole.
+///
+/// # Errors
+///
+/// No line at all, which the format has no room for; a contig of more than 4 gigabases.
+pub fn write_beds(lines: Vec<Line>, genome: &Genome, path: &Path) -> Result<()> {
+    if lines.is_empty() {
+        return Err(Error::data("there is no hit: a bigBed file cannot be empty"));
+    }
+    let temporary = temporary_beside(path)?;
+    let mut writer = BigBedWrite::new(temporary.as_file().try_clone().in_file(path)?, sizes(genome)?);
+    writer.autosql = Some(COLUMNS.into());
+    writer.options.input_sort_type = InputSortType::START;
+    writer.options.channel_size = 0;
+    let lines = lines
+        .into_iter()
+        .map(|(chrom, start, end, rest)| Ok::<_, BedValueError>((chrom, BedEntry { start, end, rest })));
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let outcome = writer.write(BedParserStreamingIterator::wrap_iter(lines, true), runtime);
+    outcome.map_err(|error| Error::data(format!("bigBed: {error}")))?;
     temporary.as_file().sync_all().in_file(path)?;
     temporary.persist(path).map_err(|error| error.error).in_file(path)?;
     Ok(())
@@ -83,7 +113,7 @@ fn write_values(
 
 #[cfg(test)]
 mod tests {
-    use bigtools::BigWigRead;
+    use bigtools::{BigBedRead, BigWigRead};
 
     use super::*;
 
@@ -113,6 +143,25 @@ mod tests {
             }
         }
         assert_eq!(found, written);
+    }
+
+    #[test]
+    fn lines_that_overlap_read_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("hits.bb");
+        let lines: Vec<Line> =
+            (0..3000).map(|n| ("chrB".to_string(), 3 * n, 3 * n + 11, format!("m{n}\t0\t+"))).collect();
+        write_beds(lines.clone(), &genome(), &path).unwrap();
+        let mut reader = BigBedRead::open(File::open(&path).unwrap()).unwrap();
+        let found: Vec<Line> = reader
+            .get_interval("chrB", 0, 100_000)
+            .unwrap()
+            .map(|entry| {
+                entry.map(|BedEntry { start, end, rest }| ("chrB".to_string(), start, end, rest)).unwrap()
+            })
+            .collect();
+        assert_eq!(found, lines);
+        assert!(write_beds(Vec::new(), &genome(), &path).is_err());
     }
 
     #[test]

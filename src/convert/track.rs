@@ -80,6 +80,13 @@ impl Choice {
     }
 }
 
+impl Choice {
+    /// Returns the column's name.
+    pub fn column(&self) -> &'static str {
+        self.column
+    }
+}
+
 fn class_of(column: &str, class: Option<usize>, classes: usize) -> Result<usize> {
     match class {
         Some(class) if class < classes => Ok(class),

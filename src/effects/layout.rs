@@ -3,9 +3,9 @@
 use arrow_schema::Field;
 
 use super::measure::{Measure, Window};
-use super::{APPLIED, EPISTASIS, Options, Source, described, scored};
+use super::{EPISTASIS, Options, Source, described, scored};
 use crate::error::{Error, Result};
-use crate::schema;
+use crate::schema::{self, APPLIED};
 
 /// A model: its streams, and which of its classes count.
 pub(super) struct Model {

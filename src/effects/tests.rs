@@ -7,7 +7,7 @@ use arrow_array::types::{Float32Type, Float64Type};
 use super::significance;
 use super::*;
 use crate::region::Strand;
-use crate::schema::{Allele, PROBS, Row, RowBuilder, RowKind, float_vectors, strings};
+use crate::schema::{APPLIED, Allele, PROBS, Row, RowBuilder, RowKind, float_vectors, strings};
 
 /// A row: region, allele, probability of two classes if scored, status.
 type Given = (u64, u16, Option<f32>, Status);
@@ -61,7 +61,7 @@ fn source(name: &str, pipe: Pipe) -> Source {
 }
 
 fn options() -> Options {
-    Options { targets: vec!["on".into()], threshold: Some(0.5), change: 0.0 }
+    Options { targets: vec!["on".into()], threshold: Some(0.5), ..Options::default() }
 }
 
 fn run(sources: Vec<Source>) -> RecordBatch {
@@ -211,6 +211,16 @@ fn p_values_are_of_the_row_and_q_values_of_all() {
     let other = effects(vec![source("", scored(&ROWS, 0.0))], Options::default()).unwrap();
     let error = shards::join(vec![one(), other]).err().unwrap().to_string();
     assert!(error.contains("input 2 has other columns"), "{error}");
+}
+
+#[test]
+fn both_windows_go_on_when_asked_for() {
+    let with = Options { sequences: true, ..options() };
+    let batch = whole(effects(vec![source("", scored(&ROWS[2..5], 0.0))], with.clone()).unwrap());
+    assert_eq!(texts(&batch, REF_SEQUENCE), ["ACGTACGTACG"; 2]);
+    assert_eq!(texts(&batch, ALT_SEQUENCE), ["ACGTACGTACG"; 2]);
+    let alone = whole(effects(vec![source("", scored(&ROWS[3..5], 0.0))], with).unwrap());
+    assert!(alone[REF_SEQUENCE].is_null(0) && alone[ALT_SEQUENCE].is_valid(0));
 }
 
 #[test]

@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::windows::{self, Dropped, Window};
+use super::shard::{Census, Shard};
+use super::windows::{self, Dropped, NPolicy, Window};
 use crate::error::Result;
 use crate::genome::Genome;
 use crate::genome::bed::{Interval, IntervalSet};
 use crate::pipe::Pipe;
+use crate::provenance::Share;
 use crate::region::{Region, Strand};
 
 /// Which strands of an interval become rows.
@@ -35,8 +37,32 @@ pub struct Options {
     pub within: Option<IntervalSet>,
     /// Drop windows that overlap these, in names of the genome.
     pub exclude: IntervalSet,
+    /// Take only these of the intervals; all without it.
+    pub share: Option<Share>,
     /// How windows become rows.
     pub rows: windows::Options,
+}
+
+/// Returns what a shard takes of the intervals, as many bases as others where it can be.
+///
+/// # Errors
+///
+/// Those of the intervals.
+pub fn share(
+    intervals: impl Iterator<Item = Result<Interval>>,
+    shard: Shard,
+    options: &Options,
+) -> Result<Share> {
+    let mut census = Census::default();
+    for (interval, region) in intervals.zip(0..) {
+        let interval = interval?;
+        let width = if options.width == 0 { interval.end - interval.start } else { options.width };
+        census.add(region, width.max(0) as u64);
+    }
+    let sparse = options.within.is_some()
+        || options.exclude.contigs().next().is_some()
+        || options.rows.n_policy == NPolicy::Drop;
+    Ok(Share { sparse, ..census.share(shard) })
 }
 
 /// Makes a row (two, for both strands) of each interval; the `region` column is the interval's ordinal before any
@@ -49,7 +75,11 @@ pub fn regions(
 ) -> Pipe {
     let rows = options.rows;
     let counts = dropped.clone();
-    let windows = intervals.zip(0..).flat_map(move |(interval, region)| match interval {
+    let (first, end) = options.share.map_or((0, u64::MAX), |share| (share.first, share.end));
+    // An interval that cannot be read is an error of every shard that reads so far.
+    let mine =
+        (0..end).zip(intervals).filter(move |(region, interval)| *region >= first || interval.is_err());
+    let windows = mine.flat_map(move |(region, interval)| match interval {
         Ok(interval) => windows_of(interval, region, &options, &counts),
         Err(error) => vec![Err(error)],
     });
@@ -197,6 +227,20 @@ mod tests {
         }
         let error = batches(2, 0).unwrap_err().to_string();
         assert!(error.contains("region 4") && error.contains("empty"), "{error}");
+    }
+
+    #[test]
+    fn shards_take_as_many_bases_each_and_keep_ordinals() {
+        let bed = "chr1\t0\t6\nchr1\t1\t2\nchr1\t2\t3\nchr2\t4\t6\n";
+        let read_share = |part| {
+            let intervals = Reader::new(bed.as_bytes(), "p.bed", Columns::All);
+            let share = share(intervals, Shard::new(part, 2).unwrap(), &Options::default()).unwrap();
+            (share, run(bed, Options { share: Some(share), ..Options::default() }).unwrap())
+        };
+        let (first, second) = (read_share(1), read_share(2));
+        assert_eq!(first.1, ["0 chr1:0-6. ACGTTG ok"]);
+        assert_eq!(second.1, ["1 chr1:1-2. C ok", "2 chr1:2-3. G ok", "3 chr2:4-6. GG ok"]);
+        assert_eq!((first.0.end, second.0.first, second.0.end, second.0.total), (1, 1, 4, 4));
     }
 
     #[test]

@@ -1,14 +1,15 @@
 //! Rows of `nyx-extract tiles`: a scan of the genome.
 
 use std::ops::Range;
-use std::str::FromStr;
 use std::sync::Arc;
 
+use super::shard::Shard;
 use super::windows::{self, Dropped, NPolicy, Window};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::genome::Genome;
 use crate::genome::bed::IntervalSet;
 use crate::pipe::Pipe;
+use crate::provenance::Share;
 use crate::region::{Region, Strand};
 
 /// Bases looked at together to pass over runs of `N`.
@@ -23,38 +24,6 @@ pub enum Tail {
     /// bases there and `N` past the contig's end.
     #[default]
     Pad,
-}
-
-/// A part of the scan: the `part`-th of `parts`, counted from 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shard {
-    part: u64,
-    parts: u64,
-}
-
-impl Default for Shard {
-    fn default() -> Self {
-        Self { part: 1, parts: 1 }
-    }
-}
-
-impl FromStr for Shard {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let bad = || Error::usage(format!("`{text}` is no shard: write 2/8 for the second of eight"));
-        let (part, parts) = text.split_once('/').ok_or_else(bad)?;
-        let (part, parts) = (part.parse().map_err(|_| bad())?, parts.parse().map_err(|_| bad())?);
-        if part == 0 || part > parts { Err(bad()) } else { Ok(Self { part, parts }) }
-    }
-}
-
-impl Shard {
-    /// Returns this shard's share of `count` things; the shares are contiguous and differ by one at most.
-    pub fn share(self, count: u64) -> Range<u64> {
-        let bound = |part: u64| (u128::from(count) * u128::from(part) / u128::from(self.parts)) as u64;
-        bound(self.part - 1)..bound(self.part)
-    }
 }
 
 /// How a scan is laid out.
@@ -85,6 +54,15 @@ impl Options {
             Tail::Pad => (1 + length.saturating_sub(width).div_ceil(stride)).min(length.div_ceil(stride)),
         }
     }
+}
+
+/// Returns what a scan of `regions` takes of all their windows.
+pub fn share(regions: &[Region], options: &Options) -> Share {
+    let total = regions.iter().map(|region| options.count(region.end - region.start)).sum();
+    let Range { start: first, end } = options.shard.share(total);
+    let (part, parts) = (options.shard.part(), options.shard.parts());
+    let sparse = options.rows.n_policy == NPolicy::Drop || options.exclude.contigs().next().is_some();
+    Share { part, parts, first, end, total, sparse }
 }
 
 /// Makes a row of each window of the scan over `regions`, which lie inside their contigs. The `region` column is the
@@ -119,15 +97,14 @@ struct Scan {
 
 impl Tiles {
     fn new(genome: Genome, regions: Vec<Region>, options: Options, dropped: Arc<Dropped>) -> Self {
-        let total = regions.iter().map(|region| options.count(region.end - region.start)).sum();
-        let share = options.shard.share(total);
+        let Share { first, end, .. } = share(&regions, &options);
         let regions = regions.into_iter();
         Self {
             genome,
             regions,
             options,
             dropped,
-            share,
+            share: first..end,
             following: 0,
             current: None,
             probed: 0,
@@ -266,7 +243,7 @@ mod tests {
             let regions: Vec<_> = contigs.iter().map(|(name, bases)| region(name, 0, bases.len() as i64)).collect();
             let run = |part, parts| {
                 let mut options = options(width, stride);
-                options.shard = Shard { part, parts };
+                options.shard = Shard::new(part, parts).unwrap();
                 options.exclude = [Interval::new("a", 3, 5)].into_iter().collect();
                 if drop {
                     options.rows.n_policy = NPolicy::Drop;
@@ -275,16 +252,6 @@ mod tests {
             };
             let joined: Vec<_> = (1..=parts).flat_map(|part| run(part, parts)).collect();
             prop_assert_eq!(joined, run(1, 1));
-        }
-
-        #[test]
-        fn shares_differ_by_one_at_most(count in 0u64..1000, parts in 1u64..40) {
-            let sizes: Vec<_> = (1..=parts).map(|part| {
-                let share = Shard { part, parts }.share(count);
-                share.end - share.start
-            }).collect();
-            prop_assert_eq!(sizes.iter().sum::<u64>(), count);
-            prop_assert!(sizes.iter().max().unwrap() - sizes.iter().min().unwrap() <= 1);
         }
     }
 
@@ -305,13 +272,5 @@ mod tests {
         assert_eq!(run(NPolicy::Drop, &dropped), expected);
         assert_eq!(expected.len(), 4);
         assert_eq!(dropped.to_string(), format!("{0} rows dropped: {0} with N", all.len() - 4));
-    }
-
-    #[test]
-    fn a_shard_is_counted_from_one() {
-        assert_eq!("2/3".parse::<Shard>().unwrap(), Shard { part: 2, parts: 3 });
-        for bad in ["0/3", "4/3", "1", "a/2", "1/0"] {
-            assert_eq!(bad.parse::<Shard>().unwrap_err().exit_status(), 2, "{bad}");
-        }
     }
 }

@@ -20,10 +20,15 @@
 //!
 //! The first that applies, from the top, is the status. Rows without a sequence have the interval of their
 //! REF row.
+//!
+//! [`haplotype_rows`] adds the windows of phased haplotypes to these rows. A window of a haplotype has no
+//! sequence when the contig is unknown, an allele in it has no known bases (`not_bases`, `symbolic_allele`), the
+//! sample has no such haplotype at the record (`haploid`), or the allele does not fit (`too_long`). Otherwise
+//! its status is the first of `ref_mismatch`, `swapped`, `too_long` (REF), `missing_genotype`, `unphased`,
+//! `overlap`, `spanning_deletion`, `all_n`, `off_contig` that a record in the window gives it.
 
 mod bcf;
 mod bcf_genotypes;
-mod bgzf;
 mod cut;
 mod edits;
 mod genotypes;
@@ -42,15 +47,14 @@ mod window;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use arrow_array::RecordBatch;
-
 use crate::error::{Error, Result};
 use crate::pipe::Pipe;
 use crate::provenance;
 use crate::region::Strand;
 use crate::schema::{Allele, Row, RowBuilder, RowKind};
 
-use super::windows::{BATCH_BASES, UnknownContig};
+use super::batched::{Batched, Rows};
+use super::windows::UnknownContig;
 pub use genotypes::{Call, Genotypes, Samples};
 pub use haplotypes::{Haplotypes, haplotype_rows, reading};
 use mismatch::Mismatches;
@@ -126,55 +130,7 @@ pub fn rows<G: Bases + Send + 'static>(
     let sites = Sites::new(records, genome, provenance, options);
     let counts = sites.counts.clone();
     let alleles = AlleleRows { sites, builder, bytes: 0, site: None, next_allele: 0 };
-    (Pipe::new(schema, Batched { rows: alleles, batch_rows, done: false }), counts)
-}
-
-/// What pushes rows into a builder, one at a time.
-trait Rows {
-    /// Adds the next row; `false` when there is none.
-    fn push(&mut self) -> Result<bool>;
-
-    /// Returns the builder, and the bytes that wait in it.
-    fn waiting(&mut self) -> (&mut RowBuilder, &mut usize);
-}
-
-/// Batches of rows.
-struct Batched<R> {
-    rows: R,
-    batch_rows: usize,
-    done: bool,
-}
-
-impl<R: Rows> Iterator for Batched<R> {
-    type Item = Result<RecordBatch>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.done {
-            return None;
-        }
-        let batch = self.fill();
-        self.done |= batch.is_err();
-        batch.transpose()
-    }
-}
-
-impl<R: Rows> Batched<R> {
-    /// Collects rows until a batch is full or they end.
-    fn fill(&mut self) -> Result<Option<RecordBatch>> {
-        loop {
-            let (builder, bytes) = self.rows.waiting();
-            if builder.len() >= self.batch_rows.max(1) || *bytes >= BATCH_BASES {
-                break;
-            }
-            if !self.rows.push()? {
-                self.done = true;
-                break;
-            }
-        }
-        let (builder, bytes) = self.rows.waiting();
-        *bytes = 0;
-        if builder.is_empty() { Ok(None) } else { builder.finish().map(Some) }
-    }
+    (Pipe::new(schema, Batched::new(alleles, batch_rows)), counts)
 }
 
 /// Records laid over the genome, by the options.
@@ -182,6 +138,8 @@ struct Sites<G> {
     records: Records,
     genome: G,
     genome_name: String,
+    /// The records that are read.
+    reading: Selection,
     options: Options,
     counts: Arc<Counts>,
 }
@@ -189,13 +147,13 @@ struct Sites<G> {
 impl<G: Bases> Sites<G> {
     fn new(records: Records, genome: G, provenance: &provenance::Genome, options: Options) -> Self {
         let genome_name = provenance.name.clone();
-        Self { records, genome, genome_name, options, counts: Arc::default() }
+        let reading = options.selection.clone();
+        Self { records, genome, genome_name, reading, options, counts: Arc::default() }
     }
 
     /// Lays the next selected record over the genome.
     fn next(&mut self) -> Result<Option<Site>> {
-        let selection = self.options.selection.clone();
-        match self.next_record(&selection)? {
+        match self.next_record()? {
             Some(record) => self.lay(record, self.options.shape).map(Some),
             None => Ok(None),
         }
@@ -226,15 +184,15 @@ impl<G: Bases> Sites<G> {
         format!("{}: {}", self.options.file, record.place)
     }
 
-    /// Reads up to the next record that `selection` has, with the genome's name of its contig.
-    fn next_record(&mut self, selection: &Selection) -> Result<Option<Record>> {
+    /// Reads up to the next record that is asked for, with the genome's name of its contig.
+    fn next_record(&mut self) -> Result<Option<Record>> {
         for record in &mut self.records {
             let mut record = record?;
             if let Some(name) = self.options.contig_map.get(&record.chrom) {
                 record.chrom.clone_from(name);
             }
             let (start, end) = record.span();
-            if selection.overlaps(&record.chrom, start, end) {
+            if self.reading.overlaps(&record.chrom, start, end) {
                 return Ok(Some(record));
             }
             self.counts.outside.fetch_add(1, Relaxed);
@@ -246,12 +204,11 @@ impl<G: Bases> Sites<G> {
     fn mismatch_error(&mut self, first: &Site) -> Error {
         let mut mismatches = Mismatches::default();
         mismatches.add(first);
-        let selection = self.options.selection.clone();
         for _ in 0..SEARCHED {
             if mismatches.is_full() {
                 break;
             }
-            let Ok(Some(record)) = self.next_record(&selection) else { break };
+            let Ok(Some(record)) = self.next_record() else { break };
             match Site::new(record, self.options.shape, &mut self.genome) {
                 Ok(site) if site.is_mismatch() => mismatches.add(&site),
                 Ok(_) => {}

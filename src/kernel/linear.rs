@@ -47,6 +47,17 @@ pub struct Linear {
     activation: Activation,
 }
 
+/// What a layer is made of. A gated one has twice as many rows as outputs, the activated half first.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plain {
+    /// `[rows, inputs]`.
+    pub weights: Vec<f32>,
+    /// `[rows]`.
+    pub bias: Vec<f32>,
+    /// What follows.
+    pub activation: Activation,
+}
+
 struct Weights {
     columns: Columns,
     /// `[strips, WIDTH]`.
@@ -133,6 +144,14 @@ impl Linear {
     /// Returns the numbers of a row that comes out.
     pub fn outputs(&self) -> usize {
         self.weights.columns.outputs
+    }
+
+    /// Returns the weights as they were packed, where they are 32-bit numbers.
+    pub fn plain(&self) -> Option<Plain> {
+        let Weights { columns, bias, packed: Packed::F32(strips) } = &*self.weights else { return None };
+        let weights = columns.unpack(strips);
+        let bias = columns.gather(bias);
+        Some(Plain { weights, bias, activation: self.activation })
     }
 
     /// Returns in what numbers the layer multiplies.
@@ -316,7 +335,7 @@ impl Call<'_> {
                 let first = tile * HEIGHT;
                 self.finish.prefetch(index, output);
                 let rows_left = &rows.values[first * rows.stride..];
-                let job = Job { begin: begin(index), rows: rows_left, stride: rows.stride, strip };
+                let job = Job::new(begin(index), rows_left, rows.stride, strip);
                 product::multiply(self.instructions, job, output.len() / outputs, &mut sums);
                 finish(index, first, &mut sums, output);
             }

@@ -186,12 +186,7 @@ pub(super) fn rows(
         a.copy_rows([first, count], [block * BLOCK, length], scratch);
         for (strip, taps) in taps.chunks_exact(length).enumerate() {
             for (tile, output) in output.chunks_mut(HEIGHT * columns).enumerate() {
-                let job = Job {
-                    begin: &[0.0; WIDTH],
-                    rows: &scratch[tile * HEIGHT * length..],
-                    stride: length,
-                    strip: taps,
-                };
+                let job = Job::new(&[0.0; WIDTH], &scratch[tile * HEIGHT * length..], length, taps);
                 product::multiply(instructions, job, output.len() / columns, &mut sums);
                 add_tile(&sums, strip, columns, output);
             }

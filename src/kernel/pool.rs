@@ -7,6 +7,9 @@ use super::pointwise::values;
 use super::rule;
 use crate::error::Result;
 
+/// What part of a number rounding may have changed.
+const TIE: f32 = 1e-5;
+
 /// Returns the maximum over windows of `size` positions, `stride` apart; an incomplete last window is
 /// dropped. `[B, L, C]` to `[B, (L - size) / stride + 1, C]`.
 ///
@@ -78,6 +81,13 @@ struct Max {
     stride: usize,
 }
 
+/// Returns the maximum of one window, for each channel.
+fn largest(rows: &[f32], channels: usize) -> Vec<f32> {
+    let mut largest = vec![0.0; channels];
+    max_of_row(rows, channels, rows.len() / channels, 1, &mut largest);
+    largest
+}
+
 /// Returns the position of the maximum of one window, for each channel.
 fn argmax(rows: &[f32], channels: usize, best: &mut [usize]) {
     best.fill(0);
@@ -105,13 +115,15 @@ impl Max {
             let mut best = [vec![0; channels], vec![0; channels]];
             for window in 0..count {
                 let start = window * self.stride * channels;
-                for (values, best) in pairs.iter().zip(&mut best) {
-                    argmax(&values[start..][..self.size * channels], channels, best);
+                let windows = pairs.map(|values| &values[start..][..self.size * channels]);
+                for (values, best) in windows.iter().zip(&mut best) {
+                    first_largest(values, channels, best);
                 }
+                let largest = windows.map(|values| largest(values, channels));
                 for channel in 0..channels {
                     let [i, j] =
                         [best[0][channel], best[1][channel]].map(|at| start + at * channels + channel);
-                    let difference = pairs[0][i] - pairs[1][j];
+                    let difference = largest[0][channel] - largest[1][channel];
                     let place = if difference >= 0.0 { i } else { j };
                     let share = rule::share(difference, pairs[0][place] - pairs[1][place]);
                     target[place] += gradients[(pair * count + window) * channels + channel] * share;
@@ -120,6 +132,18 @@ impl Max {
         }
         multipliers.extend_from_within(..);
         Tensor::from_vec(multipliers, input.shape(), input.device())
+    }
+}
+
+/// Returns the first position whose number is the largest of one window but for rounding, for each channel. Where a
+/// background is the same everywhere, so are the maps of it, and which of its positions is handed something must not
+/// hang on their last bits.
+fn first_largest(rows: &[f32], channels: usize, best: &mut [usize]) {
+    argmax(rows, channels, best);
+    for (channel, best) in best.iter_mut().enumerate() {
+        let largest = rows[*best * channels + channel];
+        let enough = largest - TIE * largest.abs().max(1.0);
+        *best = (0..*best).find(|position| rows[position * channels + channel] >= enough).unwrap_or(*best);
     }
 }
 

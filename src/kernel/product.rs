@@ -35,11 +35,32 @@ pub(super) struct Job<'a, T: Unit> {
     /// What the sums of every row begin with.
     pub begin: &'a [T::Sum; WIDTH],
     /// Rows, each of as many units as the strip has taps.
-    pub rows: &'a [T],
+    rows: &'a [T],
     /// Units from one row to the next.
-    pub stride: usize,
+    stride: usize,
     /// `[taps]`.
-    pub strip: &'a [Strip<T>],
+    strip: &'a [Strip<T>],
+    /// Pieces in which a row lies, all of one length.
+    runs: usize,
+    /// Units from the beginning of a piece to that of the next.
+    gap: usize,
+}
+
+impl<'a, T: Unit> Job<'a, T> {
+    /// Creates the job of rows that lie in one piece each, `stride` units apart, and may overlap.
+    pub fn new(begin: &'a [T::Sum; WIDTH], rows: &'a [T], stride: usize, strip: &'a [Strip<T>]) -> Self {
+        Self { begin, rows, stride, strip, runs: 1, gap: 0 }
+    }
+
+    /// Lets each row lie in so many pieces, which begin `gap` units apart.
+    pub fn in_runs(self, runs: usize, gap: usize) -> Self {
+        Self { runs, gap, ..self }
+    }
+
+    /// Returns the units from the first of a row to behind its last.
+    fn reach(&self) -> usize {
+        (self.runs - 1) * self.gap + self.strip.len() / self.runs
+    }
 }
 
 /// Computes `begin + rows · strip` of the first `count` rows.
@@ -53,7 +74,8 @@ pub(super) fn multiply<T: Unit>(
     count: usize,
     sums: &mut Sums<T::Sum>,
 ) {
-    assert!(count <= HEIGHT && (count == 0 || (count - 1) * job.stride + job.strip.len() <= job.rows.len()));
+    assert!(job.runs > 0 && job.strip.len().is_multiple_of(job.runs));
+    assert!(count <= HEIGHT && (count == 0 || (count - 1) * job.stride + job.reach() <= job.rows.len()));
     T::multiply(instructions, job, count, sums);
 }
 

@@ -175,6 +175,14 @@ fn cover(positions: usize, height: usize, mut tile: impl FnMut(usize), mut singl
     }
 }
 
+/// Returns the height, of those from the tallest down, at which tiles cover so many positions soonest: a tile has
+/// some cost besides that of its positions. Where even the lowest is too tall, positions go one by one.
+fn height(positions: usize, heights: &[usize]) -> usize {
+    const OVERHEAD: usize = 2;
+    let cost = |height: &usize| positions.div_ceil(*height) * (height + OVERHEAD);
+    heights.iter().copied().filter(|&height| height <= positions).min_by_key(cost).unwrap_or(1)
+}
+
 /// Copies as many channels as there is room for to the output, after the activation.
 fn store(target: &mut [f32], values: &[f32; LANES], relu: bool) {
     target.copy_from_slice(&values[..target.len()]);

@@ -118,7 +118,7 @@ impl Network for BpNet {
 mod tests {
     use super::super::convert::Hints;
     use super::super::testing::*;
-    use crate::kernel::testing::{distance, flat};
+    use crate::kernel::testing::flat;
 
     /// Returns the sequences of the reference regions.
     fn sequences() -> Vec<Vec<u8>> {
@@ -143,13 +143,50 @@ mod tests {
             let mut reference = crate::npy::Npz::open(&path).unwrap();
             let prediction = model.forward(&model.encode(&sequences).unwrap()).unwrap();
             let counts = reference.numbers::<f32>("log_counts").unwrap();
-            assert!(distance(&flat(&prediction.logits), &counts.values) < 1e-4);
+            let counted = flat(&prediction.logits);
+            let name = format!("BPNet CTCF K562, {file}");
+            check_parity(&name, "log counts", "f32", [&counted, &counts.values], 1e-4);
             let profile = reference.numbers::<f32>("profile_logits").unwrap();
             let ours = prediction.profile.unwrap();
             assert_eq!(ours.dims(), profile.shape);
-            assert!(distance(&flat(&ours), &profile.values) < 1e-4);
+            check_parity(&name, "profile logits", "f32", [&flat(&ours), &profile.values], 1e-4);
             check_batch_invariance(&*model, &sequences[..7]);
             check_gradient_direction(&*model, sequences[0]);
         }
+    }
+
+    #[test]
+    fn in_bfloat16_profile_and_counts_stay_near_and_the_batch_changes_no_bit() {
+        let Some(path) = shared("data/models/bpnet_ctcf_k562/model.safetensors") else { return };
+        let converted = super::super::convert::read(&path, &Hints::default()).unwrap();
+        let model = rounded(&converted.config, &converted.weights);
+        let sequences = sequences();
+        let sequences: Vec<&[u8]> = sequences.iter().map(Vec::as_slice).collect();
+        let path = shared("data/models/bpnet_ctcf_k562/reference_outputs.npz").unwrap();
+        let mut reference = crate::npy::Npz::open(&path).unwrap();
+        let prediction = model.forward(&model.encode(&sequences).unwrap()).unwrap();
+        let counts = reference.numbers::<f32>("log_counts").unwrap().values;
+        let name = "BPNet CTCF K562";
+        check_parity(name, "log counts", "bf16", [&flat(&prediction.logits), &counts], 0.05);
+        let profile = reference.numbers::<f32>("profile_logits").unwrap().values;
+        let ours = flat(&prediction.profile.unwrap());
+        let worst = ours.chunks(2000).zip(profile.chunks(2000)).map(|(a, b)| correlation(a, b));
+        let worst = worst.fold(1.0, f64::min);
+        let what = format!("profile logits, correlation of each region at least {worst:.6}");
+        check_parity(name, &what, "bf16", [&ours, &profile], 0.1);
+        assert!(worst > 0.999, "{worst}");
+        check_batch_invariance(&*model, &sequences[..5]);
+        check_gradient_direction(&*model, sequences[0]);
+    }
+
+    fn correlation(a: &[f32], b: &[f32]) -> f64 {
+        let mean = |x: &[f32]| x.iter().map(|&x| f64::from(x)).sum::<f64>() / x.len() as f64;
+        let (mean_a, mean_b) = (mean(a), mean(b));
+        let mut sums = [0.0; 3];
+        for (&a, &b) in a.iter().zip(b) {
+            let (a, b) = (f64::from(a) - mean_a, f64::from(b) - mean_b);
+            sums = [sums[0] + a * b, sums[1] + a * a, sums[2] + b * b];
+        }
+        sums[0] / (sums[1] * sums[2]).sqrt()
     }
 }

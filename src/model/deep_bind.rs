@@ -71,7 +71,6 @@ impl Network for DeepBind {
 mod tests {
     use super::super::testing::*;
     use super::*;
-    use crate::kernel::testing::distance;
 
     #[test]
     fn it_gives_the_probabilities_pytorch_gives_and_the_batch_changes_no_bit() {
@@ -82,7 +81,8 @@ mod tests {
         let sequences: Vec<&[u8]> = sequences.iter().map(Vec::as_slice).collect();
         let mut golden = crate::npy::Npz::open(&folder.join("golden.npz")).unwrap();
         let expected = golden.numbers::<f32>("prob").unwrap().values;
-        assert!(distance(&predict(&*model, &sequences).1, &expected) < 1e-5);
+        let found = predict(&*model, &sequences).1;
+        check_parity("DeepBind (NyxBind's)", "probabilities", "f32", [&found, &expected], 1e-5);
         check_batch_invariance(&*model, &sequences[..7]);
         check_gradient_direction(&*model, sequences[0]);
     }

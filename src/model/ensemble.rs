@@ -3,7 +3,8 @@
 use candle_core::{Tensor, Var};
 
 use super::explain::{self, Background, Explanation, Way};
-use super::{Answer, Input, Loaded, Model, Network, Outputs, Scores, Table, Wanted, substitute};
+use super::transformer::{TokenShare, TokenWay};
+use super::{Answer, Input, Loaded, Misfit, Model, Network, Outputs, Scores, Table, Wanted, substitute};
 use crate::dna;
 use crate::error::{Error, Result};
 use crate::kernel::rule;
@@ -100,6 +101,23 @@ impl Ensemble {
         provenance::hexadecimal(&hasher.finalize())
     }
 
+    /// Returns what a user should know about the members, a line each: tensors of their weights that nothing uses may
+    /// mean that `config.json` names another network than the one that was trained.
+    pub fn warnings(&self) -> Vec<String> {
+        const SHOWN: usize = 3;
+        let with_rest = self.members.iter().filter(|member| !member.loaded.unused.is_empty());
+        let line = |member: &Member| {
+            let Member { name, loaded: Loaded { unused, architecture, .. } } = member;
+            let names = unused.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+            let more = if unused.len() > SHOWN { ", …" } else { "" };
+            format!(
+                "{name}: a {architecture} has no use for {} of its tensors ({names}{more}); `nyx-model info` lists them",
+                unused.len()
+            )
+        };
+        with_rest.map(line).collect()
+    }
+
     /// Returns digest and name of every member, for the provenance chain.
     pub fn provenance(&self) -> String {
         let mut text: Vec<_> =
@@ -157,6 +175,41 @@ impl Ensemble {
             Err(_) => Err(Error::data("a sequence does not fit the model")),
         };
         self.predict_wanted(&rows, &wanted)?.into_iter().map(logit).collect()
+    }
+
+    /// Returns the members.
+    #[cfg(test)]
+    pub(crate) fn into_members(self) -> Vec<Member> {
+        self.members
+    }
+
+    /// Returns the models.
+    pub fn models(&self) -> impl Iterator<Item = &dyn Model> {
+        self.members.iter().map(|member| member.loaded.model.as_ref())
+    }
+
+    /// Returns whether answers are means over both strands.
+    pub fn averages_strands(&self) -> bool {
+        self.rc_average
+    }
+
+    /// Returns whether any of the models is a language model.
+    pub fn reads_tokens(&self) -> bool {
+        self.models().any(|model| model.language().is_some())
+    }
+
+    /// Returns why a model cannot read a sequence, if so, for each. Networks over bases read all of their window.
+    ///
+    /// # Errors
+    ///
+    /// When a model fails.
+    pub fn misfits(&self, sequences: &[&[u8]]) -> Result<Vec<Option<Misfit>>> {
+        if self.models().all(|model| model.network().is_some()) {
+            return Ok(vec![None; sequences.len()]);
+        }
+        let rows: Vec<Input> = sequences.iter().map(|sequence| Input::of(sequence)).collect();
+        let wanted = Wanted { logits_only: true, ..Wanted::default() };
+        Ok(self.predict_wanted(&rows, &wanted)?.into_iter().map(Result::err).collect())
     }
 
     /// Returns the logit of `class` of every single-base substitution of every sequence, in order.
@@ -268,6 +321,31 @@ impl Ensemble {
             logit: self.mean(logit),
             logit_of_background: self.mean(logit_of_background),
         })
+    }
+
+    /// Shares the logit of `class` out to the bases of a sequence by the gradients of language models with respect to
+    /// their tokens.
+    ///
+    /// # Errors
+    ///
+    /// When a model is none, or cannot be differentiated.
+    pub fn explain_tokens(&self, sequence: &[u8], class: usize, way: TokenWay) -> Result<TokenShare> {
+        let turned = reverse_complement(sequence);
+        let mut mean =
+            TokenShare { contributions: vec![0.0; sequence.len()], logit: 0.0, logit_of_background: 0.0 };
+        let count = self.orientations().count() as f64;
+        for (model, reverse) in self.orientations() {
+            let model = model.language().ok_or_else(not_differentiable)?;
+            let mut share = model.explain(if reverse { &turned } else { sequence }, class, way)?;
+            if reverse {
+                share.contributions.reverse();
+            }
+            let contributions = mean.contributions.iter_mut().zip(&share.contributions);
+            contributions.for_each(|(sum, value)| *sum += value / count);
+            mean.logit += share.logit / count;
+            mean.logit_of_background += share.logit_of_background / count;
+        }
+        Ok(mean)
     }
 
     /// Returns every model with every strand it reads (`true` for the reverse complement).

@@ -85,7 +85,12 @@ impl Opened {
                 Box::new(NetworkModel::new(network).in_file(path)?)
             }
         };
-        Ok(Loaded { model, digest: weights.digest().into(), architecture: config.architecture().into() })
+        Ok(Loaded {
+            model,
+            digest: weights.digest().into(),
+            architecture: config.architecture().into(),
+            unused: weights.unused().into_iter().map(str::to_string).collect(),
+        })
     }
 }
 

@@ -410,8 +410,27 @@ mod tests {
             let windows = windows(100);
             let windows: Vec<&[u8]> = windows.iter().map(Vec::as_slice).collect();
             let (ours, our_probs) = predict(&*model, &windows);
-            assert!(distance(&ours, &logits) < 1e-4, "{name}: {}", distance(&ours, &logits));
-            assert!(distance(&our_probs, &probs) < 1e-5, "{name}");
+            check_parity(name, "logits", "f32", [&ours, &logits], 1e-4);
+            check_parity(name, "probabilities", "f32", [&our_probs, &probs], 1e-5);
+        }
+    }
+
+    #[test]
+    fn in_bfloat16_published_models_stay_near_and_call_the_same_windows() {
+        const COUNT: usize = 300;
+        for name in ["SPI1_GM12878", "CTCF_GM12878"] {
+            let Some((folder, exact)) = kundaje(name) else { return };
+            let weights = Weights::read(&folder.join("model.safetensors")).unwrap();
+            let rounded = rounded(&config_of(&folder), &weights);
+            let windows = windows(COUNT);
+            let windows: Vec<&[u8]> = windows.iter().map(Vec::as_slice).collect();
+            let labels = text(&shared("data/genome/hg19_windows/windows_1kb.label.bed").unwrap());
+            let labels: Vec<bool> = labels.lines().take(COUNT).map(|line| line.ends_with("\t1")).collect();
+            let [exact, found] = [&exact, &rounded].map(|model| predict(&**model, &windows).0);
+            let what = format!("logits against f32, real windows; {}", decisions(&exact, &found, &labels));
+            check_parity(name, &what, "bf16", [&found, &exact], 0.3);
+            assert!((auc(&exact, &labels) - auc(&found, &labels)).abs() < 2e-3, "{what}");
+            check_batch_invariance(&*rounded, &windows[..3]);
         }
     }
 

@@ -105,10 +105,18 @@ pub fn golden_sequences(folder: &Path) -> Vec<Vec<u8>> {
 /// Returns the weights that the README of the golden models computes from the names of the tensors.
 pub fn hashed_weights(folder: &Path) -> Weights {
     let meta: serde_json::Value = serde_json::from_str(&text(&folder.join("meta.json"))).unwrap();
-    let amplitude = meta["amp"].as_f64().unwrap() as f32;
     let sharper = meta["qk_mult"].as_f64().unwrap_or(1.0) as f32;
+    Weights::collect(folder, hashed(&meta["state_dict_keys"], meta["amp"].as_f64().unwrap() as f32, sharper))
+}
+
+/// Returns tensors of these names and shapes whose values depend on their names only.
+pub fn hashed(
+    shapes: &serde_json::Value,
+    amplitude: f32,
+    sharper: f32,
+) -> std::collections::BTreeMap<String, Array> {
     let mut tensors = std::collections::BTreeMap::new();
-    for (name, shape) in meta["state_dict_keys"].as_object().unwrap() {
+    for (name, shape) in shapes.as_object().unwrap() {
         let shape: Vec<usize> =
             shape.as_array().unwrap().iter().map(|n| n.as_u64().unwrap() as usize).collect();
         let (center, amplitude) = if name.ends_with("running_var") {
@@ -126,7 +134,31 @@ pub fn hashed_weights(folder: &Path) -> Weights {
         let values = uniform.into_iter().map(|x| center + amplitude * x).collect();
         tensors.insert(name.clone(), Array { shape, values });
     }
-    Weights::collect(folder, tensors)
+    tensors
+}
+
+/// Checks numbers against those of a reference, and prints their line of the parity card (`benches/parity.md`).
+pub fn check_parity(model: &str, what: &str, dtype: &str, [found, expected]: [&[f32]; 2], bound: f32) {
+    assert!(!found.is_empty() && found.len() == expected.len(), "{model} {what}: {} numbers", found.len());
+    assert!(found.iter().chain(expected).all(|number| number.is_finite()), "{model} {what}");
+    let largest = crate::kernel::testing::distance(found, expected);
+    println!("| {model} | {what} | {} | {dtype} | {largest:.1e} | not run |", found.len());
+    assert!(largest < bound, "{model} {what}, {dtype}: {largest}");
+}
+
+/// Builds a network whose deep layers multiply in bfloat16.
+pub fn rounded(config: &Config, weights: &Weights) -> Box<dyn Network> {
+    let super::Builder::Deep(build) = super::builder(config).unwrap() else { panic!("no deep network") };
+    let network = build(config, weights, &Device::Cpu, crate::kernel::Precision::Bf16).unwrap();
+    assert!(network.rounds());
+    network
+}
+
+/// Says what fewer bits change in decisions: the areas under the ROC curve, and how many logits change their sign.
+pub fn decisions(exact: &[f32], rounded: &[f32], labels: &[bool]) -> String {
+    let flips = exact.iter().zip(rounded).filter(|(a, b)| (**a > 0.0) != (**b > 0.0)).count();
+    let [before, after] = [exact, rounded].map(|logits| auc(logits, labels));
+    format!("AUC {after:.4} for {before:.4}, {flips} of {} calls flip", exact.len())
 }
 
 /// Returns numbers in [-1, 1) that depend on a name only.

@@ -6,6 +6,7 @@
 
 mod block;
 mod encoder;
+mod explain;
 pub mod gpu;
 pub mod graph;
 mod head;
@@ -17,8 +18,10 @@ mod runner;
 mod sentence;
 mod spec;
 mod tensors;
+mod token_graph;
 
 pub use encoder::{Encoder, Scratch, Sequence, Watch};
+pub use explain::{TokenShare, TokenWay};
 pub use head::{Classifier, Decision, LongHead, Reads, TokenHead};
 pub use language::{LanguageModel, Parts};
 pub use read::states;
@@ -30,5 +33,7 @@ pub use tensors::{Embeddings, Layer, Matrix, Scale, Tensors, matrix, scale};
 
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod stock;
 #[cfg(test)]
 mod tests;

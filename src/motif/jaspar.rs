@@ -3,6 +3,7 @@
 //! JASPAR has four rows, with or without letters and brackets (`A  [ 1 2 3 ]`); HOMER has four columns of
 //! probabilities and a tab-separated header `>consensus  name  threshold …`.
 
+use std::fmt::Write;
 use std::io::BufRead;
 
 use super::Matrix;
@@ -127,6 +128,17 @@ fn close(open: Option<Open>, motifs: &mut Vec<Motif>) -> Result<()> {
     Ok(())
 }
 
+/// Returns counts as JASPAR text, as Biopython 1.83 writes it: `>identifier name`, then a line a base of counts
+/// with two decimals.
+pub fn write(identifier: &str, name: &str, counts: &Matrix) -> String {
+    let mut text = format!(">{identifier} {name}\n");
+    for (base, letter) in "ACGT".chars().enumerate() {
+        let row: Vec<String> = (0..counts.width()).map(|i| format!("{:6.2}", counts.at(base, i))).collect();
+        let _ = writeln!(text, "{letter} [{}]", row.join(" "));
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,5 +171,12 @@ mod tests {
             let error = parse(text.as_bytes()).unwrap_err().to_string();
             assert!(error.starts_with(line), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn every_base_has_a_line_of_counts() {
+        let counts = Matrix::from_columns(&[[3.0, 0.0, 0.0, 1.0], [0.0, 400.0, 0.5, 0.0]]);
+        let lines = ["A [  3.00   0.00]", "C [  0.00 400.00]", "G [  0.00   0.50]", "T [  1.00   0.00]"];
+        assert_eq!(write("MA1", "CTCF", &counts), format!(">MA1 CTCF\n{}\n", lines.join("\n")));
     }
 }

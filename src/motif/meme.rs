@@ -1,5 +1,6 @@
 //! MEME text.
 
+use std::fmt::Write;
 use std::io::BufRead;
 use std::path::Path;
 
@@ -58,6 +59,31 @@ pub fn parse(text: impl BufRead) -> Result<Vec<Motif>> {
         parser.line(&line?).map_err(|error| error.at(format!("line {}", index + 1)))?;
     }
     parser.finish()
+}
+
+/// Returns motifs as MEME text, version 4. The background is that of the first motif.
+pub fn write(motifs: &[Motif]) -> String {
+    let background = motifs.first().map_or([0.25; 4], |motif| motif.background);
+    let [a, c, g, t] = background.map(|frequency| format!("{frequency:.3}"));
+    let mut text = format!(
+        "MEME version 4\n\nALPHABET= ACGT\n\nstrands: + -\n\nBackground letter frequencies:\n\
+         A {a} C {c} G {g} T {t}\n"
+    );
+    for motif in motifs {
+        let alternate = motif.alternate.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
+        let _ = write!(
+            text,
+            "\nMOTIF {}{alternate}\nletter-probability matrix: alength= 4 w= {} nsites= {} E= 0.0\n",
+            motif.identifier,
+            motif.ppm.width(),
+            motif.sites,
+        );
+        for position in 0..motif.ppm.width() {
+            let row: [String; 4] = std::array::from_fn(|base| format!("{:.6}", motif.ppm.at(base, position)));
+            let _ = writeln!(text, "{}", row.join(" "));
+        }
+    }
+    text
 }
 
 #[derive(Default)]
@@ -251,6 +277,23 @@ MOTIF m2\nletter-probability matrix: alength=4 w=1\n0.3 0.2 0.2 0.3\n";
         let cwm = motifs[0].pattern().cwm;
         assert!((cwm.at(0, 0) - (1.0f64 / 0.3).log2()).abs() < 1e-12);
         assert_eq!(cwm.at(1, 0), 0.0);
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let motifs = parse(TEXT.as_bytes()).unwrap();
+        let again = parse(write(&motifs).as_bytes()).unwrap();
+        let heads = |motifs: &[Motif]| {
+            motifs
+                .iter()
+                .map(|m| (m.identifier.clone(), m.alternate.clone(), m.sites, m.background))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(heads(&again), heads(&motifs));
+        for (a, b) in again.iter().zip(&motifs) {
+            assert_eq!(a.ppm.width(), b.ppm.width());
+            assert!(a.ppm.values().iter().zip(b.ppm.values()).all(|(a, b)| (a - b).abs() < 1e-6));
+        }
     }
 
     #[test]

@@ -4,11 +4,13 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 
 use arrow_array::{RecordBatch, UInt64Array};
-use arrow_schema::{Metadata, Schema, SchemaRef};
+use arrow_schema::{Schema, SchemaRef};
 
 use crate::error::{Error, Result};
 use crate::pipe::Pipe;
-use crate::provenance::{self, CHAIN_KEY, GENOME_KEY, KIND_KEY, Step};
+use crate::provenance::{self, GENOME_KEY, KIND_KEY, Share, Step};
+
+mod plan;
 
 /// The column that orders rows. The pipe itself knows no columns; joining does.
 const REGION: &str = crate::schema::REGION;
@@ -16,16 +18,19 @@ const REGION: &str = crate::schema::REGION;
 /// A shard: what errors call it, and its rows.
 pub type Shard = (PathBuf, Pipe);
 
-/// Joins shards in the order given.
+/// Joins shards: by the parts they say they are, otherwise in the order given.
 ///
-/// The chain of the result is that of the shards, which may differ in command lines, devices and seeds.
+/// Shards that say which part of which whole they are (`--shard`) prove that they are complete: every part is there
+/// once, each begins where the one before ends, and the last ends where the input does. The chain of the result is
+/// that of the shards, without what tells one shard's command from another's. A batch of the result has `rows` rows,
+/// however many shards there were.
 ///
 /// # Errors
 ///
-/// No shard at all; shards that differ in columns, genome, kind, tools, models or tokenizers; regions that
-/// overlap or go backwards; regions that are missing, unless `allow_gaps` or the rows are hits, of which a
-/// region need not have any.
-pub fn merge(shards: Vec<Shard>, allow_gaps: bool) -> Result<Pipe> {
+/// No shard at all; shards that differ in columns, genome, kind, tools, models, tokenizers or the layout of the scan;
+/// a part that is missing or there twice; regions that overlap or go backwards; regions that are missing, unless
+/// `allow_gaps` or the rows are hits, of which a region need not have any.
+pub fn merge(mut shards: Vec<Shard>, allow_gaps: bool, rows: usize) -> Result<Pipe> {
     let Some((first_path, first)) = shards.first() else {
         return Err(Error::usage("no shards to join"));
     };
@@ -37,16 +42,17 @@ pub fn merge(shards: Vec<Shard>, allow_gaps: bool) -> Result<Pipe> {
             return Err(Error::data(message).at(path.display().to_string()));
         }
     }
-    let metadata = common_metadata(&shards)?;
-    let target = std::sync::Arc::new(schema.as_ref().clone().with_metadata(metadata));
-    let gaps = allow_gaps || schema.metadata.get(KIND_KEY).is_some_and(|kind| kind == "hits");
-    let ordered = schema.index_of(REGION).is_ok();
-    if !ordered {
+    if schema.index_of(REGION).is_err() {
         return Err(Error::data(format!("the shards have no column `{REGION}` to join by")));
     }
-    let rows =
-        Joined { schema: target.clone(), shards: shards.into(), next: 0, begun: false, gaps, failed: false };
-    Ok(Pipe::new(target, rows))
+    let shares = plan::order(&mut shards, allow_gaps)?;
+    let metadata = plan::common_metadata(&shards, &shares)?;
+    let target = std::sync::Arc::new(schema.as_ref().clone().with_metadata(metadata));
+    let gaps = allow_gaps || schema.metadata.get(KIND_KEY).is_some_and(|kind| kind == "hits");
+    let shards = shards.into_iter().zip(shares).collect();
+    let joined =
+        Joined { schema: target.clone(), shards, next: 0, within: None, begun: false, gaps, failed: false };
+    Ok(Pipe::new(target, joined).rebatch(rows))
 }
 
 /// Names the first thing in which two schemas differ that must not.
@@ -73,10 +79,20 @@ fn difference(a: &Schema, b: &Schema) -> Result<Option<String>> {
         return Ok(Some("the stages they went through (nyx.pg)".into()));
     }
     let pairs = a.iter().zip(&b);
-    Ok(pairs
-        .filter(|(a, b)| essence(a) != essence(b))
-        .map(|(a, _)| format!("{}: another version, model, tokenizer or dtype (nyx.pg)", a.tool))
-        .next())
+    Ok(pairs.filter_map(|(a, b)| step_difference(a, b)).next())
+}
+
+/// Names what differs between the same stage of two shards that must not.
+fn step_difference(a: &Step, b: &Step) -> Option<String> {
+    if essence(a) != essence(b) {
+        return Some(format!("{}: another version, model, tokenizer or dtype (nyx.pg)", a.tool));
+    }
+    let (of_a, of_b) = (plan::what(&a.command), plan::what(&b.command));
+    // Stages after the first read files that a shard may well name in its own way.
+    if a.share.is_some() && b.share.is_some() && of_a != of_b {
+        return Some(format!("how the rows were made: `{of_b}`, not `{of_a}`"));
+    }
+    None
 }
 
 /// Returns what of a stage decides its numbers.
@@ -85,28 +101,15 @@ fn essence(step: &Step) -> [Option<&str>; 5] {
     [Some(tool), Some(version), model.as_deref(), tokenizer.as_deref(), dtype.as_deref()]
 }
 
-/// Returns the metadata of the first shard, saying of each stage how many other commands it had.
-fn common_metadata(shards: &[Shard]) -> Result<Metadata> {
-    let chains = shards.iter().map(|(_, pipe)| provenance::chain(&pipe.schema().metadata));
-    let chains = chains.collect::<Result<Vec<_>>>()?;
-    let mut steps = chains[0].clone();
-    for (index, step) in steps.iter_mut().enumerate() {
-        let others = chains.iter().filter(|chain| chain[index].command != step.command).count();
-        if others > 0 {
-            step.command = format!("{} [and {others} other shards]", step.command);
-        }
-    }
-    let metadata = shards[0].1.schema().metadata.clone();
-    Ok(if steps.is_empty() { metadata } else { metadata.with(CHAIN_KEY, serde_json::to_string(&steps)?) })
-}
-
 /// The batches of all shards.
 struct Joined {
     schema: SchemaRef,
-    shards: VecDeque<Shard>,
-    /// The first region that has not come yet.
+    shards: VecDeque<(Shard, Option<Share>)>,
+    /// One past the last region seen.
     next: u64,
-    /// Whether the current shard has given rows.
+    /// The part that is being read, where it says which it is.
+    within: Option<Share>,
+    /// Whether the shard that is being read has given a row.
     begun: bool,
     gaps: bool,
     failed: bool,
@@ -124,6 +127,14 @@ impl Joined {
 
     fn check_region(&mut self, regions: &UInt64Array, row: usize) -> Result<()> {
         let region = regions.value(row);
+        if let Some(share) = self.within
+            && !(share.first..share.end).contains(&region)
+        {
+            let Share { first, end, .. } = share;
+            return Err(Error::data(format!(
+                "region {region} is not of {share}, which has those from {first} to before {end}"
+            )));
+        }
         // Rows of one region stay together in one shard.
         let again = self.begun && region + 1 == self.next;
         if region < self.next && !again {
@@ -132,19 +143,51 @@ impl Joined {
                 self.next - 1
             )));
         }
-        if region > self.next && !self.gaps {
-            let missing = if region - self.next == 1 {
-                format!("region {} is missing", self.next)
-            } else {
-                format!("regions {}-{} are missing", self.next, region - 1)
-            };
-            return Err(Error::data(format!(
-                "{missing} before it: a shard too few? (--allow-gaps joins anyway)"
-            )));
+        if region > self.next {
+            self.refuse_gap(region, "before it")?;
         }
         self.next = region + 1;
         self.begun = true;
         Ok(())
+    }
+
+    /// Refuses that the regions up to before `region` are missing, unless a filter may have dropped them.
+    fn refuse_gap(&self, region: u64, place: &str) -> Result<()> {
+        if self.gaps || self.within.is_some_and(|share| share.sparse) {
+            return Ok(());
+        }
+        let missing = match region - self.next {
+            1 => format!("region {} is missing", self.next),
+            _ => format!("regions {}-{} are missing", self.next, region - 1),
+        };
+        Err(Error::data(format!("{missing} {place}: a shard too few? (--allow-gaps joins anyway)")))
+    }
+
+    /// Begins with the shard at the front.
+    fn begin(&mut self, share: Option<Share>) {
+        if self.within != share {
+            self.within = share;
+            // The order of the parts was checked: nothing is missing between them, nor is there twice.
+            self.next = share.map_or(self.next, |share| share.first);
+        }
+    }
+
+    /// Takes the next batch of the shard at the front; `None` at its end.
+    fn batch(&mut self) -> Option<Result<RecordBatch>> {
+        let ((_, pipe), share) = self.shards.front_mut()?;
+        let (batch, share) = (pipe.batches.next(), *share);
+        self.begin(share);
+        let Some(batch) = batch else {
+            let end = self.within.map_or(self.next, |share| share.end);
+            return match self.next < end {
+                true => self.refuse_gap(end, "at its end").err().map(Err),
+                false => None,
+            };
+        };
+        Some(batch.and_then(|batch| {
+            self.check(&batch)?;
+            crate::pipe::with_schema(&batch, &self.schema)
+        }))
     }
 }
 
@@ -152,22 +195,13 @@ impl Iterator for Joined {
     type Item = Result<RecordBatch>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            if self.failed {
-                return None;
-            }
-            let (path, pipe) = self.shards.front_mut()?;
-            let path = path.display().to_string();
-            let Some(batch) = pipe.batches.next() else {
+        while !self.failed {
+            let path = self.shards.front()?.0.0.display().to_string();
+            let Some(batch) = self.batch() else {
                 self.shards.pop_front();
                 self.begun = false;
                 continue;
             };
-            let schema = self.schema.clone();
-            let batch = batch.and_then(|batch| {
-                self.check(&batch)?;
-                crate::pipe::with_schema(&batch, &schema)
-            });
             self.failed = batch.is_err();
             return Some(batch.map_err(|error| match error {
                 // One stream on standard input is a plain pipe: the tool is name enough.
@@ -177,6 +211,7 @@ impl Iterator for Joined {
                 other => other.at(path),
             }));
         }
+        None
     }
 }
 
@@ -185,7 +220,7 @@ mod tests {
     use std::sync::Arc;
 
     use arrow_array::UInt64Array;
-    use arrow_schema::{DataType, Field};
+    use arrow_schema::{DataType, Field, Metadata};
 
     use super::*;
 
@@ -204,6 +239,20 @@ mod tests {
         (PathBuf::from(format!("{regions:?}.arrows")), Pipe::new(schema, batches.into_iter()))
     }
 
+    /// Makes a part that says which it is.
+    pub(super) fn of_share(regions: &[u64], share: Share, command: &str) -> Shard {
+        shard("regions", regions, &Step { share: Some(share), ..step(command, "m") })
+    }
+
+    /// Returns the regions of a pipe's rows.
+    pub(super) fn regions_of(pipe: Pipe) -> Result<Vec<u64>> {
+        let mut regions = Vec::new();
+        for batch in pipe.into_parts().1 {
+            regions.extend_from_slice(crate::schema::u64s(&batch?, REGION)?.values());
+        }
+        Ok(regions)
+    }
+
     fn step(command: &str, model: &str) -> Step {
         Step {
             tool: "nyx-score".into(),
@@ -215,11 +264,7 @@ mod tests {
 
     fn joined(kind: &str, shards: &[&[u64]], allow_gaps: bool) -> Result<Vec<u64>> {
         let shards = shards.iter().map(|regions| shard(kind, regions, &step("", "m"))).collect();
-        let mut regions = Vec::new();
-        for batch in merge(shards, allow_gaps)?.into_parts().1 {
-            regions.extend_from_slice(crate::schema::u64s(&batch?, REGION)?.values());
-        }
-        Ok(regions)
+        regions_of(merge(shards, allow_gaps, 3)?)
     }
 
     #[test]
@@ -247,14 +292,14 @@ mod tests {
     #[test]
     fn shards_of_another_model_or_kind_are_refused_and_other_commands_counted() {
         let commands = vec![
-            shard("regions", &[0], &step("a --shard 1/2", "m")),
-            shard("regions", &[1], &step("a --shard 2/2", "m")),
+            shard("regions", &[0], &step("a 1.arrows -o x", "m")),
+            shard("regions", &[1], &step("a 2.arrows -o y", "m")),
         ];
-        let chain = provenance::chain(&merge(commands, false).unwrap().schema().metadata).unwrap();
-        assert_eq!(chain[0].command, "a --shard 1/2 [and 1 other shards]");
+        let chain = provenance::chain(&merge(commands, false, 3).unwrap().schema().metadata).unwrap();
+        assert_eq!(chain[0].command, "a 1.arrows [and 1 other shards]");
         for other in [shard("regions", &[1], &step("", "another")), shard("hits", &[1], &step("", "m"))] {
             let shards = vec![shard("regions", &[0], &step("", "m")), other];
-            let error = merge(shards, false).err().unwrap().to_string();
+            let error = merge(shards, false, 3).err().unwrap().to_string();
             assert!(error.contains("[1].arrows: differs from [0].arrows"), "{error}");
         }
     }
@@ -265,7 +310,7 @@ mod tests {
         let (schema, batches) = pipe.into_parts();
         let cut = batches.chain([Err(Error::Truncated { upstream: "nyx-score".into(), rows: 1 })]);
         let shards = vec![(path, Pipe::new(schema, cut)), shard("regions", &[1], &step("", "m"))];
-        let outcomes: Vec<_> = merge(shards, false).unwrap().into_parts().1.collect();
+        let outcomes: Vec<_> = merge(shards, false, 1).unwrap().into_parts().1.collect();
         let error = outcomes.last().unwrap().as_ref().unwrap_err();
         assert_eq!((outcomes.len(), error.exit_status()), (2, 3));
         assert!(error.to_string().contains("[0].arrows"), "{error}");

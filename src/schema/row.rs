@@ -56,6 +56,37 @@ pub enum Status {
 }
 
 impl Status {
+    /// All of them.
+    const ALL: [Self; 17] = [
+        Self::Ok,
+        Self::RefMismatch,
+        Self::Swapped,
+        Self::SymbolicAllele,
+        Self::SpanningDeletion,
+        Self::NotBases,
+        Self::Overlap,
+        Self::Unphased,
+        Self::MissingGenotype,
+        Self::Haploid,
+        Self::UnknownContig,
+        Self::OffContig,
+        Self::TooLong,
+        Self::TooShort,
+        Self::HasN,
+        Self::AllN,
+        Self::Nonfinite,
+    ];
+
+    /// Returns the status that a `status` column names.
+    ///
+    /// # Errors
+    ///
+    /// When there is none of that name.
+    pub fn named(text: &str) -> Result<Self> {
+        let found = Self::ALL.into_iter().find(|status| status.as_str() == text);
+        found.ok_or_else(|| Error::data(format!("`{text}` is no status of a row that nyx knows")))
+    }
+
     /// Returns the text in the `status` column.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -64,6 +64,11 @@ pub(crate) fn any_length() -> Tiny {
     Tiny { window: None, labels: vec!["bound".into(), "open".into()], filters, weights }
 }
 
+/// Returns the filters `[3, 4, 5]` and weights `[2, 3]` of [`tiny`].
+pub(crate) fn tiny_weights(seed: u64) -> [Vec<f32>; 2] {
+    [noise(seed, FILTERS * 4 * WIDTH), noise(seed + 1000, 2 * FILTERS)]
+}
+
 pub(crate) fn tiny(seed: u64, window: Option<usize>) -> Member {
     let filters = Tensor::from_vec(noise(seed, FILTERS * 4 * WIDTH), (FILTERS, 4, WIDTH), &Device::Cpu);
     let weights = Tensor::from_vec(noise(seed + 1000, 2 * FILTERS), (1, 2, FILTERS), &Device::Cpu);
@@ -76,7 +81,12 @@ pub(crate) fn tiny(seed: u64, window: Option<usize>) -> Member {
     let (digest, architecture) = (format!("digest{seed}"), "tiny".into());
     Member {
         name: format!("tiny{seed}"),
-        loaded: Loaded { model: Box::new(NetworkModel::new(Box::new(model)).unwrap()), digest, architecture },
+        loaded: Loaded {
+            model: Box::new(NetworkModel::new(Box::new(model)).unwrap()),
+            digest,
+            architecture,
+            unused: Vec::new(),
+        },
     }
 }
 
@@ -265,7 +275,7 @@ struct Toy {
 
 fn toy(wanted: Wanted) -> Result<Ensemble> {
     let model = Box::new(Toy { tokenizer: Tokenizer::open("onehot").unwrap() });
-    let loaded = Loaded { model, digest: "d".into(), architecture: "toy".into() };
+    let loaded = Loaded { model, digest: "d".into(), architecture: "toy".into(), unused: Vec::new() };
     Ensemble::new(vec![Member { name: "toy".into(), loaded }], false, wanted)
 }
 

@@ -272,7 +272,7 @@ impl Training {
             let step = self.step(task, group, total, batches.len())?;
             watch.step(&step)?;
             let at_end = self.state.batch as usize == batches.len();
-            let is_last = self.state.step >= total;
+            let is_last = at_end && self.state.epoch + 1 >= self.plan.epochs;
             let due = match self.plan.evaluate_every {
                 Some(every) => self.state.step.is_multiple_of(every.max(1)) || is_last,
                 None => at_end,

@@ -8,14 +8,16 @@ use serde_json::Value;
 use super::support::*;
 
 /// Returns a Python that has the readers: the tests' environment, or the one in `NYX_PYTHON`.
-fn python() -> Option<PathBuf> {
+pub fn python() -> Option<PathBuf> {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/venv/bin/python");
     let python = std::env::var_os("NYX_PYTHON").map_or(own, PathBuf::from);
-    let usable = Command::new(&python).args(["-c", "import pyarrow, polars, duckdb"]).output();
+    let usable = Command::new(&python).args(["-c", "import pyarrow, polars, duckdb, pandas"]).output();
     if usable.is_ok_and(|output| output.status.success()) {
         return Some(python);
     }
-    eprintln!("skipped: no Python with pyarrow, polars and DuckDB (scripts/install.sh test makes one)");
+    eprintln!(
+        "skipped: no Python with pyarrow, polars, DuckDB and pandas (scripts/install.sh test makes one)"
+    );
     None
 }
 

@@ -82,3 +82,81 @@ fn tokens_of_another_tokenizer_are_refused() {
     let words = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success() && words.contains("another tokenizer"), "{words}");
 }
+
+/// Fills a tensor from its name, as `tests/python/stock_models.py` does.
+fn fill(name: &str, shape: &[usize], amplitude: f32) -> Vec<f32> {
+    let seed = name
+        .bytes()
+        .fold(0xcbf29ce484222325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100000001b3));
+    let (center, amplitude) = match (shape.len(), name.ends_with("weight")) {
+        (1, true) => (1.0, 0.2),
+        (1, false) => (0.0, 0.1),
+        _ => (0.0, amplitude),
+    };
+    let number = |i: u64| {
+        let z = seed.wrapping_add((i + 1).wrapping_mul(0x9E3779B97F4A7C15));
+        let z = (z ^ (z >> 30)).wrapping_mul(0xBF58476D1CE4E5B9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94D049BB133111EB);
+        let z = z ^ (z >> 31);
+        center + amplitude * ((z >> 40) as f64 * (2.0 / f64::from(1 << 24)) - 1.0) as f32
+    };
+    (0..shape.iter().product::<usize>() as u64).map(number).collect()
+}
+
+/// Writes the first of transformers' stock models, a Llama, with one more tensor that it has no use for.
+fn write_llama(golden: &Value, directory: &Path) {
+    let model = &golden["models"][0];
+    std::fs::write(directory.join("config.json"), model["config"].to_string()).unwrap();
+    std::fs::write(directory.join("tokenizer.json"), golden["tokenizers"]["begin"].to_string()).unwrap();
+    let amplitude = golden["amp"].as_f64().unwrap() as f32;
+    let mut tensors: Vec<(String, Vec<usize>)> =
+        serde_json::from_value::<std::collections::BTreeMap<_, _>>(model["tensors"].clone())
+            .unwrap()
+            .into_iter()
+            .collect();
+    tensors.push(("vision.weight".into(), vec![2]));
+    let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = (tensors.into_iter())
+        .map(|(name, shape)| {
+            let values = fill(&name, &shape, amplitude);
+            (name, shape, values.iter().flat_map(|value| value.to_le_bytes()).collect())
+        })
+        .collect();
+    let views = tensors.iter().map(|(name, shape, bytes)| {
+        let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes);
+        (name, view.unwrap())
+    });
+    std::fs::write(directory.join("model.safetensors"), safetensors::serialize(views, None).unwrap())
+        .unwrap();
+}
+
+#[test]
+fn a_causal_model_gives_sequences_the_likelihoods_of_transformers_and_says_what_it_leaves_unused() {
+    let golden: Value = serde_json::from_str(include_str!("../golden/stock_models.json")).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    write_llama(&golden, directory.path());
+    let sequences = golden["sequences"].as_array().unwrap().iter().enumerate();
+    let fasta = sequences.map(|(index, text)| format!(">s{index}\n{}\n", text.as_str().unwrap()));
+    let path = directory.path().join("x.fa");
+    std::fs::write(&path, fasta.collect::<String>()).unwrap();
+    let extracted = support::stdout_of(support::nyx("extract", &["sequences", path.to_str().unwrap()]), b"");
+    let model = directory.path().to_str().unwrap();
+    let command = support::nyx("score", &["--model", model, "--likelihood", "causal", "--embed", "last"]);
+    let output = support::run_with(command, &extracted);
+    let words = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{words}");
+    assert_eq!(words.matches("has no use for 1 of its tensors (vision.weight)").count(), 1, "{words}");
+    let batch = rows(output.stdout);
+    let sums = batch.column_by_name(schema::LOG_LIKELIHOOD).unwrap();
+    let sums = sums.as_any().downcast_ref::<arrow_array::Float32Array>().unwrap();
+    let expected = golden["models"][0]["rows"].as_array().unwrap();
+    assert_eq!(sums.len(), expected.len());
+    for (found, row) in sums.values().iter().zip(expected) {
+        let tokens = row["causal"].as_array().unwrap().iter();
+        let expected = tokens.map(|token| token.as_f64().unwrap()).sum::<f64>() as f32;
+        assert!((found - expected).abs() < 1e-3, "{found}, transformers says {expected}");
+    }
+    let refused = support::nyx("score", &["--model", model, "--likelihood", "masked"]);
+    let output = support::run_with(refused, &extracted);
+    let words = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(2) && words.contains("causal likelihoods"), "{words}");
+}

@@ -33,13 +33,16 @@ const FORBIDDEN: &[(&[&str], &[&str])] = &[
         &["effects"],
         &["cli", "genome", "extract", "score", "attrib", "hits", "tokenize", "model", "kernel", "convert"],
     ),
-    (&["hits"], &["cli", "genome", "extract", "score", "attrib", "tokenize", "model", "scan"]),
+    (&["hits"], &["cli", "genome", "extract", "score", "attrib", "tokenize", "model", "scan", "discover"]),
     (&["evaluate"], &["cli", "genome", "extract", "score", "attrib", "tokenize", "model", "hits", "kernel"]),
+    (&["scan"], &["cli", "genome", "extract", "score", "attrib", "tokenize", "model", "hits"]),
+    (&["discover"], &["cli", "genome", "extract", "score", "attrib", "hits", "tokenize", "model"]),
+    (&["train"], &["cli", "genome", "extract", "score", "attrib", "tokenize", "hits", "convert"]),
+    // Measures are numbers of numbers.
     (
         &["metrics"],
-        &["pipe", "schema", "cli", "genome", "extract", "score", "attrib", "hits", "convert", "input"],
+        &["pipe", "schema", "cli", "genome", "model", "kernel", "extract", "score", "hits", "train"],
     ),
-    (&["scan"], &["cli", "genome", "extract", "score", "attrib", "tokenize", "model", "hits"]),
 ];
 
 fn sources(directory: &Path) -> Vec<PathBuf> {

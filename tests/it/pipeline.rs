@@ -193,3 +193,45 @@ fn the_chain_of_stages_reaches_the_files() {
         assert!(header.contains(tool), "{header}");
     }
 }
+
+#[test]
+fn contributions_of_every_method_reach_the_hit_caller_and_say_how_complete_they_are() {
+    let directory = tempfile::tempdir().unwrap();
+    let demo = Demo::new(directory.path());
+    let extracted = demo.extract(3);
+    for (flags, complete) in [
+        (&["--method", "deeplift", "--background", "shuffle:3", "--tolerance", "1e-3"][..], true),
+        (&["--method", "ig", "--steps", "20", "--max-steps", "180", "--tolerance", "0.05"][..], true),
+        (&["--method", "saliency"][..], false),
+    ] {
+        let output = {
+            let mut command = demo.attrib(flags);
+            command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+            command.stderr(std::process::Stdio::piped());
+            let mut child = command.spawn().unwrap();
+            std::io::Write::write_all(&mut child.stdin.take().unwrap(), &extracted).unwrap();
+            child.wait_with_output().unwrap()
+        };
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{flags:?}: {said}");
+        assert_eq!(said.contains("largest completeness error"), complete, "{said}");
+        assert_eq!(text(&output.stdout).lines().next().unwrap().contains("converged"), complete);
+        assert_eq!(rows(&output.stdout), 3);
+        stdout_of(demo.hits(&[]), &output.stdout);
+    }
+}
+
+#[test]
+fn shuffled_backgrounds_depend_on_the_row_and_the_seed_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let demo = Demo::new(directory.path());
+    let extracted = demo.extract(4);
+    let run = |more: &[&str]| {
+        let flags = ["--method", "deeplift", "--background", "shuffle:2", "--contributions", "projected"];
+        text(&stdout_of(demo.attrib(&[&flags, more].concat()), &extracted))
+    };
+    let whole = run(&[]);
+    assert_eq!(run(&["--batch-size", "1"]), whole);
+    assert_eq!(run(&["--batch-size", "3", "-@", "1"]), whole);
+    assert_ne!(run(&["--seed", "7"]), whole);
+}

@@ -6,7 +6,10 @@ use nyx::cli::Common;
 use nyx::extract::contribs::{self, Arrays, Window};
 use nyx::genome::Genome;
 use nyx::pipe::Pipe;
+use nyx::provenance::Step;
 use nyx::{Error, Result};
+
+use crate::shard::{self, ShardArg};
 
 /// Bases of a window unless the user says otherwise.
 const WIDTH: usize = 1000;
@@ -45,6 +48,8 @@ pub struct Args {
     /// [default: 1000, for --regions all]
     #[arg(short, long, value_name = "BASES")]
     width: Option<u32>,
+    #[command(flatten)]
+    shard: ShardArg,
 }
 
 pub fn run(args: Args, common: &Common) -> Result<()> {
@@ -53,16 +58,21 @@ pub fn run(args: Args, common: &Common) -> Result<()> {
     for warning in genome.iter().flat_map(Genome::warnings) {
         common.say(warning);
     }
-    let pipe = if args.bigwig.is_empty() {
-        let (arrays, windows, width) = args.arrays()?;
-        contribs::from_arrays(arrays, windows, width, genome, batch_rows)?
-    } else {
-        args.tracks(genome, batch_rows)?
-    };
-    common.write(pipe, common.step())
+    let open = || args.open(genome.clone(), batch_rows);
+    let (pipe, share) =
+        shard::rows(args.shard.shard, &args.peaks.as_deref().into_iter().collect::<Vec<_>>(), open)?;
+    common.write(pipe, Step { share, ..common.step() })
 }
 
 impl Args {
+    fn open(&self, genome: Option<Genome>, batch_rows: usize) -> Result<Pipe> {
+        if !self.bigwig.is_empty() {
+            return self.tracks(genome, batch_rows);
+        }
+        let (arrays, windows, width) = self.arrays()?;
+        contribs::from_arrays(arrays, windows, width, genome, batch_rows)
+    }
+
     fn tracks(&self, genome: Option<Genome>, batch_rows: usize) -> Result<Pipe> {
         let (Some(genome), Some(peaks)) = (genome, &self.peaks) else {
             return Err(Error::usage("--bigwig needs --fasta and --peaks"));

@@ -7,10 +7,12 @@ use nyx::Result;
 use nyx::cli::{self, Common};
 
 mod contribs;
+mod mutate;
 mod merge_peaks;
 mod negatives;
 mod regions;
 mod sequences;
+mod shard;
 mod tiles;
 mod variants;
 mod windows;
@@ -34,6 +36,7 @@ enum Command {
     Variants(variants::Args),
     Sequences(sequences::Args),
     Contribs(contribs::Args),
+    Mutate(mutate::Args),
     Negatives(negatives::Args),
     MergePeaks(merge_peaks::Args),
 }
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
             Command::Variants(args) => variants::run(args, &common),
             Command::Sequences(args) => sequences::run(args, &common),
             Command::Contribs(args) => contribs::run(args, &common),
+            Command::Mutate(args) => mutate::run(args, &common),
             Command::Negatives(args) => negatives::run(args, &common),
             Command::MergePeaks(args) => merge_peaks::run(args, &common),
         }

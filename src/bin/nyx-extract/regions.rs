@@ -11,6 +11,7 @@ use nyx::extract::windows::UnknownContig;
 use nyx::genome::Genome;
 use nyx::genome::bed::{Columns, Interval};
 
+use crate::shard::{Again, ShardArg};
 use crate::windows::{self, WindowArgs};
 
 /// Width of windows around peaks, as Fi-NeMo's.
@@ -43,6 +44,8 @@ pub struct Args {
     /// Peaks on a contig that the genome does not have: fail, or keep them without a sequence (status unknown_contig)
     #[arg(long, value_enum, value_name = "POLICY", default_value_t)]
     unknown_contig: Unknown,
+    #[command(flatten)]
+    shard: ShardArg,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, ValueEnum)]
@@ -59,10 +62,28 @@ pub fn run(args: Args, common: &Common) -> Result<()> {
         return Err(Error::usage("no regions: give --peaks FILE, -r REGION or -R FILE"));
     }
     let genome = args.windows.open_genome(common)?;
-    let (intervals, options) = prepare(&args, &genome, common)?;
-    let dropped = Arc::default();
+    // Before anything is read: what comes through a pipe has to be kept from its first byte on.
+    let files = files(&args);
+    let again = args.shard.shard.map(|_| Again::new(&files.iter().map(PathBuf::as_path).collect::<Vec<_>>()));
+    let again = again.transpose()?;
+    let (mut intervals, mut options) = prepare(&args, &genome, common)?;
+    if let (Some(shard), Some(again)) = (args.shard.shard, again) {
+        options.share = Some(regions::share(intervals, shard, &options)?);
+        again.rewind()?;
+        intervals = prepare(&args, &genome, common)?.0;
+    }
+    let (share, dropped) = (options.share, Arc::default());
     let pipe = regions::regions(genome, intervals, options, Arc::clone(&dropped));
-    windows::write(pipe, &dropped, common)
+    windows::write(pipe, share, &dropped, common)
+}
+
+/// Returns the files with the intervals that become rows.
+fn files(args: &Args) -> Vec<PathBuf> {
+    if args.peaks.is_empty() {
+        args.windows.regions_file.iter().cloned().collect()
+    } else {
+        args.peaks.clone()
+    }
 }
 
 /// Opens the intervals and reads everything that filters them.
@@ -93,12 +114,7 @@ fn prepare(args: &Args, genome: &Genome, common: &Common) -> Result<(Intervals, 
             file.map(|file| windows::interval_set(file, genome, &map)).transpose()?.unwrap_or_default();
         options.within = Some(within.union(typed));
     }
-    let files = if args.peaks.is_empty() {
-        file.into_iter().map(PathBuf::from).collect()
-    } else {
-        args.peaks.clone()
-    };
-    for path in files {
+    for path in files(args) {
         intervals = Box::new(intervals.chain(windows::open_bed(&path, Columns::All)?));
     }
     options.contig_map = map;

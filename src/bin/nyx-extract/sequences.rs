@@ -7,6 +7,9 @@ use nyx::cli::Common;
 use nyx::extract::sequences::{self, Options};
 use nyx::extract::windows::BATCH_ROWS;
 use nyx::input;
+use nyx::provenance::Step;
+
+use crate::shard::{self, ShardArg};
 
 /// Sequences that need no genome: a row of each record of a file.
 ///
@@ -33,6 +36,8 @@ pub struct Args {
     /// Take coordinates from FASTA headers as bedtools writes them: chr1:99-200, 0-based and half-open
     #[arg(long)]
     coordinates: bool,
+    #[command(flatten)]
+    shard: ShardArg,
 }
 
 pub fn run(args: Args, common: &Common) -> Result<()> {
@@ -47,6 +52,7 @@ pub fn run(args: Args, common: &Common) -> Result<()> {
         coordinates: args.coordinates,
         batch_rows: common.batch_rows(BATCH_ROWS),
     };
-    let pipe = sequences::sequences(input::open_text(&args.input)?, &place, options)?;
-    common.write(pipe, common.step())
+    let open = || sequences::sequences(input::open_text(&args.input)?, &place, options.clone());
+    let (pipe, share) = shard::rows(args.shard.shard, &[&args.input], open)?;
+    common.write(pipe, Step { share, ..common.step() })
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use clap::ValueEnum;
 use nyx::cli::Common;
 use nyx::error::{Error, Result};
-use nyx::extract::tiles::{self, Options, Shard};
+use nyx::extract::shard::Shard;
+use nyx::extract::tiles::{self, Options};
 use nyx::genome::Genome;
 use nyx::genome::bed::Columns;
 use nyx::region::Region;
@@ -61,8 +62,9 @@ pub fn run(args: Args, common: &Common) -> Result<()> {
         rows: args.windows.row_options(common),
     };
     let dropped = Arc::default();
+    let share = tiles::share(&regions, &options);
     let pipe = tiles::tiles(genome, regions, options, Arc::clone(&dropped));
-    windows::write(pipe, &dropped, common)
+    windows::write(pipe, Some(share), &dropped, common)
 }
 
 /// Returns the regions to scan, cut at the ends of their contigs: those asked for, or every contig.

@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use clap::ValueEnum;
 use nyx::cli::Common;
 use nyx::error::InFile;
+use nyx::extract::shard::{Census, rows_of};
 use nyx::extract::variants::{
     self, Counts, Format, Haplotypes, Options, RefMismatch, Samples, Schema, Selection, Shape,
 };
@@ -15,9 +17,12 @@ use nyx::extract::windows::{BATCH_ROWS, UnknownContig};
 use nyx::genome::Genome;
 use nyx::genome::bed::{Columns, Interval};
 use nyx::input;
+use nyx::pipe::Pipe;
+use nyx::provenance::Step;
 use nyx::region::Region;
 use nyx::{Error, Result};
 
+use crate::shard::{Again, ShardArg};
 use crate::windows;
 
 /// Variants → one window per allele, the reference first.
@@ -78,6 +83,8 @@ pub struct Args {
     /// Rows of every other variant that a haplotype has in the window, alone in this window (for joint effects)
     #[arg(long, requires = "haplotypes")]
     singles: bool,
+    #[command(flatten)]
+    shard: ShardArg,
 }
 
 #[derive(Clone, Copy, Default, ValueEnum)]
@@ -122,15 +129,38 @@ enum SchemaArg {
 }
 
 pub fn run(args: Args, common: &Common) -> Result<()> {
+    let share = match args.shard.shard {
+        Some(shard) => {
+            let again = Again::new(&[&args.vcf])?;
+            let (pipe, _) = open(&args, &common.quietly())?;
+            let share = Census::of(pipe)?.share(shard);
+            again.rewind()?;
+            Some(share)
+        }
+        None => None,
+    };
+    let (pipe, counts) = open(&args, common)?;
+    let pipe = match share {
+        Some(share) => rows_of(pipe, share),
+        None => pipe,
+    };
+    common.write(pipe, Step { share, ..common.step() })?;
+    let regions = !args.regions.is_empty() || args.regions_file.is_some();
+    say_counts(&counts, regions, args.haplotypes, common);
+    Ok(())
+}
+
+/// Opens everything and lays the records over the genome.
+fn open(args: &Args, common: &Common) -> Result<(Pipe, Arc<Counts>)> {
     if args.vcf == Path::new("-") && std::io::stdin().is_terminal() {
         return Err(Error::usage("no variants: name a file with --vcf, or pipe one in"));
     }
     let genome = Genome::open(&args.fasta)?;
     genome.warnings().iter().for_each(|warning| common.say(&format!("warning: {warning}")));
     let contig_map = windows::contig_map(args.contig_map.as_deref())?;
-    let regions = read_regions(&args, &genome, &contig_map)?;
+    let regions = read_regions(args, &genome, &contig_map)?;
     let selection = Selection::new(regions.as_deref());
-    let samples = samples(&args)?;
+    let samples = samples(args)?;
     let near = match args.haplotypes {
         true => variants::reading(&selection, args.width as usize),
         false => selection.clone(),
@@ -149,17 +179,14 @@ pub fn run(args: Args, common: &Common) -> Result<()> {
         batch_rows: common.batch_rows(BATCH_ROWS),
     };
     let record = genome.record().clone();
-    let (pipe, counts) = match args.haplotypes {
+    Ok(match args.haplotypes {
         true => {
             let wanted =
                 Haplotypes { samples: opened.samples, distinct: args.distinct, singles: args.singles };
             variants::haplotype_rows(opened.records, genome, &record, options, wanted)
         }
         false => variants::rows(opened.records, genome, &record, options),
-    };
-    common.write(pipe, common.step())?;
-    say_counts(&counts, regions.is_some(), args.haplotypes, common);
-    Ok(())
+    })
 }
 
 /// Returns the samples whose genotypes are read.

@@ -12,6 +12,7 @@ use nyx::genome::Genome;
 use nyx::genome::bed::{Columns, Interval, IntervalSet, Reader};
 use nyx::input;
 use nyx::pipe::Pipe;
+use nyx::provenance::{Share, Step};
 use nyx::region::Region;
 
 /// Flags about the genome and the parts of it that count.
@@ -178,8 +179,8 @@ pub fn interval_set(path: &Path, genome: &Genome, map: &HashMap<String, String>)
 }
 
 /// Writes the rows and says how many a filter took away.
-pub fn write(pipe: Pipe, dropped: &Arc<Dropped>, common: &Common) -> Result<()> {
-    common.write(pipe, common.step())?;
+pub fn write(pipe: Pipe, share: Option<Share>, dropped: &Arc<Dropped>, common: &Common) -> Result<()> {
+    common.write(pipe, Step { share, ..common.step() })?;
     if !dropped.is_empty() {
         common.say(&dropped.to_string());
     }

@@ -9,7 +9,7 @@ use nyx::model::convert::{self, Converted};
 use nyx::model::graph::{DAedNet, DanQ, DeepBind, DeepSnr, Graph, Initial};
 use nyx::train::network::{NetworkTask, Objective};
 use nyx::train::optimizer::Decaying;
-use nyx::train::{Examples, Plan, Schedule, Warmup};
+use nyx::train::{Examples, Measures, Plan, Schedule, Task, Warmup};
 use nyx::{Error, Result, input};
 
 use crate::data::{DataArgs, Sets};
@@ -64,6 +64,9 @@ pub struct BaseCallerArgs {
     /// A line of 0 and 1 for each of them
     #[arg(long, value_name = "FILE")]
     base_labels: PathBuf,
+    /// Begin anew with the next seed, up to N times in all, where training ends with a precision or recall of at most 0.1
+    #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u8).range(1..))]
+    tries: u8,
     /// Choose the weights on the Nth fifth (2 to 5) and leave it out of training; 1 is the test set itself
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=5))]
     dev_part: u8,
@@ -107,7 +110,7 @@ pub fn run(args: CnnArgs, common: &Common) -> Result<()> {
         ..Plan::default()
     };
     let recipe = Recipe { plan: recipe, batch: 64, objective: Objective::Sequences };
-    recipe.train(graph, Sets { train, dev, test }, &args.train, common)
+    recipe.train(graph, Sets { train, dev, test }, &args.train, common).map(drop)
 }
 
 /// Runs `nyx-train base-caller`.
@@ -126,9 +129,11 @@ pub fn run_base_caller(args: BaseCallerArgs, common: &Common) -> Result<()> {
         dev: all.select(dev.clone()),
         test: Some(all.select(0..fifth)),
     };
-    let graph: Box<dyn Graph> = match args.architecture {
-        Caller::Deepsnr => Box::new(DeepSnr),
-        Caller::DAednet => Box::new(DAedNet),
+    let graph = || -> Box<dyn Graph> {
+        match args.architecture {
+            Caller::Deepsnr => Box::new(DeepSnr),
+            Caller::DAednet => Box::new(DAedNet),
+        }
     };
     let plan = Plan {
         epochs: 10,
@@ -139,7 +144,22 @@ pub fn run_base_caller(args: BaseCallerArgs, common: &Common) -> Result<()> {
         ..Plan::default()
     };
     let recipe = Recipe { plan, batch: 32, objective: Objective::Bases };
-    recipe.train(graph, sets, &args.train, common)
+    for attempt in 0..u64::from(args.tries) {
+        let mut common = common.clone();
+        common.seed += attempt;
+        let Some(measures) = recipe.train(graph(), sets.clone(), &args.train, &common)? else {
+            return Ok(());
+        };
+        let learned = |name: &str| measures.iter().any(|(known, value)| known == name && *value > 0.1);
+        if learned("precision") && learned("recall") {
+            return Ok(());
+        }
+        common.say(&format!("seed {} learned nothing", common.seed));
+    }
+    Err(Error::data(format!(
+        "{} seeds have learned nothing: another --learning-rate or more --epochs may",
+        args.tries
+    )))
 }
 
 /// A recipe for networks over encoded bases.
@@ -150,9 +170,17 @@ struct Recipe {
 }
 
 impl Recipe {
-    fn train(self, graph: Box<dyn Graph>, sets: Sets, args: &TrainArgs, common: &Common) -> Result<()> {
+    /// Trains, and returns the measures of the test set, or of the dev set where there is none; nothing where it was
+    /// stopped before its end.
+    fn train(
+        &self,
+        graph: Box<dyn Graph>,
+        sets: Sets,
+        args: &TrainArgs,
+        common: &Common,
+    ) -> Result<Option<Measures>> {
         let batch = args.train_batch.map_or(self.batch, |batch| batch as usize);
-        let plan = args.plan(self.plan, common.seed)?;
+        let plan = args.plan(self.plan.clone(), common.seed)?;
         let Sets { train, dev, test } = sets;
         let sizes = format!("{} examples to train on, {} dev", train.len(), dev.len());
         common.say(&format!("{sizes}, {} test", test.as_ref().map_or(0, Examples::len)));
@@ -165,13 +193,17 @@ impl Recipe {
         graph.initial(&mut initial);
         let task = NetworkTask::new(graph, self.objective, train, dev, batch)?;
         let job = Job { common, args, plan, settings, purpose };
-        let Some((training, mut record)) = job.run(&task, initial.finish())? else { return Ok(()) };
+        let Some((training, mut record)) = job.run(&task, initial.finish())? else { return Ok(None) };
         let converted = Converted { config: task.config(), weights: training.parameters().weights()? };
         convert::write(&converted, job.directory()?)?;
         let measures = test.map(|test| task.measure(training.parameters(), &test)).transpose()?;
         if let Some(measures) = &measures {
             drive::say(common, "test", measures);
         }
-        record.finish(training.state().step, measures.as_ref())
+        record.finish(training.state().step, measures.as_ref())?;
+        match measures {
+            Some(measures) => Ok(Some(measures)),
+            None => task.evaluate(training.parameters()).map(Some),
+        }
     }
 }

@@ -11,6 +11,11 @@ use nyx::{Error, Result};
 /// Endings of files that examples are read from.
 const ENDINGS: [&str; 8] = ["csv", "tsv", "csv.gz", "tsv.gz", "csv.zst", "tsv.zst", "parquet", "arrows"];
 
+/// The sets of a folder: train, dev and test.
+pub fn folder(folder: &Path) -> Result<Sets> {
+    DataArgs { data: Some(folder.into()), train: None, dev: None, test: None }.read()
+}
+
 /// Flags that name the data.
 #[derive(clap::Args, Clone, Debug)]
 pub struct DataArgs {
@@ -29,6 +34,7 @@ pub struct DataArgs {
 }
 
 /// The three sets.
+#[derive(Clone)]
 pub struct Sets {
     pub train: Examples,
     pub dev: Examples,

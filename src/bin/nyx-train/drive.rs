@@ -1,6 +1,7 @@
 //! One training from its first step to the model directory: record, progress, checkpoints.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use nyx::cli::{Common, TrainingProgress};
 use nyx::model::graph::Parameters;
@@ -49,6 +50,8 @@ impl Job<'_> {
             path,
             is_due: false,
             examples: 0,
+            seconds: 0.0,
+            since: Instant::now(),
         };
         training.run(task, &mut watcher)?;
         if !training.state().is_over {
@@ -56,8 +59,10 @@ impl Job<'_> {
             return Ok(None);
         }
         if self.common.verbose {
-            let seconds = watcher.record.seconds();
-            self.common.say(&format!("{seconds:.1} s, {:.0} examples/s", watcher.examples as f64 / seconds));
+            let Watcher { seconds, examples, record, .. } = &watcher;
+            let rate = *examples as f64 / seconds;
+            let all = record.seconds();
+            self.common.say(&format!("{all:.1} s, of which {seconds:.1} s in steps: {rate:.0} examples/s"));
         }
         Ok(Some((training, watcher.record)))
     }
@@ -85,12 +90,17 @@ struct Watcher<'a> {
     /// Whether an evaluation asks for a checkpoint.
     is_due: bool,
     examples: usize,
+    /// Time in steps: without evaluations and checkpoints.
+    seconds: f64,
+    since: Instant,
 }
 
 impl Watch for Watcher<'_> {
     fn step(&mut self, step: &Step) -> Result<()> {
         self.examples += step.examples;
-        self.progress.step(step.step, step.total, step.loss, self.examples as f64 / self.record.seconds());
+        self.seconds += self.since.elapsed().as_secs_f64();
+        self.since = Instant::now();
+        self.progress.step(step.step, step.total, step.loss, self.examples as f64 / self.seconds);
         self.record.step(step)
     }
 
@@ -113,6 +123,7 @@ impl Watch for Watcher<'_> {
         {
             checkpoint::write(training, &self.job.purpose, &self.path)?;
         }
+        self.since = Instant::now();
         Ok(!stops)
     }
 }

@@ -3,6 +3,8 @@
 mod cnn;
 mod data;
 mod drive;
+mod finetune;
+mod language;
 mod options;
 
 use std::process::ExitCode;
@@ -31,6 +33,10 @@ struct Args {
 enum Command {
     Cnn(cnn::CnnArgs),
     BaseCaller(cnn::BaseCallerArgs),
+    Full(finetune::FullArgs),
+    Lora(finetune::LoraArgs),
+    Contrastive(language::ContrastiveArgs),
+    Mlm(language::MlmArgs),
 }
 
 impl AsRef<Common> for Args {
@@ -43,6 +49,10 @@ fn run(args: Args) -> Result<()> {
     match args.command {
         Command::Cnn(command) => cnn::run(command, &args.common),
         Command::BaseCaller(command) => cnn::run_base_caller(command, &args.common),
+        Command::Full(command) => finetune::run(command, &args.common),
+        Command::Lora(command) => finetune::run_lora(command, &args.common),
+        Command::Contrastive(command) => language::run_contrastive(command, &args.common),
+        Command::Mlm(command) => language::run_mlm(command, &args.common),
     }
 }
 

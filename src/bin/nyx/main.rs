@@ -10,7 +10,11 @@ use nyx::{Error, Result};
 
 mod demo;
 mod doctor;
+mod documents;
 mod pipeline;
+mod plan;
+mod run;
+mod sharded;
 mod siblings;
 
 /// Regulatory genomics as Unix filters: `nyx extract …` runs `nyx-extract …`.
@@ -30,6 +34,14 @@ enum Command {
     Demo(demo::Args),
     #[command(hide = true)]
     Doctor(doctor::Args),
+    #[command(hide = true)]
+    Run(run::Args),
+    #[command(hide = true)]
+    Plan(plan::Args),
+    #[command(hide = true)]
+    Man(documents::ManArgs),
+    #[command(hide = true)]
+    Completions(documents::CompletionsArgs),
     #[command(external_subcommand)]
     Other(Vec<OsString>),
 }
@@ -38,6 +50,9 @@ fn main() -> ExitCode {
     if let Some(version) = cli::version_request("nyx") {
         let _ = writeln!(std::io::stdout(), "{version}");
         return ExitCode::SUCCESS;
+    }
+    if let Some(outcome) = cli::documents_requested(documents::front_door) {
+        return cli::finish("nyx", outcome);
     }
     let matches = Args::command().after_help(siblings::list()).get_matches();
     let args = Args::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
@@ -48,6 +63,10 @@ fn run(args: Args) -> Result<()> {
     match args.command {
         Command::Demo(args) => demo::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Run(args) => run::run(&args),
+        Command::Plan(args) => plan::run(&args),
+        Command::Man(args) => documents::man(&args),
+        Command::Completions(args) => documents::completions(&args),
         Command::Other(words) => {
             let (name, arguments) = words.split_first().expect("a command has a name");
             let name = name.to_string_lossy();

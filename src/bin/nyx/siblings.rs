@@ -8,28 +8,31 @@ use std::process::Command;
 use nyx::Error;
 
 /// The executables of a release, with a line about each.
-pub const TOOLS: [(&str, &str); 14] = [
+pub const TOOLS: [(&str, &str); 17] = [
     ("nyx-extract", "genome and regions, tiles, variants or files of contributions → rows"),
     ("nyx-tokenize", "rows → token ids"),
     ("nyx-score", "rows → predictions, and contributions in the same pass"),
     ("nyx-attrib", "rows → contributions of every base"),
+    ("nyx-effects", "scored alleles → what every alternate does"),
     ("nyx-hits", "contributions and motifs → motif instances"),
     ("nyx-scan", "rows → where position weight matrices score high (FIMO)"),
     ("nyx-eval", "predictions and labels → metrics, plots, comparisons"),
     ("nyx-tomtom", "motifs → the known motifs that they look like (Tomtom)"),
+    ("nyx-motifs", "scores or contributions of bases → motifs"),
     ("nyx-collapse", "hits → hits that say which of those that overlap is the best"),
     ("nyx-intersect", "lists of hits → the hits they have in common"),
     ("nyx-report", "contributions and hits → one HTML page"),
     ("nyx-view", "stream → text or files (BED, bigWig, TSV, Parquet, …)"),
     ("nyx-merge", "shards → one stream"),
     ("nyx-model", "checkpoints of other programs → model directories"),
+    ("nyx-train", "examples → model directories and adapters"),
 ];
 
 /// Returns the list of commands as help shows it.
 pub fn list() -> String {
     let line = |(tool, about): &(&str, &str)| format!("  {:<10} {about}\n", tool.trim_start_matches("nyx-"));
     let tools: String = TOOLS.iter().map(line).collect();
-    let own = "  demo       The whole pipeline on data this program makes itself\n  doctor     What the commands will run on, and whether they are all here";
+    let own = "  run        A pipeline shard by shard: what a killed run has done is kept\n  plan       Time, memory and size of a scan, from a thousand windows of it\n  man        Man pages of all commands\n  completions  What a shell needs to complete all commands\n  demo       The whole pipeline on data this program makes itself\n  doctor     What the commands will run on, and whether they are all here";
     format!("Commands of this release (`nyx COMMAND --help` says more):\n{tools}{own}")
 }
 

@@ -14,7 +14,7 @@ use crate::schema::{self, LABELS_KEY};
 pub const STATUS: &str = "NYX_STATUS";
 
 /// Columns that are no fields: the identity of a row, and what is too long for a field.
-const NO_FIELDS: [&str; 18] = [
+const NO_FIELDS: [&str; 20] = [
     schema::REGION,
     schema::CHROM,
     schema::START,
@@ -32,7 +32,9 @@ const NO_FIELDS: [&str; 18] = [
     schema::HAPLOTYPE,
     schema::STATUS,
     schema::EMBEDDING,
-    "applied",
+    schema::APPLIED,
+    "ref_sequence",
+    "alt_sequence",
 ];
 
 /// What the values of a field are.

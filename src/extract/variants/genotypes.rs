@@ -38,6 +38,10 @@ impl Genotypes {
         let own = &mut self.calls[sample * PLOIDY..(sample + 1) * PLOIDY];
         own.fill(Call::Absent);
         own.iter_mut().zip(alleles).for_each(|(call, allele)| *call = *allele);
+        if alleles == [Call::Missing] {
+            // A lone `.` says nothing about how many haplotypes there are.
+            own.fill(Call::Missing);
+        }
         let differ = own[1] != Call::Absent && own[0] != own[1];
         if differ && !phased {
             let place = self.unphased.partition_point(|&other| other < sample);
@@ -185,6 +189,8 @@ mod tests {
         let mut genotypes = Genotypes::missing(3);
         genotypes.set(2, &[Allele(1), Allele(0)], false);
         genotypes.set(0, &[Allele(1)], true);
+        genotypes.set(1, &[Missing], true);
+        assert_eq!(genotypes.calls[2..4], [Missing, Missing]);
         genotypes.set(1, &[Allele(2), Allele(2), Allele(0)], false);
         assert_eq!(genotypes.calls, [Allele(1), Absent, Allele(2), Allele(2), Allele(1), Allele(0)]);
         assert_eq!((genotypes.unphased.as_slice(), genotypes.polyploid), (&[2][..], 1));

@@ -62,17 +62,17 @@ pub fn haplotype_rows<G: Bases + Send + 'static>(
 ) -> (Pipe, Arc<Counts>) {
     let schema = RowKind::Haplotypes.schema(Some(provenance));
     let batch_rows = options.batch_rows;
-    let reading = reading(&options.selection, options.shape.width);
-    let sites = Sites::new(records, genome, provenance, options);
+    let mut sites = Sites::new(records, genome, provenance, options);
+    sites.reading = reading(&sites.options.selection, sites.options.shape.width);
     let counts = sites.counts.clone();
     let rows = HaplotypeRows {
-        reader: Reader::new(sites, reading, haplotypes.samples.len() * PLOIDY),
+        reader: Reader::new(sites, haplotypes.samples.len() * PLOIDY),
         haplotypes,
         front: None,
         builder: RowBuilder::new(RowKind::Haplotypes, schema.clone()),
         bytes: 0,
     };
-    (Pipe::new(schema, Batched { rows, batch_rows, done: false }), counts)
+    (Pipe::new(schema, Batched::new(rows, batch_rows)), counts)
 }
 
 /// A record that was applied and whose rows are not made yet.
@@ -85,7 +85,6 @@ struct Waiting {
 /// Applies records to haplotypes, ahead of the record whose rows are made.
 struct Reader<G> {
     sites: Sites<G>,
-    reading: Selection,
     tracks: Vec<Track>,
     waiting: VecDeque<Waiting>,
     /// Records that were read.
@@ -111,10 +110,9 @@ struct Context {
 }
 
 impl<G: Bases> Reader<G> {
-    fn new(sites: Sites<G>, reading: Selection, haplotypes: usize) -> Self {
+    fn new(sites: Sites<G>, haplotypes: usize) -> Self {
         Self {
             sites,
-            reading,
             tracks: vec![Track::default(); haplotypes],
             waiting: VecDeque::new(),
             read: 0,
@@ -135,6 +133,7 @@ impl<G: Bases> Reader<G> {
                 if self.sites.options.selection.overlaps(&self.chrom, start, end) {
                     return Ok(Some(waiting));
                 }
+                self.sites.counts.outside.fetch_add(1, Relaxed);
             }
             if !self.read_ahead()? && !self.enter_contig()? {
                 return Ok(None);
@@ -147,8 +146,7 @@ impl<G: Bases> Reader<G> {
         if self.ended || self.next_contig.is_some() {
             return Ok(false);
         }
-        let reading = self.reading.clone();
-        let Some(record) = self.sites.next_record(&reading)? else {
+        let Some(record) = self.sites.next_record()? else {
             self.ended = true;
             return Ok(false);
         };
@@ -232,10 +230,16 @@ impl<G: Bases> Reader<G> {
         Ok(sequence)
     }
 
+    /// Returns whether a haplotype is the reference, as far as a window at a record can reach and was read.
+    fn is_plain(&mut self, haplotype: usize, record: &Record) -> bool {
+        let track = &mut self.tracks[haplotype];
+        track.forget(record.span().0, self.sites.options.shape.width);
+        track.edits.is_empty() && track.events.is_empty()
+    }
+
     /// Cuts the window of a haplotype around a record, after reading what can lie in it.
     fn cut(&mut self, haplotype: usize, number: u64, record: &Record) -> Result<Cut> {
         let Shape { width, anchor } = self.sites.options.shape;
-        self.tracks[haplotype].forget(record.span().0, width);
         loop {
             let edits = self.tracks[haplotype].edits.make_contiguous();
             let own = edits.iter().find(|edit| edit.variant.record == number);
@@ -250,7 +254,7 @@ impl<G: Bases> Reader<G> {
     fn check_reach(&self, cut: Cut, record: &Record) -> Result<Cut> {
         let length = self.sites.genome.contig_length(&self.chrom).unwrap_or(0) as i64;
         let (start, end) = (cut.start.clamp(0, length), cut.end.clamp(0, length));
-        if start >= end || self.reading.holds(&self.chrom, start, end) {
+        if start >= end || self.sites.reading.holds(&self.chrom, start, end) {
             return Ok(cut);
         }
         let message = "deletions make a haplotype's window reach further than -r lets be read: leave -r out";
@@ -384,9 +388,16 @@ impl<G: Bases> HaplotypeRows<G> {
 
     /// Cuts the windows of all haplotypes, those that are the same together. Returns the edits in them, too.
     fn group(&mut self, number: u64, site: &Site) -> Result<(Vec<Group>, Vec<Arc<Edit>>)> {
-        let (mut groups, mut edits) = (Vec::new(), Vec::new());
+        let (mut groups, mut edits) = (Vec::<Group>::new(), Vec::new());
         let (mut known, mut seen) = (HashMap::new(), HashSet::new());
+        // Groups of haplotypes without anything to say, by their call: most are of these.
+        let mut plain: HashMap<Call, usize> = HashMap::new();
         for (haplotype, &call) in site.record.genotypes.calls.iter().enumerate() {
+            let is_plain = self.reader.is_plain(haplotype, &site.record);
+            if let Some(&index) = plain.get(&call).filter(|_| is_plain) {
+                groups[index].members.push(haplotype);
+                continue;
+            }
             let mut cut = None;
             if site.has_contig() && site.has_bases() && call != Call::Absent {
                 cut = Some(self.reader.cut(haplotype, number, &site.record)?);
@@ -402,6 +413,9 @@ impl<G: Bases> HaplotypeRows<G> {
                 }
             };
             groups[index].members.push(haplotype);
+            if self.reader.is_plain(haplotype, &site.record) {
+                plain.insert(call, index);
+            }
             let new = cut.into_iter().flat_map(|cut| cut.edits);
             edits.extend(new.filter(|edit| seen.insert((edit.variant.record, edit.variant.allele))));
         }

@@ -6,7 +6,6 @@ use std::io::{BufRead, BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
 
 use super::bcf::Bcf;
-use super::bgzf::{self, Blocks};
 use super::genotypes::Samples;
 use super::record::Record;
 use super::seek::{Chunks, Index, NoIndex};
@@ -15,6 +14,7 @@ use super::tsv::{Schema, Tsv};
 use super::vcf::Vcf;
 use crate::error::{Error, InFile, Result};
 use crate::input;
+use crate::input::bgzf::{self, Blocks};
 
 /// Records in file order; an error is the last item.
 pub type Records = Box<dyn Iterator<Item = Result<Record>> + Send>;

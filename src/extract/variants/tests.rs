@@ -651,3 +651,207 @@ fn real_variants_are_what_applying_them_to_the_whole_contig_gives() {
         assert!(checked > 150, "{checked}");
     }
 }
+
+/// A line of a fuzzed VCF: contig, position, REF, ALTs, two genotypes, how often it stands there.
+type Fuzzed = (&'static str, i64, String, Vec<String>, [(usize, usize, bool); 2], usize);
+
+fn fuzzed() -> impl Strategy<Value = Vec<Fuzzed>> {
+    let reference = prop_oneof![6 => "[ACGTNacgtn]{1,6}", 1 => "[RYK]{1,2}", 1 => "[ACGT]{200,300}"];
+    let alternates = prop::collection::vec(
+        prop_oneof![8 => alternate(), 1 => "[ACGT]{300,500}", 1 => Just("<NON_REF>".into())],
+        0..4,
+    );
+    let genotypes = prop::array::uniform2((0usize..5, 0usize..5, any::<bool>()));
+    let contig = prop::sample::select(vec!["c", "c", "c", "d", "1"]);
+    prop::collection::vec((contig, 0i64..40, reference, alternates, genotypes, 1usize..3), 0..12)
+}
+
+/// Writes the lines as a VCF with two samples.
+fn fuzzed_text(lines: &[Fuzzed]) -> String {
+    let mut text = "##fileformat=VCFv4.3\n##contig=<ID=c>\n##contig=<ID=d>\n##contig=<ID=1>\n\
+                    ##FORMAT=<ID=GT,Number=1,Type=String,Description=\"Genotype\">\n\
+                    #CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\ta\tb\n"
+        .to_string();
+    for (contig, position, reference, alternates, genotypes, times) in lines {
+        let allele = |index: usize| match index {
+            4 => ".".to_string(),
+            index => index.min(alternates.len()).to_string(),
+        };
+        let genotype = |(a, b, phased): (usize, usize, bool)| {
+            format!("{}{}{}", allele(a), if phased { "|" } else { "/" }, allele(b))
+        };
+        let alt = if alternates.is_empty() { ".".to_string() } else { alternates.join(",") };
+        let [a, b] = genotypes.map(genotype);
+        let line = format!("{contig}\t{position}\t.\t{reference}\t{alt}\t.\t.\t.\tGT\t{a}\t{b}\n");
+        text += &line.repeat(*times);
+    }
+    text
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn no_record_of_a_fuzzed_vcf_disappears(lines in fuzzed(), center: bool, batch_rows in 1usize..50) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("v.vcf");
+        let anchor = if center { Anchor::Center } else { Anchor::Left };
+        let memory = || Memory(vec![("c", CONTIG.into()), ("d", "ACGTNACGTA".into())]);
+        // In any order, unsorted as it is.
+        std::fs::write(&path, fuzzed_text(&lines)).unwrap();
+        let rows = read_rows(&path, memory(), Options { batch_rows, ..anchored(31, anchor) });
+        prop_assert_eq!(rows.len(), independent_count(&path));
+        for row in &rows {
+            let silent = ["unknown_contig", "not_bases", "symbolic_allele", "spanning_deletion"];
+            let expected = !silent.contains(&row.status.as_str())
+                && (row.status != "too_long" || row.allele == 0);
+            prop_assert_eq!(row.sequence.is_some(), expected, "{:?}", row);
+        }
+        // Sorted, with the haplotypes of two samples.
+        let mut sorted = lines.clone();
+        sorted.sort_by_key(|line| (line.0, line.1));
+        std::fs::write(&path, fuzzed_text(&sorted)).unwrap();
+        let haplotypes = |batch_rows| {
+            let options = Options { batch_rows, ..anchored(31, anchor) };
+            let samples = Samples::All;
+            let opened =
+                open_with(&path, Format::Auto, &options.selection, &ContigMap::new(), &samples).unwrap();
+            let wanted = Haplotypes { samples: opened.samples, distinct: false, singles: false };
+            let genome = provenance::Genome::new("g.fa", Vec::new());
+            let (pipe, _) = haplotype_rows(opened.records, memory(), &genome, options, wanted);
+            let batches = pipe.into_parts().1.map(|batch| batch.unwrap()).collect::<Vec<_>>();
+            let schema = RowKind::Haplotypes.schema(Some(&genome));
+            arrow_select::concat::concat_batches(&schema, &batches).unwrap()
+        };
+        let records: usize = lines.iter().map(|line| line.5).sum();
+        let all = haplotypes(batch_rows);
+        prop_assert_eq!(all.num_rows(), independent_count(&path) + 4 * records);
+        prop_assert_eq!(&all, &haplotypes(1000), "the batch size shows");
+        let sequences = schema::strings(&all, schema::SEQUENCE).unwrap();
+        prop_assert!(sequences.iter().flatten().all(|bases| bases.len() == 31));
+    }
+}
+
+/// Makes rows of haplotypes of one sample for each pair of calls, records in memory; `applied` beside them.
+fn run_haplotypes(
+    records: Vec<Record>,
+    options: Options,
+    samples: usize,
+    wanted: Haplotypes,
+) -> Vec<(Out, Option<String>, Option<String>)> {
+    let names = (0..samples).map(|sample| format!("s{sample}")).collect();
+    let wanted = Haplotypes { samples: names, ..wanted };
+    let provenance = provenance::Genome::new("g.fa", Vec::new());
+    let memory = Memory(vec![("c", CONTIG.into())]);
+    let records: Records = Box::new(records.into_iter().map(Ok));
+    let (pipe, _) = haplotype_rows(records, memory, &provenance, options, wanted);
+    let mut out = Vec::new();
+    for batch in pipe.into_parts().1 {
+        let batch = batch.unwrap();
+        let text = |name, row| {
+            let column = schema::strings(&batch, name).unwrap();
+            arrow_array::Array::is_valid(column, row).then(|| column.value(row).to_owned())
+        };
+        let number = |name, row| schema::i64s(&batch, name).unwrap().value(row);
+        for row in 0..batch.num_rows() {
+            let own = Out {
+                variant: u64s(&batch, schema::VARIANT).unwrap().value(row),
+                chrom: text(schema::CHROM, row).unwrap(),
+                start: number(schema::START, row),
+                end: number(schema::END, row),
+                sequence: text(schema::SEQUENCE, row),
+                id: text(schema::VARIANT_ID, row),
+                pos: number(schema::POS, row),
+                reference: text(schema::REF, row).unwrap(),
+                alt: text(schema::ALT, row).unwrap(),
+                allele: u16s(&batch, schema::ALLELE).unwrap().value(row),
+                status: text(schema::STATUS, row).unwrap(),
+            };
+            out.push((own, text(schema::HAPLOTYPE, row), text(schema::APPLIED, row)));
+        }
+    }
+    out
+}
+
+fn called(position: i64, alleles: &str, calls: &[u16]) -> Record {
+    let calls = calls.iter().map(|&allele| Call::Allele(allele)).collect();
+    let genotypes = Genotypes { calls, ..Genotypes::default() };
+    Record { genotypes, ..record("c", position, alleles) }
+}
+
+#[test]
+fn a_record_has_its_alleles_then_single_variants_then_haplotypes() {
+    // GTTCCAAGT around 0-based 11; the sample has C>T there and, on both haplotypes, A>ACC two bases on.
+    let records = || vec![called(12, "C,T", &[0, 1]), called(14, "A,ACC", &[1, 1])];
+    let rows = |wanted: Haplotypes| {
+        let rows = run_haplotypes(records(), options(9), 1, wanted);
+        let row = |(own, haplotype, applied): (Out, Option<String>, Option<String>)| {
+            let dash = |text: Option<String>| text.unwrap_or("-".into());
+            format!(
+                "{} {}:{}>{} {} {} {} {}-{}",
+                own.variant,
+                own.pos,
+                own.reference,
+                own.alt,
+                dash(haplotype),
+                own.sequence.unwrap(),
+                dash(applied),
+                own.start,
+                own.end
+            )
+        };
+        rows.into_iter().map(row).collect::<Vec<_>>()
+    };
+    let all = rows(Haplotypes { singles: true, ..Haplotypes::default() });
+    assert_eq!(
+        all,
+        [
+            "0 12:C>T - GTTCCAAGT  7-16",
+            "0 12:C>T - GTTCTAAGT 12:C>T 7-16",
+            "0 14:A>ACC - GTTCCAACC 14:A>ACC 7-14",
+            "0 12:C>. s0|1 GTTCCAACC 14:A>ACC 7-14",
+            "0 12:C>T s0|2 GTTCTAACC 12:C>T;14:A>ACC 7-14",
+            "1 14:A>ACC - TCCAAGTCT  9-18",
+            "1 14:A>ACC - TCCAACCGT 14:A>ACC 9-16",
+            "1 12:C>T - TCTAAGTCT 12:C>T 9-18",
+            "1 14:A>ACC s0|1 TCCAACCGT 14:A>ACC 9-16",
+            "1 14:A>ACC s0|2 TCTAACCGT 12:C>T;14:A>ACC 9-16",
+        ]
+    );
+    let plain = rows(Haplotypes::default());
+    assert_eq!(plain.len(), 8, "{plain:?}");
+    // Two samples of the same haplotypes, once.
+    let twice = vec![called(12, "C,T", &[0, 1, 1, 0])];
+    let distinct = Haplotypes { distinct: true, ..Haplotypes::default() };
+    let names: Vec<_> =
+        run_haplotypes(twice, options(9), 2, distinct).into_iter().filter_map(|row| row.1).collect();
+    assert_eq!(names, ["s0|1,s1|2", "s0|2,s1|1"]);
+}
+
+proptest! {
+    #[test]
+    fn a_haplotype_with_one_variant_has_the_window_of_its_allele(
+        position in 1i64..25,
+        length in 1usize..8,
+        alternate in "[ACGT]{1,8}",
+        width in 2usize..30,
+        center: bool,
+    ) {
+        let anchor = if center { Anchor::Center } else { Anchor::Left };
+        let first = (position - 1) as usize;
+        let reference = &CONTIG[first..(first + length).min(CONTIG.len())];
+        prop_assume!(reference != alternate);
+        let record = called(position, &format!("{reference},{alternate}"), &[0, 1]);
+        let rows = run_haplotypes(vec![record], anchored(width, anchor), 1, Haplotypes::default());
+        prop_assert_eq!(rows.len(), 4);
+        for (alleles, haplotype) in [(&rows[0].0, &rows[2].0), (&rows[1].0, &rows[3].0)] {
+            prop_assert_eq!(&alleles.sequence, &haplotype.sequence);
+            prop_assert_eq!(&alleles.status, &haplotype.status);
+            prop_assert_eq!(alleles.start, haplotype.start);
+            // Without a right flank the stretch may end before or after a deletion: nobody can tell.
+            if anchor.flanks(width, alternate.len()).is_some_and(|flanks| flanks.right > 0) {
+                prop_assert_eq!(alleles.end, haplotype.end);
+            }
+        }
+    }
+}

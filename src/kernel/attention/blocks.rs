@@ -142,7 +142,7 @@ impl Sequence<'_> {
             for key in block.keys.clone().step_by(WIDTH) {
                 let strip = &keys[key / WIDTH * taps..][..taps];
                 let mut sums = Sums([[0.0; WIDTH]; HEIGHT]);
-                let job = Job { begin: &[0.0; WIDTH], rows: &queries[first * taps..], stride: taps, strip };
+                let job = Job::new(&[0.0; WIDTH], &queries[first * taps..], taps, strip);
                 product::multiply(self.instructions, job, count, &mut sums);
                 let places = scores.chunks_exact_mut(stride).skip(first);
                 for (place, sums) in places.zip(&sums.0[..count]) {
@@ -199,7 +199,7 @@ impl Sequence<'_> {
             for (index, strip) in buffers.values.chunks_exact(all).take(width.div_ceil(WIDTH)).enumerate() {
                 let mut sums = Sums([[0.0; WIDTH]; HEIGHT]);
                 let rows = &buffers.weights[first * stride..];
-                let job = Job { begin: &[0.0; WIDTH], rows, stride, strip: &strip[taps.clone()] };
+                let job = Job::new(&[0.0; WIDTH], rows, stride, &strip[taps.clone()]);
                 product::multiply(self.instructions, job, count, &mut sums);
                 let channels = (width - index * WIDTH).min(WIDTH);
                 for (row, sums) in sums.0[..count].iter().enumerate() {

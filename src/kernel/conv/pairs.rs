@@ -13,6 +13,24 @@ pub(super) struct PairWeights {
     outputs: usize,
 }
 
+/// How rows lie among pairs. They may overlap.
+#[derive(Clone, Copy)]
+pub(super) struct Pitch {
+    /// Pairs from one row to the next.
+    pub stride: usize,
+    /// Pieces in which a row lies.
+    pub runs: usize,
+    /// Pairs from one piece to the next.
+    pub gap: usize,
+}
+
+impl Pitch {
+    /// Returns the pitch of rows in one piece.
+    pub fn whole(stride: usize) -> Self {
+        Self { stride, runs: 1, gap: 0 }
+    }
+}
+
 /// What follows the sums of a tile.
 #[derive(Clone, Copy)]
 pub(super) struct Finish<'a> {
@@ -48,12 +66,12 @@ impl PairWeights {
         }
     }
 
-    /// Multiplies rows that are `stride` pairs apart: as many as there are of `output`, `[rows, outputs]`.
+    /// Multiplies rows, as many as there are of `output`, `[rows, outputs]`.
     pub fn apply(
         &self,
         instructions: Instructions,
         rows: &[Pair],
-        stride: usize,
+        Pitch { stride, runs, gap }: Pitch,
         finish: Finish,
         output: &mut [f32],
     ) {
@@ -61,7 +79,8 @@ impl PairWeights {
         for (index, (strip, begin)) in self.strips.iter().zip(&self.bias).enumerate() {
             let place = Columnwise { first: index * WIDTH, outputs: self.outputs };
             for (tile, output) in output.chunks_mut(HEIGHT * self.outputs).enumerate() {
-                let job = Job { begin, rows: &rows[tile * HEIGHT * stride..], stride, strip };
+                let rows = &rows[tile * HEIGHT * stride..];
+                let job = Job::new(begin, rows, stride, strip).in_runs(runs, gap);
                 product::multiply(instructions, job, output.len() / self.outputs, &mut sums);
                 let from = tile * HEIGHT * self.outputs;
                 let residual = finish.residual.map(|residual| &residual[from..][..output.len()]);

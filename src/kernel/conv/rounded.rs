@@ -1,17 +1,19 @@
 //! Convolution of deep layers in bfloat16: a multiplication takes two inputs at a time.
 //!
 //! Inputs and weights are rounded to nearest, sums are f32, and what leaves the layer is f32 again, as in
-//! [`crate::kernel::linear`]. A row is rounded block by block. Where taps lie side by side the rows of the product
-//! overlap in the rounded input; where they are apart each row is laid out by itself.
+//! [`crate::kernel::linear`]. A row is rounded block by block, each position once: the rows of the product overlap in
+//! the rounded input, in one piece where taps lie side by side, in a piece for each tap where they are apart.
 
-use super::pairs::{Finish, PairWeights};
+use std::ops::Range;
+
+use super::pairs::{Finish, PairWeights, Pitch};
 use super::row::Row;
 use crate::kernel::Instructions;
 use crate::kernel::linear::{resize, stride_of};
 use crate::kernel::product::{self, HEIGHT, Pair};
 
 /// Bytes of rounded input of a block: they stay in the second cache, beside one strip of weights.
-const BLOCK_BYTES: usize = 192 << 10;
+const BLOCK_BYTES: usize = 320 << 10;
 
 /// The filters of a one-dimensional convolution in bfloat16.
 pub(super) struct Rounded {
@@ -19,15 +21,6 @@ pub(super) struct Rounded {
     width: usize,
     outputs: usize,
     weights: PairWeights,
-}
-
-/// How the rows of a block's product lie in its rounded input.
-#[derive(Clone, Copy)]
-struct Pitch {
-    /// Pairs from one row to the next.
-    stride: usize,
-    /// Whether rows share what they have in common.
-    overlap: bool,
 }
 
 impl Rounded {
@@ -43,11 +36,13 @@ impl Rounded {
     }
 
     fn pitch(&self, row: &Row) -> Pitch {
-        // A row of one tap would be as far from the next as inputs are many: they would fall on the same few lines
-        // of the first cache.
-        match row.dilation == 1 && self.width > row.stride {
-            true => Pitch { stride: row.stride * self.pairs(), overlap: true },
-            false => Pitch { stride: stride_of(self.width * self.pairs()), overlap: false },
+        let pairs = self.pairs();
+        match (self.width, row.dilation) {
+            // Rows that share nothing are put apart, so that they do not fall on the same few lines of the first
+            // cache.
+            (1, _) => Pitch::whole(stride_of(pairs)),
+            (_, 1) => Pitch::whole(row.stride * pairs),
+            (runs, dilation) => Pitch { stride: row.stride * pairs, runs, gap: dilation * pairs },
         }
     }
 
@@ -65,13 +60,13 @@ impl Rounded {
         for (block, output) in output.chunks_mut(fit * self.outputs).enumerate() {
             let (first, count) = (first + block * fit, output.len() / self.outputs);
             let start = (first * row.stride) as isize - row.left as isize;
-            match pitch.overlap {
-                true => self.round_span(instructions, row, start, count, scratch),
-                false => self.round_rows(instructions, row, start, (pitch.stride, count), scratch),
+            match self.width {
+                1 => self.round_rows(instructions, row, start, (pitch.stride, count), scratch),
+                _ => self.round_span(instructions, row, start, count, scratch),
             }
             let residual = row.residual.map(|residual| &residual[first * self.outputs..][..output.len()]);
             let finish = Finish { relu: row.relu, residual };
-            self.weights.apply(instructions, scratch, pitch.stride, finish, output);
+            self.weights.apply(instructions, scratch, pitch, finish, output);
         }
     }
 
@@ -84,14 +79,27 @@ impl Rounded {
         count: usize,
         scratch: &mut Vec<Pair>,
     ) {
-        let span = (count - 1) * row.stride + self.width;
-        resize(scratch, span * self.pairs());
-        for (place, pairs) in scratch.chunks_exact_mut(self.pairs()).take(span).enumerate() {
-            self.round(instructions, row, start + place as isize, pairs);
+        let (pairs, span) = (self.pairs(), (count - 1) * row.stride + (self.width - 1) * row.dilation + 1);
+        resize(scratch, span * pairs);
+        let inside = inside(start, span, row.length);
+        let (before, rest) = scratch[..span * pairs].split_at_mut(inside.start * pairs);
+        let (within, after) = rest.split_at_mut(inside.len() * pairs);
+        before.fill(Pair::default());
+        after.fill(Pair::default());
+        if inside.is_empty() {
+            return;
+        }
+        let from = (start + inside.start as isize) as usize;
+        let values = &row.input[from * self.inputs..][..inside.len() * self.inputs];
+        if self.inputs.is_multiple_of(2) {
+            product::round_pairs(instructions, values, within);
+        } else {
+            let positions = values.chunks_exact(self.inputs).zip(within.chunks_exact_mut(pairs));
+            positions.for_each(|(values, pairs)| product::round_pairs(instructions, values, pairs));
         }
     }
 
-    /// Rounds what each of `count` outputs sees into a row of its own, `stride` pairs apart.
+    /// Rounds the one position that each of `count` outputs sees, `stride` pairs apart.
     fn round_rows(
         &self,
         instructions: Instructions,
@@ -102,22 +110,35 @@ impl Rounded {
     ) {
         resize(scratch, count * stride);
         for (output, pairs) in scratch.chunks_exact_mut(stride).take(count).enumerate() {
-            for (tap, pairs) in pairs.chunks_exact_mut(self.pairs()).take(self.width).enumerate() {
-                let place = output * row.stride + tap * row.dilation;
-                self.round(instructions, row, start + place as isize, pairs);
+            let position = usize::try_from(start + (output * row.stride) as isize).ok();
+            match position.filter(|&position| position < row.length) {
+                Some(position) => {
+                    let values = &row.input[position * self.inputs..][..self.inputs];
+                    product::round_pairs(instructions, values, pairs);
+                }
+                None => pairs.fill(Pair::default()),
             }
         }
     }
+}
 
-    /// Rounds one position, zeros where the row has none.
-    #[inline(always)]
-    fn round(&self, instructions: Instructions, row: &Row, position: isize, pairs: &mut [Pair]) {
-        match usize::try_from(position).ok().filter(|&position| position < row.length) {
-            Some(position) => {
-                let values = &row.input[position * self.inputs..][..self.inputs];
-                product::round_pairs(instructions, values, pairs);
-            }
-            None => pairs.fill(Pair::default()),
-        }
+/// Returns which of `span` positions from `start` on a row of this length has.
+fn inside(start: isize, span: usize, length: usize) -> Range<usize> {
+    let first = start.min(0).unsigned_abs().min(span);
+    let last = (length as isize - start).clamp(0, span as isize) as usize;
+    first..last.max(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lies_outside_of_the_row_is_not_read() {
+        assert_eq!(inside(-3, 10, 20), 3..10);
+        assert_eq!(inside(5, 10, 12), 0..7);
+        assert_eq!(inside(-4, 30, 20), 4..24);
+        assert!(inside(-9, 5, 20).is_empty());
+        assert!(inside(25, 5, 20).is_empty());
     }
 }

@@ -64,10 +64,7 @@ impl Shape {
             Choice::Winograd => {
                 (points * groups * inputs) as f64 * narrow(outputs).min(panels as f64) + transform
             }
-            Choice::Rounded => {
-                let rounded = if self.dilation == 1 { 1 } else { width };
-                (4 * width * inputs.div_ceil(2) * 2 * strips) as f64 + 4.0 * 3.0 * read * rounded as f64
-            }
+            Choice::Rounded => (4 * width * inputs.div_ceil(2) * 2 * strips) as f64 + 4.0 * 3.0 * read,
             Choice::RoundedWinograd => {
                 let products = (points * groups * inputs.div_ceil(2) * 2 * strips) as f64;
                 products + transform + 2.0 * points as f64 * read
@@ -76,7 +73,9 @@ impl Shape {
     }
 
     fn exact(self) -> Choice {
-        if self.winograd { Choice::Winograd } else { Choice::Direct }
+        let wide = self.inputs.min(self.outputs) >= LANES;
+        let cheaper = || self.cost(Choice::Winograd) < self.cost(Choice::Direct);
+        if self.winograd && (wide || cheaper()) { Choice::Winograd } else { Choice::Direct }
     }
 
     /// Returns the cheapest, where bfloat16 is allowed.
@@ -113,7 +112,7 @@ impl Conv {
         if !flat || self.direct {
             return Way::Direct;
         }
-        let winograd = self.stride[1] == 1 && winograd::pays(inputs, outputs, width);
+        let winograd = self.stride[1] == 1 && winograd::applies(inputs, outputs, width, self.dilation[1]);
         let shape = Shape { inputs, outputs, width, dilation: self.dilation[1], winograd };
         let choice = if self.precision == Precision::F32 { shape.exact() } else { shape.rounded() };
         match choice {
@@ -141,7 +140,8 @@ mod tests {
     use super::*;
 
     fn shape([inputs, outputs, width, dilation]: [usize; 4]) -> Shape {
-        Shape { inputs, outputs, width, dilation, winograd: winograd::pays(inputs, outputs, width) }
+        let winograd = winograd::applies(inputs, outputs, width, dilation);
+        Shape { inputs, outputs, width, dilation, winograd }
     }
 
     #[test]
@@ -158,6 +158,16 @@ mod tests {
         assert_eq!(choice([50, 50, 15, 1]), Choice::RoundedWinograd);
         assert_eq!(choice([64, 64, 21, 1]), Choice::RoundedWinograd);
         assert_eq!(choice([1000, 925, 1, 1]), Choice::Rounded);
+    }
+
+    #[test]
+    fn few_channels_are_filtered_by_winograd_where_filters_are_long() {
+        let choice = |layer| shape(layer).exact();
+        assert_eq!(choice([15, 15, 15, 1]), Choice::Winograd);
+        // Three taps save less than the transforms cost; dilated positions are out of order.
+        assert_eq!(choice([15, 15, 3, 1]), Choice::Direct);
+        assert_eq!(choice([15, 15, 15, 2]), Choice::Direct);
+        assert_eq!(choice([16, 16, 3, 2]), Choice::Winograd);
     }
 
     #[test]

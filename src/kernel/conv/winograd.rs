@@ -12,7 +12,7 @@
 use std::ops::{Add, Mul, Range, Sub};
 
 use super::filters::Packed;
-use super::pairs::{Finish, PairWeights};
+use super::pairs::{Finish, PairWeights, Pitch};
 use super::row::Row;
 use crate::kernel::linear::resize;
 use crate::kernel::product::{self, Pair};
@@ -36,15 +36,34 @@ const BLOCK_UNIT: usize = 12;
 struct Vector([f32; LANES]);
 
 impl Vector {
+    /// Loads what there is; zeros follow it.
     #[inline(always)]
     fn load(values: &[f32], at: usize) -> Self {
-        Self(values[at..at + LANES].try_into().expect("one vector"))
+        match values[at..].first_chunk::<LANES>() {
+            Some(values) => Self(*values),
+            None => Self(last(&values[at..])),
+        }
     }
 
+    /// Stores as many lanes as there is room for.
     #[inline(always)]
     fn store(self, values: &mut [f32], at: usize) {
-        values[at..at + LANES].copy_from_slice(&self.0);
+        match values[at..].first_chunk_mut::<LANES>() {
+            Some(values) => *values = self.0,
+            None => {
+                let room = values.len() - at;
+                values[at..].copy_from_slice(&self.0[..room]);
+            }
+        }
     }
+}
+
+/// Returns less than a vector, with zeros behind.
+#[cold]
+fn last(values: &[f32]) -> [f32; LANES] {
+    let mut lanes = [0.0; LANES];
+    lanes[..values.len()].copy_from_slice(values);
+    lanes
 }
 
 macro_rules! lane_by_lane {
@@ -181,6 +200,7 @@ pub(super) struct Winograd {
     outputs: usize,
     groups: usize,
     points: Points,
+    /// At least a vector.
     bias: Vec<f32>,
 }
 
@@ -201,9 +221,19 @@ impl Points {
     }
 }
 
-/// Where [`Winograd`] applies and pays.
-pub(super) fn pays(inputs: usize, outputs: usize, width: usize) -> bool {
-    inputs >= LANES && outputs >= LANES && width >= 3
+/// Fewest channels.
+const LEAST: usize = LANES / 2;
+
+/// Says whether [`Winograd`] applies. Less than a vector of channels is loaded and stored as a whole one, whose last
+/// lanes the next position writes anew: that needs positions in order, so no dilation.
+pub(super) fn applies(inputs: usize, outputs: usize, width: usize, dilation: usize) -> bool {
+    let least = inputs.min(outputs);
+    width >= 3 && least >= if dilation == 1 { LEAST } else { LANES }
+}
+
+/// Returns what follows the values of a point, for vectors that reach beyond the last channel.
+fn margin(channels: usize) -> usize {
+    if channels < LANES { LANES } else { 0 }
 }
 
 /// Returns the points and the groups of a filter of this width.
@@ -270,7 +300,9 @@ impl Winograd {
                 evaluated.map(|weights| PairWeights::new(&weights, inputs, &nothing)).collect(),
             ),
         };
-        Self { inputs, outputs, groups, points, bias: bias.to_vec() }
+        let mut bias = bias.to_vec();
+        bias.resize(outputs.max(LANES), 0.0);
+        Self { inputs, outputs, groups, points, bias }
     }
 
     /// Returns whether products are of bfloat16.
@@ -280,7 +312,9 @@ impl Winograd {
 
     /// Returns how many steps go together through the caches.
     pub fn block(&self, dilation: usize) -> usize {
-        let fit = BLOCK / (self.points.count() * (self.inputs + self.outputs));
+        // Few channels are transformed more than they are multiplied, and that goes through the first cache.
+        let block = if self.inputs.min(self.outputs) < LANES { BLOCK / 4 } else { BLOCK };
+        let fit = block / (self.points.count() * (self.inputs + self.outputs));
         let overlap = (self.groups - 1) * dilation;
         (fit / BLOCK_UNIT * BLOCK_UNIT).max(2 * BLOCK_UNIT).max(4 * overlap).next_multiple_of(BLOCK_UNIT)
     }
@@ -328,19 +362,21 @@ impl Winograd {
         let count = steps.len();
         let with_overlap = count + (self.groups - 1) * dilation;
         let Scratch { evaluated, products, rounded } = scratch;
-        evaluated.resize(evaluated.len().max(S::POINTS * with_overlap * inputs), 0.0);
-        products.resize(products.len().max(S::POINTS * count * self.outputs), 0.0);
-        let plane = with_overlap * inputs;
+        let (used, made) = (with_overlap * inputs, count * self.outputs);
+        let (plane, product) = (used + margin(inputs), made + margin(self.outputs));
+        evaluated.resize(evaluated.len().max(S::POINTS * plane), 0.0);
+        products.resize(products.len().max(S::POINTS * product), 0.0);
         let wanted = steps.start..steps.start + with_overlap;
         instructions.compiled(Evaluate::<S> {
             row,
             steps: wanted,
             channels: inputs,
-            zeros: &vec![0.0; inputs],
+            zeros: &vec![0.0; inputs.max(LANES)],
             output: &mut evaluated[..S::POINTS * plane],
             scheme: std::marker::PhantomData,
         });
-        let planes = evaluated.chunks_exact(plane).zip(products.chunks_exact_mut(count * self.outputs));
+        let planes = evaluated.chunks_exact(plane).zip(products.chunks_exact_mut(product));
+        let planes = planes.map(|(evaluated, products)| (&evaluated[..used], &mut products[..made]));
         match &self.points {
             Points::Exact(points) => {
                 let runs = self.runs(dilation);
@@ -359,7 +395,8 @@ impl Winograd {
             row,
             steps,
             bias: &self.bias,
-            products: &products[..S::POINTS * count * self.outputs],
+            products: &products[..S::POINTS * product],
+            channels: self.outputs,
             output,
             origin,
             scheme: std::marker::PhantomData,
@@ -396,7 +433,7 @@ impl Winograd {
             steps.for_each(|(values, pairs)| product::round_pairs(instructions, values, pairs));
         }
         let finish = Finish { relu: false, residual: None };
-        filters.apply(instructions, &rounded[..steps * pairs], pairs, finish, products);
+        filters.apply(instructions, &rounded[..steps * pairs], Pitch::whole(pairs), finish, products);
     }
 }
 
@@ -421,7 +458,7 @@ impl<S: Scheme> Work for Evaluate<'_, S> {
     #[inline(always)]
     fn run(self) {
         let Self { row, steps, channels, zeros, output, .. } = self;
-        let plane = steps.len() * channels;
+        let plane = steps.len() * channels + margin(channels);
         for (index, step) in steps.enumerate() {
             let first = row.first(step) as isize - row.left as isize;
             let mut rows = [zeros; MOST];
@@ -429,7 +466,7 @@ impl<S: Scheme> Work for Evaluate<'_, S> {
             while i < S::POINTS {
                 let position = first + (i * row.dilation) as isize;
                 if position >= 0 && (position as usize) < row.length {
-                    rows[i] = &row.input[position as usize * channels..][..channels];
+                    rows[i] = &row.input[position as usize * channels..];
                 }
                 i += 1;
             }
@@ -459,6 +496,7 @@ struct Interpolate<'a, S> {
     steps: Range<usize>,
     bias: &'a [f32],
     products: &'a [f32],
+    channels: usize,
     output: &'a mut [f32],
     origin: usize,
     scheme: std::marker::PhantomData<S>,
@@ -467,9 +505,8 @@ struct Interpolate<'a, S> {
 impl<S: Scheme> Work for Interpolate<'_, S> {
     #[inline(always)]
     fn run(self) {
-        let Self { row, steps, bias, products, output, origin, .. } = self;
-        let channels = bias.len();
-        let plane = steps.len() * channels;
+        let Self { row, steps, bias, products, channels, output, origin, .. } = self;
+        let plane = steps.len() * channels + margin(channels);
         for (index, step) in steps.enumerate() {
             let first = row.first(step);
             let mut channel = 0;

@@ -310,7 +310,7 @@ impl WeightJob {
             let columns = WIDTH.min(width - strip * WIDTH);
             for (index, sums) in sums.chunks_mut(HEIGHT * width).enumerate() {
                 let rows = &turned[index * HEIGHT * positions..];
-                let job = Job { begin: &[0.0; WIDTH], rows, stride: positions, strip: taps };
+                let job = Job::new(&[0.0; WIDTH], rows, positions, taps);
                 product::multiply(Instructions::detect(), job, sums.len() / width, &mut tile);
                 for (sums, tile) in sums.chunks_exact_mut(width).zip(&tile.0) {
                     let sums = &mut sums[strip * WIDTH..][..columns];

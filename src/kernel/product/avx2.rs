@@ -47,19 +47,27 @@ macro_rules! kernel {
                     m += 1;
                 }
                 let mut values = job.rows.as_ptr().add(first * job.stride).cast::<i32>();
-                let mut weights = job.strip.as_ptr().cast::<__m256i>().add(2 * half);
-                let end = weights.add(4 * job.strip.len());
-                while weights < end {
-                    let (low, high) = (*weights, *weights.add(1));
-                    let mut m = 0;
-                    while m < M {
-                        let value = _mm256_set1_epi32(*values.add(m * job.stride));
-                        total[m][0] = $product(total[m][0], value, low);
-                        total[m][1] = $product(total[m][1], value, high);
-                        m += 1;
+                let mut weights = job.strip.as_ptr().cast::<__m256i>().wrapping_add(2 * half);
+                let taps = job.strip.len() / job.runs;
+                let mut run = 0;
+                while run < job.runs {
+                    let mut tap = 0;
+                    while tap < taps {
+                        let (low, high) = (*weights, *weights.add(1));
+                        let mut m = 0;
+                        while m < M {
+                            let value = _mm256_set1_epi32(*values.add(m * job.stride));
+                            total[m][0] = $product(total[m][0], value, low);
+                            total[m][1] = $product(total[m][1], value, high);
+                            m += 1;
+                        }
+                        values = values.add(1);
+                        weights = weights.wrapping_add(4);
+                        tap += 1;
                     }
-                    values = values.add(1);
-                    weights = weights.add(4);
+                    // After the last piece this is an address that is never read.
+                    values = values.wrapping_add(job.gap).wrapping_sub(taps);
+                    run += 1;
                 }
                 let mut m = 0;
                 while m < M {

@@ -46,20 +46,27 @@ macro_rules! kernel {
                 }
                 let mut values = job.rows.as_ptr().add(first * job.stride).cast::<i32>();
                 let mut weights = job.strip.as_ptr().cast::<__m512i>();
-                let end = weights.add(2 * job.strip.len());
-                while weights < end {
-                    let (low, high) = (*weights, *weights.add(1));
-                    _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(16).cast());
-                    _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(17).cast());
-                    let mut m = 0;
-                    while m < M {
-                        let value = _mm512_set1_epi32(*values.add(m * job.stride));
-                        total[m][0] = $product(total[m][0], value, low);
-                        total[m][1] = $product(total[m][1], value, high);
-                        m += 1;
+                let taps = job.strip.len() / job.runs;
+                let mut run = 0;
+                while run < job.runs {
+                    let end = weights.add(2 * taps);
+                    while weights < end {
+                        let (low, high) = (*weights, *weights.add(1));
+                        _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(16).cast());
+                        _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(17).cast());
+                        let mut m = 0;
+                        while m < M {
+                            let value = _mm512_set1_epi32(*values.add(m * job.stride));
+                            total[m][0] = $product(total[m][0], value, low);
+                            total[m][1] = $product(total[m][1], value, high);
+                            m += 1;
+                        }
+                        values = values.add(1);
+                        weights = weights.add(2);
                     }
-                    values = values.add(1);
-                    weights = weights.add(2);
+                    // After the last piece this is an address that is never read.
+                    values = values.wrapping_add(job.gap).wrapping_sub(taps);
+                    run += 1;
                 }
                 let mut m = 0;
                 while m < M {

@@ -106,7 +106,8 @@ impl Stack {
             layer.run(&activations[activations.len() - 1], shapes[0], &mut output);
             activations.push(output);
         }
-        let mut needed = vec![0..shapes[shapes.len() - 1][0]];
+        let mut needed: Vec<Range<usize>> = Vec::with_capacity(shapes.len());
+        needed.push(0..shapes[shapes.len() - 1][0]);
         for (layer, shape) in stack.layers.iter().zip(&shapes).rev() {
             let outputs: &Range<usize> = &needed[needed.len() - 1];
             needed.push(if outputs.is_empty() { 0..0 } else { layer.read(outputs.clone(), shape[0]) });

@@ -4,7 +4,7 @@
 use std::arch::x86_64::*;
 use std::cell::RefCell;
 
-use super::{CODES, Corner, Job, LANES, OneHot, Work, cover, sum_by_halves};
+use super::{CODES, Corner, Job, LANES, OneHot, Work, cover, height, sum_by_halves};
 
 const HEIGHT: usize = 6;
 
@@ -14,17 +14,15 @@ const SMALL_HEIGHT: usize = 4;
 pub(super) fn run(job: &Job, positions: usize, output: &mut [f32]) {
     let (wide, panels) = job.wide();
     for panel in 0..panels {
-        let output = RefCell::new(&mut *output);
-        let corner = |position| Corner { position, panel };
-        // SAFETY: `Instructions::Avx2` exists only where the processor has avx2 and fma, `Job::check` has
-        // seen that all positions and panels exist, and `cover` stays within `positions`.
+        // SAFETY: `Instructions::Avx2` exists only where the processor has avx2 and fma, and `Job::check` has seen
+        // that all positions and panels exist.
         unsafe {
-            cover(
-                positions,
-                HEIGHT,
-                |position| tile::<HEIGHT>(job, corner(position), *output.borrow_mut()),
-                |position| tile::<1>(job, corner(position), *output.borrow_mut()),
-            );
+            match height(positions, &[HEIGHT, 4, 2]) {
+                HEIGHT => run_tiles::<HEIGHT>(job, panel, positions, output),
+                4 => run_tiles::<4>(job, panel, positions, output),
+                2 => run_tiles::<2>(job, panel, positions, output),
+                _ => run_tiles::<1>(job, panel, positions, output),
+            }
         }
     }
     for channel in wide..job.channels {
@@ -39,6 +37,25 @@ pub(super) fn run(job: &Job, positions: usize, output: &mut [f32]) {
                 |position| narrow::<1>(job, corner(position), *output.borrow_mut()),
             );
         }
+    }
+}
+
+/// Computes all positions by one panel, `M` positions at a time.
+///
+/// # Safety
+///
+/// The processor has avx2 and fma; the job holds the positions and the panel.
+unsafe fn run_tiles<const M: usize>(job: &Job, panel: usize, positions: usize, output: &mut [f32]) {
+    let output = RefCell::new(output);
+    let corner = |position| Corner { position, panel };
+    // SAFETY: by this function's contract, and because `cover` stays within `positions`.
+    unsafe {
+        cover(
+            positions,
+            M,
+            |position| tile::<M>(job, corner(position), *output.borrow_mut()),
+            |position| tile::<1>(job, corner(position), *output.borrow_mut()),
+        );
     }
 }
 

@@ -4,7 +4,7 @@
 use std::arch::x86_64::*;
 use std::cell::RefCell;
 
-use super::{CODES, Corner, Job, LANES, OneHot, Work, cover};
+use super::{CODES, Corner, Job, LANES, OneHot, Work, cover, height};
 
 const HEIGHT: usize = 12;
 
@@ -17,25 +17,13 @@ const ONE_HOT_HEIGHT: usize = 8;
 pub(super) fn run(job: &Job, positions: usize, output: &mut [f32]) {
     let (wide, panels) = job.wide();
     for panel in (0..panels).step_by(2) {
-        let output = RefCell::new(&mut *output);
-        let corner = |position| Corner { position, panel };
-        // SAFETY: `Instructions::Avx512` exists only where the processor has avx512f, `Job::check` has
-        // seen that all positions and panels exist, and `cover` stays within `positions`.
+        // SAFETY: `Instructions::Avx512` exists only where the processor has avx512f, and `Job::check` has seen
+        // that all positions and panels exist.
         unsafe {
             if panel + 1 < panels {
-                cover(
-                    positions,
-                    HEIGHT,
-                    |position| tile::<HEIGHT, 2>(job, corner(position), *output.borrow_mut()),
-                    |position| tile::<1, 2>(job, corner(position), *output.borrow_mut()),
-                );
+                run_panels::<2>(job, panel, positions, output);
             } else {
-                cover(
-                    positions,
-                    HEIGHT,
-                    |position| tile::<HEIGHT, 1>(job, corner(position), *output.borrow_mut()),
-                    |position| tile::<1, 1>(job, corner(position), *output.borrow_mut()),
-                );
+                run_panels::<1>(job, panel, positions, output);
             }
         }
     }
@@ -60,6 +48,48 @@ pub(super) fn run(job: &Job, positions: usize, output: &mut [f32]) {
                 );
             }
         }
+    }
+}
+
+/// Computes all positions by `P` panels, in tiles as tall as suits their number.
+///
+/// # Safety
+///
+/// The processor has avx512f; the job holds the positions and panels `panel..+P`.
+unsafe fn run_panels<const P: usize>(job: &Job, panel: usize, positions: usize, output: &mut [f32]) {
+    // SAFETY: by this function's contract.
+    unsafe {
+        match height(positions, &[HEIGHT, 8, 6, 4]) {
+            HEIGHT => run_tiles::<HEIGHT, P>(job, panel, positions, output),
+            8 => run_tiles::<8, P>(job, panel, positions, output),
+            6 => run_tiles::<6, P>(job, panel, positions, output),
+            4 => run_tiles::<4, P>(job, panel, positions, output),
+            _ => run_tiles::<1, P>(job, panel, positions, output),
+        }
+    }
+}
+
+/// Computes all positions by `P` panels, `M` positions at a time.
+///
+/// # Safety
+///
+/// As [`run_panels`].
+unsafe fn run_tiles<const M: usize, const P: usize>(
+    job: &Job,
+    panel: usize,
+    positions: usize,
+    output: &mut [f32],
+) {
+    let output = RefCell::new(output);
+    let corner = |position| Corner { position, panel };
+    // SAFETY: by this function's contract, and because `cover` stays within `positions`.
+    unsafe {
+        cover(
+            positions,
+            M,
+            |position| tile::<M, P>(job, corner(position), *output.borrow_mut()),
+            |position| tile::<1, P>(job, corner(position), *output.borrow_mut()),
+        );
     }
 }
 

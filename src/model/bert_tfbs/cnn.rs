@@ -197,9 +197,15 @@ mod tests {
         values[(30 + 20) * 768..].fill(0.0);
         let states = Tensor::from_vec(values, (2, 30, 768), &Device::Cpu).unwrap();
         let logits = cnn.forward(&states).unwrap();
-        assert!(distance(&flat(&logits), &expected("linear2")) < 1e-5);
+        check_parity("BERT-TFBS head", "logits", "f32", [&flat(&logits), &expected("linear2")], 1e-5);
         let probs = crate::kernel::pointwise::softmax(&logits).unwrap();
-        assert!(distance(&flat(&probs), &expected("softmax_out")) < 1e-5);
+        check_parity(
+            "BERT-TFBS head",
+            "probabilities",
+            "f32",
+            [&flat(&probs), &expected("softmax_out")],
+            1e-5,
+        );
         // The logits vary little between inputs, so the states on the way are compared too.
         let first = cnn.first.forward(&states.transpose(1, 2).unwrap().contiguous().unwrap()).unwrap();
         let corner = first.transpose(1, 2).unwrap().narrow(1, 0, 4).unwrap().narrow(2, 0, 16).unwrap();

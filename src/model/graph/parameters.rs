@@ -89,6 +89,16 @@ impl Parameters {
         }
     }
 
+    /// Takes a tensor out.
+    pub fn remove(&mut self, name: &str) {
+        self.tensors.remove(name);
+    }
+
+    /// Takes out all tensors whose names begin so.
+    pub fn remove_under(&mut self, prefix: &str) {
+        self.tensors.retain(|name, _| !name.starts_with(prefix));
+    }
+
     /// Says how adapters are applied.
     pub fn set_lora(&mut self, lora: Lora) {
         self.lora = Some(lora);

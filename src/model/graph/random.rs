@@ -34,7 +34,7 @@ impl Random {
     /// When `end` is 0.
     pub fn below(&mut self, end: usize) -> usize {
         assert!(end > 0, "there is no number below 0");
-        (u128::from(self.bits()) * end as u128 >> 64) as usize
+        ((u128::from(self.bits()) * end as u128) >> 64) as usize
     }
 
     /// Draws from the normal distribution (Box and Muller).

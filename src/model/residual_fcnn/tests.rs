@@ -95,10 +95,10 @@ fn given_embeddings_have_the_features_and_logits_of_pytorch() {
     let graph = Graph::load(&Config::new(NAME), &hashed_weights(&folder)).unwrap();
     let features = Tensor::from_vec(rows.concat(), (5, 3072), &Device::Cpu).unwrap();
     let logits = graph.forward(&features).unwrap();
-    assert!(distance(&flat(&logits), &numbers("logits")) < 1e-5);
+    check_parity("residual FCNN", "logits", "f32", [&flat(&logits), &numbers("logits")], 1e-5);
     let probs = Head::Softmax.predict(logits).unwrap().probs.unwrap();
     let of_one: Vec<f32> = flat(&probs).chunks(2).map(|row| row[1]).collect();
-    assert!(distance(&of_one, &numbers("prob")) < 1e-5);
+    check_parity("residual FCNN", "probabilities", "f32", [&of_one, &numbers("prob")], 1e-5);
 }
 
 #[test]

@@ -57,7 +57,13 @@ fn the_authors_checkpoint_gives_the_logits_of_its_cell_types() {
     for file in ["stage1_like_author.pth.tar", "stage1.safetensors"] {
         let model = converted(&format!("golden/models/sigtfb/{file}"), &hints()).unwrap();
         assert_eq!((model.window(), model.labels()), (Some(101), &CELLS.map(String::from)[..]));
-        assert!(distance(&logits(&*model), &expected) < 1e-5, "{file}");
+        check_parity(
+            "SigTFB stage 1",
+            &format!("logits, {file}"),
+            "f32",
+            [&logits(&*model), &expected],
+            1e-5,
+        );
         let sequences = sequences();
         let sequences: Vec<&[u8]> = sequences.iter().map(Vec::as_slice).collect();
         check_batch_invariance(&*model, &sequences);
@@ -76,13 +82,16 @@ fn stage_2_has_the_log_odds_of_the_cell_type_it_is_told() {
     assert_eq!(model.labels(), ["GM12878", "HepG2", "K562", UNTOLD]);
     let found = logits(&*model);
     let mut seen = [false; 4];
+    let (mut odds, mut references) = (Vec::new(), Vec::new());
     for (row, told) in cell_types.chunks_exact(3).enumerate() {
         let class = told.iter().position(|&told| told == 1.0).unwrap_or(3);
         seen[class] = true;
         let expected = log_probs[2 * row + 1] - log_probs[2 * row];
         let logit = found[4 * row + class];
-        assert!((logit - expected).abs() < 1e-5, "row {row}: {logit} is not {expected}");
+        odds.push(logit);
+        references.push(expected);
     }
+    check_parity("SigTFB stage 2", "log odds", "f32", [&odds, &references], 1e-5);
     assert!(seen[3], "no row of the golden is not told its cell type");
     let sequences = sequences();
     let sequences: Vec<&[u8]> = sequences.iter().map(Vec::as_slice).collect();
@@ -97,7 +106,8 @@ fn each_filter_is_left_out_in_turn() {
     assert!(distance(&means, &golden("filter_means").unwrap()) < 1e-6);
     assert_eq!(model.labels().len(), 20 * 3);
     assert_eq!(model.labels()[4], "HepG2 without filter 1");
-    assert!(distance(&logits(&*model), &expected) < 1e-5);
+    let what = "logits without each filter";
+    check_parity("SigTFB stage 1", what, "f32", [&logits(&*model), &expected], 1e-5);
     let sequences = sequences();
     check_batch_invariance(&*model, &sequences.iter().map(Vec::as_slice).collect::<Vec<_>>());
 }

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::super::adapter::Adapter;
 use super::super::layout::Layout;
-use super::super::testing::{golden_sequences, hashed_weights, shared, text};
+use super::super::testing::{check_parity, chromosome_20, golden_sequences, hashed_weights, shared, text};
 use super::super::weights::Weights;
 use super::super::{
     Answer, Attentions, Config, Input, Likelihood, Pooling, Source, Wanted, bert, esm, weights,
@@ -21,10 +21,12 @@ use super::Gpu;
 use super::LanguageModel;
 use super::encoder::{Scratch, Sequence, Watch};
 use super::gpu::{Limits, PTX};
+use super::pack::packs;
 use crate::device::backend::{Backend, Number};
 use crate::device::cuda::Cuda;
 use crate::device::host::Host;
 use crate::kernel::Precision;
+use crate::kernel::linear::TOKENS_PER_PACK;
 use crate::npy::{Array, Npz};
 
 /// What every number is held to.
@@ -105,16 +107,8 @@ impl Golden {
 
     /// Checks numbers against those of the reference, and prints their line of the parity card.
     fn check(&self, what: &str, errors: impl IntoIterator<Item = (f32, f32)>) {
-        let mut largest = 0f32;
-        let mut count = 0;
-        for (found, expected) in errors {
-            assert!(found.is_finite() && expected.is_finite(), "{} {what}", self.name);
-            largest = largest.max((found - expected).abs());
-            count += 1;
-        }
-        assert!(count > 0, "{} {what}: nothing was compared", self.name);
-        assert!(largest < TOLERANCE, "{} {what}: {largest}", self.name);
-        println!("| {} | {what} | {count} | f32 | CPU | {largest:.1e} |", self.name);
+        let (found, expected): (Vec<f32>, Vec<f32>) = errors.into_iter().unzip();
+        check_parity(self.name, what, "f32", [&found, &expected], TOLERANCE);
     }
 
     /// Checks `[B, …]` without padding.
@@ -168,9 +162,14 @@ fn load(directory: &Path, weights: &Weights) -> LanguageModel {
 
 /// Loads it with its encoder on a GPU, if there is one.
 fn load_on(directory: &Path, weights: &Weights, gpu: Option<&Gpu>) -> LanguageModel {
+    load_in(directory, weights, gpu, Precision::F32)
+}
+
+/// Loads it to multiply in other numbers.
+fn load_in(directory: &Path, weights: &Weights, gpu: Option<&Gpu>, precision: Precision) -> LanguageModel {
     let pooling = Layout::read(directory).unwrap().pooling;
     let config = Config { pooling, ..Config::read(directory).unwrap() };
-    let source = Source { directory, config: &config, weights, precision: Precision::F32, gpu };
+    let source = Source { directory, config: &config, weights, precision, gpu };
     let load = if config.architecture().starts_with("Esm") { esm::load } else { bert::load };
     load(&source).unwrap()
 }
@@ -346,6 +345,97 @@ fn dnabert_2_of_full_size_agrees() {
 }
 
 #[test]
+fn in_fewer_bits_models_of_full_size_stay_near() {
+    for (name, bounds) in
+        [("dnabert1_base_hashweights", [0.1, 0.5]), ("dnabert2_base_hashweights", [0.1, 0.5])]
+    {
+        let Some(mut golden) = Golden::open(name) else { return };
+        let directory = golden.directory(json!({"architectures": ["BertForSequenceClassification"]}));
+        let weights = hashed_weights(&golden.folder);
+        let expected = golden.array("logits_f64").values;
+        let states = golden.array("hidden_last");
+        let (length, width) = (states.shape[1], states.shape[2]);
+        // Of the reference's last hidden states, those of the first tokens: what the classifier reads.
+        let first: Vec<f32> =
+            states.values.chunks(length * width).flat_map(|row| row[..width].to_vec()).collect();
+        for (precision, dtype, bound) in
+            [(Precision::Bf16, "bf16", bounds[0]), (Precision::Int8, "int8", bounds[1])]
+        {
+            let model = load_in(directory.path(), &weights, None, precision);
+            let found = logits(&golden, &model).concat();
+            let calls = |logits: &[f32]| logits.chunks(2).map(|row| row[1] > row[0]).collect::<Vec<_>>();
+            let flips = calls(&found).into_iter().zip(calls(&expected)).filter(|(a, b)| a != b).count();
+            let rows = expected.len() / 2;
+            let what = format!("logits, {flips} of {rows} calls flip");
+            check_parity(name, &what, dtype, [&found, &expected], bound);
+            let cls = embeddings(&golden, &model, Pooling::Cls).concat();
+            let norm = |values: &mut dyn Iterator<Item = f32>| {
+                values.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt()
+            };
+            let error =
+                norm(&mut cls.iter().zip(&first).map(|(a, b)| a - b)) / norm(&mut first.iter().copied());
+            let what = format!("first hidden states, off by {:.2} % of their norm", 100.0 * error);
+            check_parity(name, &what, dtype, [&cls, &first], 4.0 * bound);
+        }
+    }
+}
+
+/// Counts the tokens whose states go from layer to layer.
+struct Count {
+    hidden: usize,
+    tokens: Vec<usize>,
+}
+
+impl Watch for Count {
+    fn states(&mut self, states: &[f32]) {
+        self.tokens.push(states.len() / self.hidden);
+    }
+}
+
+#[test]
+fn of_real_peaks_of_many_lengths_no_layer_computes_padding() {
+    let Some(golden) = Golden::open("dnabert2_tiny") else { return };
+    let model = golden.load("BertForSequenceClassification");
+    let bases = chromosome_20();
+    let mut rows: Vec<Vec<u32>> = Vec::new();
+    for file in std::fs::read_dir(shared("data/peaks/hg19").unwrap()).unwrap() {
+        for line in text(&file.unwrap().path()).lines() {
+            let fields: Vec<&str> = line.split('\t').collect();
+            let place = |field: &str| field.parse::<usize>().ok()?.checked_sub(1_000_000);
+            let (Some(start), Some(end)) = (place(fields[1]), place(fields[2])) else { continue };
+            if fields[0] == "chr20" && end <= bases.len() {
+                rows.push(model.tokens(&Input::of(&bases[start..end])).unwrap().into_owned());
+            }
+        }
+    }
+    // Runs do not depend on the order of a directory.
+    rows.sort();
+    let lengths: Vec<usize> = rows.iter().map(Vec::len).collect();
+    let tokens: usize = lengths.iter().sum();
+    let padded: usize = lengths.chunks(64).map(|rows| rows.len() * rows.iter().max().unwrap()).sum();
+    assert!(rows.len() > 250 && padded > tokens + tokens / 5, "{padded} of {tokens}");
+    let encoder = model.encoder().processor().unwrap();
+    let hidden = encoder.spec().hidden;
+    let mut seen = 0;
+    let packs = packs(&lengths, hidden, 2);
+    for pack in &packs {
+        let sequences: Vec<Sequence> = pack.iter().map(|&row| Sequence::of(&rows[row])).collect();
+        let mut count = Count { hidden, tokens: Vec::new() };
+        encoder.run(&sequences, None, &mut count, &mut Scratch::default());
+        let own: usize = pack.iter().map(|&row| lengths[row]).sum();
+        assert_eq!(count.tokens, [own; 4]);
+        assert!(own <= TOKENS_PER_PACK + lengths.iter().max().unwrap());
+        seen += own;
+    }
+    assert_eq!(seen, tokens);
+    println!(
+        "{} real peaks: {tokens} tokens in {} packs; in batches of 64 padded to the longest, {padded}",
+        rows.len(),
+        packs.len()
+    );
+}
+
+#[test]
 fn the_masked_dnabert_2_agrees() {
     let Some(mut golden) = Golden::open("dnabert2_mlm_tiny") else { return };
     let model = golden.load("BertForMaskedLM");
@@ -448,13 +538,8 @@ fn the_long_heads_agree() {
         let rows = pooled.values.chunks(pieces * hidden);
         let found: Vec<f32> = rows.flat_map(|row| classifier.logits(row)).collect();
         assert_eq!(found.len(), logits.values.len());
-        let errors = found.iter().zip(&logits.values).map(|(a, b)| (a - b).abs());
-        let largest = errors.fold(0.0, f32::max);
-        assert!(largest < TOLERANCE, "{name}: {largest}");
-        println!(
-            "| dnabert_long_heads | logits of the {name} head | {} | f32 | CPU | {largest:.1e} |",
-            found.len()
-        );
+        let what = format!("logits of the {name} head");
+        check_parity("dnabert_long_heads", &what, "f32", [&found, &logits.values], TOLERANCE);
     }
 }
 

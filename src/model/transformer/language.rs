@@ -12,6 +12,7 @@ use super::head::{Classifier, Decision, LongHead, TokenHead};
 use super::read::{Plan, Reading, guess};
 use super::runner::Runner;
 use super::sentence::LayerPooling;
+use super::token_graph::TokenGraph;
 use crate::error::{Error, Result};
 use crate::tokenizer::Tokenizer;
 
@@ -46,6 +47,8 @@ pub struct LanguageModel {
     last: LayerPooling,
     /// What the classifier's first layer makes of a piece of padding.
     padding: OnceLock<Vec<f32>>,
+    /// The model as a graph that can be differentiated, built when it first is.
+    graph: OnceLock<TokenGraph>,
 }
 
 impl LanguageModel {
@@ -60,7 +63,26 @@ impl LanguageModel {
         specials.dedup();
         let mask = parts.tokenizer.mask();
         let last = LayerPooling::last(parts.encoder.spec().layers.len());
-        Ok(Self { parts, specials, mask, last, padding: OnceLock::new() })
+        Ok(Self { parts, specials, mask, last, padding: OnceLock::new(), graph: OnceLock::new() })
+    }
+
+    /// Returns the model as a graph that can be differentiated.
+    pub(super) fn graph(&self) -> Result<&TokenGraph> {
+        if self.graph.get().is_none() {
+            // Of two that are built at once, one stays.
+            let _ = self.graph.set(TokenGraph::new(self)?);
+        }
+        Ok(self.graph.get().expect("it was just set"))
+    }
+
+    /// Returns the token that stands for a masked one, if the tokenizer has it.
+    pub(super) fn mask(&self) -> Option<u32> {
+        self.mask
+    }
+
+    /// Returns what turns bases into tokens.
+    pub(super) fn tokenizer_of_bases(&self) -> &Tokenizer {
+        &self.parts.tokenizer
     }
 
     /// Returns the encoder.
@@ -357,6 +379,10 @@ impl Model for LanguageModel {
 
     fn tokenizer(&self) -> Option<&Tokenizer> {
         Some(&self.parts.tokenizer)
+    }
+
+    fn language(&self) -> Option<&LanguageModel> {
+        Some(self)
     }
 }
 

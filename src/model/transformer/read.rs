@@ -76,44 +76,48 @@ impl Plan<'_> {
             states: 0,
             readings: vec![Reading::default(); sequences.len()],
         };
-        let single = self.single_token();
-        let place = |sequence: usize, reads: Reads| {
-            let of = reads.of(sequences[sequence].tokens.len());
-            starts[sequence] + of.start..starts[sequence] + of.end
-        };
-        let kept: Option<Vec<usize>> =
-            single.map(|reads| (0..sequences.len()).map(|sequence| place(sequence, reads).start).collect());
+        let place = |sequence: usize, reads: Reads| place(&starts, sequences, sequence, reads);
+        let kept: Option<Vec<usize>> = self
+            .single_token()
+            .map(|reads| (0..sequences.len()).map(|sequence| place(sequence, reads).start).collect());
         let states = encoder.run(sequences, kept.as_deref(), &mut reader, scratch);
         let mut readings = reader.readings;
-        let width = encoder.spec().hidden;
-        let rows = |places: Range<usize>| &states[places.start * width..places.end * width];
-        let read = |sequence: usize, reads: Reads| {
-            rows(if kept.is_some() { sequence..sequence + 1 } else { place(sequence, reads) })
+        let last = Last {
+            states,
+            width: encoder.spec().hidden,
+            starts: &starts,
+            sequences,
+            only_one: kept.is_some(),
         };
-        if let Some(classifier) = self.classifier {
-            let reads: Vec<f32> =
-                (0..sequences.len()).flat_map(|s| mean(read(s, classifier.reads), width)).collect();
-            let pooled = classifier.pool(&reads);
-            for (reading, pooled) in readings.iter_mut().zip(pooled.chunks_exact(classifier.pooled(width))) {
-                reading.pooled = pooled.to_vec();
-            }
-        }
+        self.classify(&last, &mut readings);
         for (sequence, reading) in readings.iter_mut().enumerate() {
             if let Some(reads) = self.embedding.and_then(|(pooling, _)| one_token(pooling)) {
-                let state = read(sequence, reads).iter().map(|&value| f64::from(value));
+                let state = last.read(sequence, reads).iter().map(|&value| f64::from(value));
                 (reading.sum, reading.count) = (state.collect(), 1);
             }
-            if let Some(head) = self.token_head {
-                let tokens = sequences[sequence].tokens;
-                let guesses = self.guesses(tokens);
-                let row =
-                    |&[from, _]: &[usize; 2]| rows(starts[sequence] + from..starts[sequence] + from + 1);
-                let states: Vec<f32> = guesses.iter().flat_map(row).copied().collect();
-                let guessed: Vec<u32> = guesses.iter().map(|&[_, token]| tokens[token]).collect();
-                reading.likelihoods = head.likelihoods(&states, &guessed);
-            }
+            reading.likelihoods = self.guess_bases(&last, sequence);
         }
         readings
+    }
+
+    /// Applies the first layer of the classifier, where there is one.
+    fn classify(&self, last: &Last, readings: &mut [Reading]) {
+        let Some(classifier) = self.classifier else { return };
+        let read = |sequence| mean(last.read(sequence, classifier.reads), last.width);
+        let pooled = classifier.pool(&(0..readings.len()).flat_map(read).collect::<Vec<f32>>());
+        for (reading, pooled) in readings.iter_mut().zip(pooled.chunks_exact(classifier.pooled(last.width))) {
+            reading.pooled = pooled.to_vec();
+        }
+    }
+
+    /// Returns the likelihoods of the tokens that are no specials, where they are wanted.
+    fn guess_bases(&self, last: &Last, sequence: usize) -> Vec<f32> {
+        let Some(head) = self.token_head else { return Vec::new() };
+        let (tokens, start) = (last.sequences[sequence].tokens, last.starts[sequence]);
+        let guesses = self.guesses(tokens);
+        let states = guesses.iter().flat_map(|&[from, _]| last.rows(start + from..start + from + 1));
+        let guessed: Vec<u32> = guesses.iter().map(|&[_, token]| tokens[token]).collect();
+        head.likelihoods(&states.copied().collect::<Vec<f32>>(), &guessed)
     }
 
     /// Returns the one token of a sequence whose state in the last layer is all that is read of it, if that is so.
@@ -142,6 +146,36 @@ impl Plan<'_> {
     pub(super) fn bases(&self, tokens: &[u32]) -> Vec<usize> {
         (0..tokens.len()).filter(|&place| !self.specials.contains(&tokens[place])).collect()
     }
+}
+
+/// The hidden states that a pack has in the last layer.
+struct Last<'a> {
+    states: &'a [f32],
+    width: usize,
+    starts: &'a [usize],
+    sequences: &'a [Sequence<'a>],
+    /// Whether there is one of each sequence, and no others.
+    only_one: bool,
+}
+
+impl Last<'_> {
+    fn rows(&self, places: Range<usize>) -> &[f32] {
+        &self.states[places.start * self.width..places.end * self.width]
+    }
+
+    /// Returns the states of a sequence that are read.
+    fn read(&self, sequence: usize, reads: Reads) -> &[f32] {
+        self.rows(match self.only_one {
+            true => sequence..sequence + 1,
+            false => place(self.starts, self.sequences, sequence, reads),
+        })
+    }
+}
+
+/// Returns where the tokens of a sequence that are read stand among all.
+fn place(starts: &[usize], sequences: &[Sequence], sequence: usize, reads: Reads) -> Range<usize> {
+    let of = reads.of(sequences[sequence].tokens.len());
+    starts[sequence] + of.start..starts[sequence] + of.end
 }
 
 /// Returns the token whose state is the embedding, if it is of one token.

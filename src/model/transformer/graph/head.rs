@@ -85,12 +85,19 @@ impl EncoderGraph {
         product(&tensor(means, (tokens.sequences(), tokens.ids.len()))?, &sum, [false, false])
     }
 
-    /// Adds the weights of a classifier of so many classes where there is none, or one of another number.
+    /// Adds the weights of a classifier of so many classes where there is none, or one of another number. Returns the
+    /// modules that are new.
     ///
     /// # Errors
     ///
     /// None so far.
-    pub fn add_classifier(&self, parameters: &mut Parameters, classes: usize, seed: u64) -> Result<()> {
+    pub fn add_classifier(
+        &self,
+        parameters: &mut Parameters,
+        classes: usize,
+        seed: u64,
+    ) -> Result<Vec<String>> {
+        let mut new_modules = Vec::new();
         let hidden = self.spec().hidden;
         let [pooler, output] = self.names.classifier();
         for (module, rows) in [(pooler, hidden), (output, classes)] {
@@ -100,9 +107,10 @@ impl EncoderGraph {
                 parameters.insert(&name, new(&name, &[rows, hidden], seed))?;
                 let zeros = Array { shape: vec![rows], values: vec![0.0; rows] };
                 parameters.insert(&format!("{module}.bias"), zeros)?;
+                new_modules.push(module);
             }
         }
-        Ok(())
+        Ok(new_modules)
     }
 
     /// Adds the weights of a head that guesses tokens where there is none.

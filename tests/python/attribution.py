@@ -1,0 +1,181 @@
+"""Compares contributions of nyx-attrib with captum's, tangermeme's and PyTorch's own gradients, on the same inputs.
+
+Usage: attribution.py --cnn MODEL_DIRECTORY FASTA [--bert MODEL_DIRECTORY]
+
+Needs numpy, torch, captum, tangermeme and pyarrow, and nyx-extract and nyx-attrib on PATH (or in NYX_BIN). The CNN is a
+SequentialCnn as `nyx-model convert` writes it, FASTA has windows of its length; the BERT is a directory of a
+BertForSequenceClassification over 6-mers (without files of a tokenizer). Prints the largest difference of each pair,
+and fails where one is beyond 1e-4 of the largest number of its kind, or 1e-4 where that is below one.
+"""
+
+import argparse
+import gzip
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import warnings
+
+import numpy as np
+import pyarrow.ipc
+import torch
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT / "benches"))
+import cnn  # noqa: E402
+import ism  # noqa: E402
+
+failures = []
+
+
+def nyx(command, *arguments, stdin=b""):
+    """Runs a command of nyx."""
+    path = pathlib.Path(os.environ["NYX_BIN"]) / f"nyx-{command}" if "NYX_BIN" in os.environ else f"nyx-{command}"
+    return subprocess.run([str(path), "-q", *map(str, arguments)], input=stdin, stdout=subprocess.PIPE, check=True).stdout
+
+
+def attributed(model, sequences, *flags):
+    """Returns the columns of nyx-attrib for these sequences."""
+    with tempfile.NamedTemporaryFile("w", suffix=".fa") as fasta:
+        fasta.write("".join(f">{number}\n{sequence}\n" for number, sequence in enumerate(sequences)))
+        fasta.flush()
+        rows = nyx("extract", "sequences", fasta.name)
+    stream = nyx("attrib", "--model", model, *flags, stdin=rows)
+    return pyarrow.ipc.open_stream(stream).read_all()
+
+
+def column(table, name):
+    """Returns a list column as an array."""
+    return np.array([row.as_py() for row in table[name]])
+
+
+def compare(what, found, expected):
+    """Prints how far two arrays are apart."""
+    error = float(np.abs(found - expected).max())
+    limit = 1e-4 * max(1.0, float(np.abs(expected).max()))
+    print(f"{what}: largest difference {error:.1e} of {np.abs(expected).max():.3g}")
+    if not error <= limit:
+        failures.append(what)
+
+
+def read(path, count, window):
+    data = pathlib.Path(path).read_bytes()
+    text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode().upper()
+    records = ("".join(record.split("\n")[1:])[:window] for record in text.split(">")[1:])
+    return [record for record in records if len(record) == window and set(record) <= set("ACGT")][:count]
+
+
+def check_cnn(directory, fasta):
+    from captum.attr import DeepLift, IntegratedGradients
+    from tangermeme.deep_lift_shap import deep_lift_shap
+
+    config = json.loads((directory / "config.json").read_text())
+    window = config.get("window") or 1000
+    sequences = read(fasta, 3, window)
+    network = ism.module(cnn.steps_of(directory))
+    inputs = torch.from_numpy(cnn.encode([sequence.encode() for sequence in sequences]))
+    zeros = torch.zeros_like(inputs)
+    shape = (len(sequences), 4, window)
+
+    table = attributed(directory, sequences, "--method", "deeplift", "--background", "zero")
+    ours = column(table, "hypothetical").reshape(shape)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = deep_lift_shap(network, inputs, references=zeros[:, None], hypothetical=True, device="cpu")
+        compare("DeepLIFT, hypothetical, and tangermeme", ours, theirs.numpy())
+        theirs = DeepLift(network).attribute(inputs, zeros, target=0).detach().numpy().sum(1)
+    compare("DeepLIFT, projected, and captum", column(table, "contributions"), theirs)
+
+    table = attributed(directory, sequences, "--method", "ig", "--steps", 50, "--max-steps", 50, "--background", "zero")
+    theirs = IntegratedGradients(network).attribute(inputs, zeros, target=0, n_steps=50, method="riemann_middle")
+    compare("integrated gradients, 50 steps, and captum", column(table, "contributions"), theirs.detach().numpy().sum(1))
+
+    inputs.requires_grad_(True)
+    gradient = torch.autograd.grad(network(inputs).sum(), inputs)[0].numpy()
+    table = attributed(directory, sequences, "--method", "gradxinput")
+    compare("gradient and PyTorch", column(table, "hypothetical").reshape(shape), gradient)
+
+
+def bert(directory):
+    """Returns a BERT as a function of embeddings, its word embeddings, and the others, in PyTorch."""
+    config = json.loads((directory / "config.json").read_text())
+    weights = {name: torch.from_numpy(np.array(values)) for name, values in cnn.tensors(directory / "model.safetensors").items()}
+    heads, hidden = config["num_attention_heads"], config["hidden_size"]
+
+    def linear(name, x):
+        return torch.nn.functional.linear(x, weights[f"{name}.weight"], weights[f"{name}.bias"])
+
+    def norm(name, x):
+        parts = weights[f"{name}.weight"], weights[f"{name}.bias"]
+        return torch.nn.functional.layer_norm(x, (hidden,), *parts, config.get("layer_norm_eps", 1e-12))
+
+    def split(x):
+        return x.view(len(x), heads, -1).transpose(0, 1)
+
+    def logits(embedded):
+        x = norm("bert.embeddings.LayerNorm", embedded)
+        for layer in range(config["num_hidden_layers"]):
+            name = f"bert.encoder.layer.{layer}"
+            q, k, v = (split(linear(f"{name}.attention.self.{part}", x)) for part in ("query", "key", "value"))
+            weighed = torch.softmax(q @ k.transpose(1, 2) / (hidden / heads) ** 0.5, -1) @ v
+            read = weighed.transpose(0, 1).reshape(len(x), hidden)
+            x = norm(f"{name}.attention.output.LayerNorm", linear(f"{name}.attention.output.dense", read) + x)
+            wide = torch.nn.functional.gelu(linear(f"{name}.intermediate.dense", x))
+            x = norm(f"{name}.output.LayerNorm", linear(f"{name}.output.dense", wide) + x)
+        return linear("classifier", torch.tanh(linear("bert.pooler.dense", x[:1])))[0]
+
+    def embed(tokens):
+        words = weights["bert.embeddings.word_embeddings.weight"][tokens]
+        others = weights["bert.embeddings.position_embeddings.weight"][: len(tokens)]
+        return words, others + weights["bert.embeddings.token_type_embeddings.weight"][0]
+
+    return logits, embed
+
+
+def check_bert(directory):
+    logits, embed = bert(directory)
+    width, order = 6, "ATCG"
+    rng = np.random.default_rng(1)
+    sequence = "".join(rng.choice(list("ACGT"), 60))
+    code = [5 + sum(order.index(base) * 4 ** (width - 1 - place) for place, base in enumerate(sequence[at : at + width]))
+            for at in range(len(sequence) - width + 1)]
+    words, others = embed([2, *code, 3])
+    inside = torch.ones(len(words), 1)
+    inside[[0, -1]] = 0
+
+    masked = torch.where(inside > 0, embed([4] * len(words))[0], words)
+
+    def gradient(part):
+        x = (masked + part * (words - masked) + others).requires_grad_(True)
+        return torch.autograd.grad(logits(x)[1], x)[0]
+
+    def of_bases(scores):
+        found = np.zeros(len(sequence))
+        for at, score in enumerate(scores[1:-1]):
+            found[at : at + width] += float(score) / width
+        return found
+
+    def ours(*flags):
+        return column(attributed(directory, [sequence], "--target", 1, *flags), "contributions")[0]
+
+    compare("saliency of tokens and PyTorch", ours("--method", "saliency"), of_bases(gradient(1.0).norm(dim=1)))
+    compare("gradient times embedding and PyTorch", ours("--method", "gradxinput"),
+            of_bases((gradient(1.0) * words).sum(1)))
+    mean = sum(gradient((step + 0.5) / 50) for step in range(50)) / 50
+    compare("integrated gradients of tokens and PyTorch", ours("--method", "ig", "--steps", 50, "--max-steps", 50),
+            of_bases((mean * (words - masked)).sum(1)))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cnn", nargs=2, type=pathlib.Path)
+    parser.add_argument("--bert", type=pathlib.Path)
+    arguments = parser.parse_args()
+    if arguments.cnn:
+        check_cnn(*arguments.cnn)
+    if arguments.bert:
+        check_bert(arguments.bert)
+    if failures:
+        sys.exit("beyond the tolerance: " + ", ".join(failures))
