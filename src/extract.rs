@@ -2,9 +2,9 @@
 
 mod batched;
 pub mod contribs;
+pub mod merge_peaks;
 pub mod mutate;
 mod mutation;
-pub mod merge_peaks;
 pub mod negatives;
 pub mod regions;
 pub mod sequences;

@@ -93,9 +93,7 @@ mod tests {
     /// The definition on zero-padded arrays.
     fn naive(y: &[Column], x: &[Column], offset: i64) -> f64 {
         let scaled = |all: &[Column]| {
-            let sum = |pick: fn(&Column) -> [f64; 4]| {
-                all.iter().flat_map(pick).map(f64::abs).sum::<f64>()
-            };
+            let sum = |pick: fn(&Column) -> [f64; 4]| all.iter().flat_map(pick).map(f64::abs).sum::<f64>();
             let (h, o) = (sum(|pair| pair.0), sum(|pair| pair.1));
             all.iter()
                 .map(|pair| [pair.0.map(|v| v / h), pair.1.map(|v| v / o)].concat())

@@ -7,8 +7,8 @@ use nyx::Result;
 use nyx::cli::{self, Common};
 
 mod contribs;
-mod mutate;
 mod merge_peaks;
+mod mutate;
 mod negatives;
 mod regions;
 mod sequences;
