@@ -213,12 +213,15 @@ fn columns(scores: &[Vec<f64>], labels: &[Vec<bool>], options: &Options) -> Vec<
         (metrics::roc_auc(&scores, &labels), metrics::average_precision(&scores, &labels))
     };
     let areas: Vec<_> = (0..width).map(of).collect();
-    let mean = |of: &dyn Fn(&(Option<f64>, Option<f64>)) -> Option<f64>| {
-        let values: Vec<f64> = areas.iter().filter_map(of).collect();
+    let mean = |values: Vec<Option<f64>>| {
+        let values: Vec<f64> = values.into_iter().flatten().collect();
         (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
     };
-    metrics.push(("roc_auc_mean_of_columns".into(), mean(&|areas| areas.0)));
-    metrics.push(("average_precision_mean_of_columns".into(), mean(&|areas| areas.1)));
+    metrics.push(("roc_auc_mean_of_columns".into(), mean(areas.iter().map(|areas| areas.0).collect())));
+    metrics.push((
+        "average_precision_mean_of_columns".into(),
+        mean(areas.iter().map(|areas| areas.1).collect()),
+    ));
     for (column, (roc, precision)) in areas.iter().enumerate() {
         metrics.push((format!("roc_auc_column_{column}"), *roc));
         metrics.push((format!("average_precision_column_{column}"), *precision));
@@ -239,6 +242,12 @@ pub struct Interval {
     pub high: Option<f64>,
 }
 
+/// The intervals of a model's numbers, or of its differences.
+pub type Intervals = Vec<Interval>;
+
+/// By model, its numbers from one bootstrap sample.
+type Drawn = Vec<Vec<Option<f64>>>;
+
 /// Returns percentile intervals that hold `level` of the numbers of `samples` bootstrap samples of the rows, for each
 /// model; and for each model but the first, of its numbers less those of the first in the same samples.
 ///
@@ -253,7 +262,7 @@ pub fn bootstrap(
     samples: usize,
     level: f64,
     seed: u64,
-) -> Result<(Vec<Vec<Interval>>, Vec<Vec<Interval>>)> {
+) -> Result<(Vec<Intervals>, Vec<Intervals>)> {
     let mut ranked = Vec::new();
     for model in models {
         let Predictions::Binary { scores, labels } = model else {
@@ -265,7 +274,7 @@ pub fn bootstrap(
         return Err(Error::data("the models were not asked about the same rows: their labels differ"));
     }
     let rows = models.first().map_or(0, Predictions::len);
-    let sample = |index: usize| -> Vec<Vec<Option<f64>>> {
+    let sample = |index: usize| -> Drawn {
         let mut random = StdRng::seed_from_u64(seed ^ (index as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let mut times = vec![0u64; rows];
         (0..rows).for_each(|_| times[random.random_range(0..rows)] += 1);
@@ -278,11 +287,11 @@ pub fn bootstrap(
         };
         ranked.iter().zip(options).map(one).collect()
     };
-    let drawn: Vec<Vec<Vec<Option<f64>>>> = (0..samples).into_par_iter().map(sample).collect();
+    let drawn: Vec<Drawn> = (0..samples).into_par_iter().map(sample).collect();
     let values: Vec<Vec<Metric>> =
         models.iter().zip(options).map(|(model, options)| model.metrics(options)).collect();
-    let interval = |name: &str, value: Option<f64>, of: &dyn Fn(&[Vec<Option<f64>>]) -> Option<f64>| {
-        let mut found: Vec<f64> = drawn.iter().filter_map(|sample| of(sample)).collect();
+    let interval = |name: &str, value: Option<f64>, of: &dyn Fn(&Drawn) -> Option<f64>| {
+        let mut found: Vec<f64> = drawn.iter().filter_map(of).collect();
         found.sort_by(f64::total_cmp);
         let at = |share: f64| quantile(&found, share);
         let (low, high) = (at((1.0 - level) / 2.0), at((1.0 + level) / 2.0));

@@ -36,10 +36,13 @@ impl Merged {
     }
 }
 
+/// First base, one past the last, and the set.
+type Peak = (i64, i64, usize);
+
 /// Peaks by contig and strand: their spans and sets.
 #[derive(Clone, Debug, Default)]
 pub struct Peaks {
-    by_contig: BTreeMap<(String, bool), Vec<(i64, i64, usize)>>,
+    by_contig: BTreeMap<(String, bool), Vec<Peak>>,
 }
 
 impl Peaks {
@@ -63,7 +66,7 @@ impl Peaks {
         let mut merged = Vec::new();
         for ((chrom, reverse), peaks) in self.by_contig {
             let Some(length) = length(&chrom).filter(|&length| length >= width) else { continue };
-            let window = |&(start, end, set): &(i64, i64, usize)| {
+            let window = |&(start, end, set): &Peak| {
                 Merged::around(start + (end - start) / 2, width, length, BTreeSet::from([set]))
             };
             let mut windows: Vec<Merged> = peaks.iter().map(window).collect();

@@ -198,6 +198,9 @@ fn shuffles(
     builder.finish()
 }
 
+/// First base and bases of a window.
+type Found = (i64, Vec<u8>);
+
 /// Windows of the genome, made when all positives are known.
 struct Windows {
     batches: Option<Batches>,
@@ -257,7 +260,7 @@ impl Windows {
     }
 
     /// Returns windows on the positives' contigs that touch no excluded base.
-    fn anywhere(&mut self, positives: &[Positive]) -> Result<Vec<Vec<(i64, Vec<u8>)>>> {
+    fn anywhere(&mut self, positives: &[Positive]) -> Result<Vec<Vec<Found>>> {
         let mut random = StdRng::seed_from_u64(self.options.seed);
         let mut found = Vec::new();
         for positive in positives {
@@ -285,7 +288,7 @@ impl Windows {
     }
 
     /// Returns windows that share contig, width and GC percent with their positive; each window serves once.
-    fn gc_matched(&mut self, positives: &[Positive]) -> Result<Vec<Vec<(i64, Vec<u8>)>>> {
+    fn gc_matched(&mut self, positives: &[Positive]) -> Result<Vec<Vec<Found>>> {
         let taken: IntervalSet = positives
             .iter()
             .map(|positive| {
@@ -319,7 +322,7 @@ impl Windows {
         mut waiting: HashMap<u32, VecDeque<usize>>,
         taken: &IntervalSet,
         mut random: StdRng,
-        found: &mut [Vec<(i64, Vec<u8>)>],
+        found: &mut [Vec<Found>],
     ) -> Result<()> {
         let length = self.genome.contig_length(chrom).unwrap_or(0) as i64;
         let mut left: usize = waiting.values().map(VecDeque::len).sum();

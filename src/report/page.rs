@@ -167,9 +167,10 @@ fn heading(gathered: &Gathered) -> String {
     let placed = gathered.shown.iter().any(|region| region.chrom.is_some());
     let unnamed = if placed { "" } else { "no coordinates" };
     let genome = gathered.genome.as_ref().map_or(unnamed.into(), |genome| escape(&genome.name));
+    let title = if gathered.motifs.is_empty() { "Contributions" } else { "Motif hits" };
     let tile = |number: String, text: &str| format!("<div><b>{number}</b><span>{text}</span></div>");
     format!(
-        "<header><h1>Motif hits</h1><p>{genome}</p></header>\n<section class=\"tiles\">{}{}{}{}</section>\n",
+        "<header><h1>{title}</h1><p>{genome}</p></header>\n<section class=\"tiles\">{}{}{}{}</section>\n",
         tile(gathered.regions.to_string(), "regions"),
         tile(gathered.hits.to_string(), "hits"),
         tile(gathered.regions_with_hits.to_string(), "regions with a hit"),

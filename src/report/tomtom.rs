@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
+use super::escape;
 use super::logo::{self, Placed};
-use super::{escape, short};
 use crate::convert::general::general;
 use crate::motif::compare::{Match, Profile};
 use crate::provenance::Step;
@@ -162,10 +162,7 @@ fn section(index: usize, compared: &Compared, targets: &[Named], most: usize) ->
          <th>strand</th></tr></thead><tbody>\n",
         title(query),
         if matches.len() > most {
-            format!(
-                " The best {most} of {} matches; the table beside this page has all.",
-                short(matches.len() as f64)
-            )
+            format!(" The best {most} of {} matches; the table beside this page has all.", matches.len())
         } else {
             String::new()
         }
