@@ -44,12 +44,23 @@ fn makes(page: &str) -> Vec<&str> {
     list.unwrap_or_default().split_whitespace().collect()
 }
 
+/// The pieces of a page; those of one language in a row are one script, so that variables last.
+fn scripts(page: &str) -> Vec<(&str, String)> {
+    let mut scripts: Vec<(&str, String)> = Vec::new();
+    for (language, text) in pieces(page) {
+        match scripts.last_mut().filter(|(before, _)| *before == language) {
+            Some((_, script)) => script.extend(["\n", text]),
+            None => scripts.push((language, text.to_string())),
+        }
+    }
+    scripts
+}
+
 /// Runs a page from top to bottom in a directory of its own.
 fn run_page(path: &Path, python: Option<&Path>) {
     let page = std::fs::read_to_string(path).unwrap();
     let directory = demo_data();
-    let pieces = pieces(&page);
-    for (language, text) in &pieces {
+    for (language, text) in &scripts(&page) {
         let mut command = match (*language, python) {
             ("sh", _) => program("bash", directory.path()),
             (_, Some(python)) => program(python, directory.path()),

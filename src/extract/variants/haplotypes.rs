@@ -243,7 +243,11 @@ impl<G: Bases> Reader<G> {
         loop {
             let edits = self.tracks[haplotype].edits.make_contiguous();
             let own = edits.iter().find(|edit| edit.variant.record == number);
-            let cut = cut(edits, center(record, own, anchor), width);
+            let mut cut = cut(edits, center(record, own, anchor), width);
+            // What the record itself changes may lie behind the last base: a deletion there, or what does not fit.
+            if let Some(own) = own.filter(|own| !cut.edits.iter().any(|edit| Arc::ptr_eq(edit, own))) {
+                cut.edits.push(own.clone());
+            }
             if cut.end <= self.known_to() || !self.read_ahead()? {
                 return self.check_reach(cut, record);
             }
