@@ -17,6 +17,7 @@ use clap::{Parser, ValueEnum};
 use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
 use crate::input;
+use crate::kernel::Instructions;
 use crate::output::Output;
 use crate::pipe::{Pipe, ipc};
 use crate::provenance::{self, Step};
@@ -231,6 +232,9 @@ pub fn main<A: Parser + AsRef<Common>>(run: impl FnOnce(A) -> Result<()>) -> Exi
     }
     quiet_decoding_panics();
     let arguments = A::parse();
+    if let Err(error) = Instructions::chosen() {
+        return finish(&name, Err(error));
+    }
     let (common, began) = (arguments.as_ref().clone(), Instant::now());
     if let Some(threads) = arguments.as_ref().threads {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global();

@@ -99,14 +99,25 @@ impl Npz {
         })
     }
 
-    fn read<T>(&mut self, name: &str, read: impl FnOnce(NpyFile<ZipFile<'_>>) -> Result<T>) -> Result<T> {
+    fn read<T>(
+        &mut self,
+        name: &str,
+        read: impl FnOnce(NpyFile<&mut ZipFile<'_>>) -> Result<T>,
+    ) -> Result<T> {
         if !self.has(name) {
             let message = format!("no array `{name}` (it has {})", self.names().join(", "));
             return Err(Error::data(message)).in_file(&self.path);
         }
         let place = format!("{}[{name}]", self.path.display());
-        let entry = self.archive.by_name(name).map_err(Error::from);
-        entry.and_then(|npy| read(npy.expect("the archive has it"))).map_err(|error| error.at(place))
+        let file = npyz::npz::file_name_from_array_name(name);
+        let entry = self.archive.zip_archive().by_name(&file).map_err(|error| Error::data(error.to_string()));
+        let values = entry.and_then(|mut entry| {
+            let values = read(NpyFile::new(&mut entry)?)?;
+            // The checksum of an archive is checked where its data end.
+            std::io::copy(&mut entry, &mut std::io::sink())?;
+            Ok(values)
+        });
+        values.map_err(|error| error.at(place))
     }
 }
 
@@ -161,5 +172,31 @@ mod tests {
         assert_eq!((array.shape, array.values), (vec![2, 2], vec![1.0, -2.0, 3.0, 4.0]));
         std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
         assert!(read_npy::<f32>(&path).unwrap_err().to_string().contains("a.npy"));
+    }
+
+    #[test]
+    fn a_number_that_changed_in_an_archive_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.npz");
+        let mut npz = npyz::npz::NpzWriter::create(&path).unwrap();
+        npz.array(
+            "x",
+            npyz::zip::write::FileOptions::default().compression_method(npyz::zip::CompressionMethod::Stored),
+        )
+        .unwrap()
+        .default_dtype()
+        .shape(&[3])
+        .begin_nd()
+        .unwrap()
+        .extend([1.5f64, 2.5, 3.5])
+        .unwrap();
+        drop(npz);
+        assert_eq!(Npz::open(&path).unwrap().numbers::<f64>("x").unwrap().values, [1.5, 2.5, 3.5]);
+        let mut bytes = std::fs::read(&path).unwrap();
+        let place = bytes.windows(8).position(|bytes| bytes == 2.5f64.to_le_bytes()).unwrap();
+        bytes[place + 6] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        let error = Npz::open(&path).unwrap().numbers::<f64>("x").unwrap_err().to_string();
+        assert!(error.contains("a.npz[x]") && error.to_lowercase().contains("checksum"), "{error}");
     }
 }

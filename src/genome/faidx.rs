@@ -32,6 +32,14 @@ impl Contig {
     pub fn offset_of(&self, position: u64) -> u64 {
         self.offset + position / self.line_bases * self.line_width + position % self.line_bases
     }
+
+    /// Returns the offset in the file behind its last base; where its bases would begin when it has none.
+    pub fn end(&self) -> u64 {
+        match self.length.checked_sub(1) {
+            Some(last) => self.offset_of(last) + 1,
+            None => self.offset,
+        }
+    }
 }
 
 /// Reads an index. `None` when the text is not one.
