@@ -1,7 +1,9 @@
 //! What all commands share: their common flags, how they open and write streams, and how they end.
 
+mod attribution;
 mod documents;
 mod models;
+mod outputs;
 mod progress;
 mod stats;
 
@@ -22,8 +24,10 @@ use crate::pipe::{Pipe, ipc};
 use crate::provenance::{self, Step};
 use crate::schema;
 
+pub use attribution::{ATTRIB_ROWS, AttribArgs, Plain};
 pub use documents::{completions, manual, requested as documents_requested};
-pub use models::{ATTRIB_ROWS, AttribArgs, ModelArgs, OutputArgs, Plain};
+pub use models::ModelArgs;
+pub use outputs::OutputArgs;
 pub use progress::{Progress, TrainingProgress};
 pub use stats::STATS_DIRECTORY;
 
