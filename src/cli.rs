@@ -6,6 +6,7 @@ mod models;
 mod outputs;
 mod progress;
 mod stats;
+mod threads;
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
@@ -236,11 +237,8 @@ pub fn main<A: Parser + AsRef<Common>>(run: impl FnOnce(A) -> Result<()>) -> Exi
     quiet_decoding_panics();
     let arguments = A::parse();
     let (common, began) = (arguments.as_ref().clone(), Instant::now());
-    if let Some(threads) = arguments.as_ref().threads {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global();
-        if let Err(error) = pool {
-            return finish(&name, Err(Error::data(format!("cannot start {threads} threads: {error}"))));
-        }
+    if let Err(error) = threads::start(common.threads) {
+        return finish(&name, Err(error));
     }
     let outcome = run(arguments);
     let written = stats::write(&common, began, &outcome);
