@@ -1,5 +1,6 @@
 //! What a user sees: commands, pipes, statuses, files. One binary, a module per subject.
 
+mod corpus;
 mod door;
 mod effects;
 mod evaluate;
@@ -21,6 +22,7 @@ mod readme;
 mod real;
 mod report;
 mod safety;
+mod security;
 mod saturation;
 mod scan;
 mod score;
