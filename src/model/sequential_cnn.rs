@@ -323,11 +323,15 @@ impl Network for SequentialCnn {
 
     fn forward(&self, input: &Tensor) -> Result<Prediction> {
         encoding::check_input(input, self.window)?;
-        self.head.predict(self.finish(&self.trunk.forward(input)?)?)
+        self.conclude(&self.trunk.forward(input)?)
     }
 
     fn trunk(&self) -> Option<&Stack> {
         (!self.trunk.is_empty()).then_some(&self.trunk)
+    }
+
+    fn conclude(&self, trunk: &Tensor) -> Result<Prediction> {
+        self.head.predict(self.finish(trunk)?)
     }
 
     fn finish(&self, trunk: &Tensor) -> Result<Tensor> {
