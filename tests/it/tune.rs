@@ -181,6 +181,7 @@ fn what_cannot_be_searched_is_said_before_anything_is_trained() {
     assert!(code == Some(2) && text.contains("learning-rate"), "{text}");
     let (code, text) = refused(&["--objective", "beauty", "-p", "train-batch=32,64"], &["--epochs", "1"]);
     assert!(code == Some(2) && text.contains("roc_auc"), "{text}");
+    assert!(!text.contains("remove the directory"), "no trial has a result yet: {text}");
     let dry = nyx("tune", &["--preset", "dnabert-enhancer", "--dry-run", "--", "full", "--model", "x"]);
     let table = String::from_utf8(stdout_of(dry, b"")).unwrap();
     assert_eq!(table.lines().count(), 81);

@@ -78,7 +78,14 @@ impl Directory {
         let file = path.join("search.json");
         match fs::read_to_string(&file) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => write_json(&file, manifest)?,
-            text => check(&serde_json::from_str(&text.in_file(&file)?)?, manifest).in_file(&file)?,
+            text => match check(&serde_json::from_str(&text.in_file(&file)?)?, manifest) {
+                // A command that failed before its first trial is no reason to refuse the one that is right.
+                Err(_) if !has_results(&trials)? => {
+                    fs::remove_dir_all(&trials).and_then(|()| fs::create_dir(&trials)).in_file(&trials)?;
+                    write_json(&file, manifest)?;
+                }
+                checked => checked.in_file(&file)?,
+            },
         }
         Ok(Self { path: path.into(), _lock: lock })
     }
@@ -121,6 +128,13 @@ impl Directory {
     pub fn write(&self, trial: &Trial) -> Result<()> {
         write_json(&self.file(trial.trial, "json"), trial)
     }
+}
+
+/// Returns whether a trial has come to an end.
+fn has_results(trials: &Path) -> Result<bool> {
+    let names = fs::read_dir(trials).in_file(trials)?.map(|entry| Ok(entry?.path()));
+    let names: Vec<PathBuf> = names.collect::<Result<_>>().in_file(trials)?;
+    Ok(names.iter().any(|name| name.extension().is_some_and(|ending| ending == "json")))
 }
 
 fn locked(path: &Path) -> Result<File> {
