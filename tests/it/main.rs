@@ -22,6 +22,8 @@ mod saturation;
 mod scan;
 mod score;
 mod shards;
+mod split;
 mod support;
 mod tomtom;
 mod train;
+mod tune;
