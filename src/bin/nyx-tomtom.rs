@@ -1,5 +1,6 @@
 //! nyx-tomtom: motifs → the known motifs that they look like.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -9,7 +10,8 @@ use nyx::error::{InFile, Result};
 use nyx::motif::compare::{self, Comparison, Distance, MOST, Match, Options, Profile, Targets, WIDEST};
 use nyx::motif::{self, lists, meme};
 use nyx::report::tomtom::{self, COLUMNS, Compared, Named};
-use nyx::{Error, output};
+use nyx::output::{self, Output};
+use nyx::Error;
 use rayon::prelude::*;
 
 /// Find the known motifs that motifs look like, with the statistics and the table of MEME's Tomtom.
@@ -95,7 +97,11 @@ fn run(args: Args) -> Result<()> {
     let targets = args.targets(background)?;
     let compared = args.compare(queries, &targets, background);
     let step = args.common.step();
-    output::write_file(&args.common.output, tomtom::table(&compared, &targets, &step).as_bytes())?;
+    let mut file = Output::create(&args.common.output)?;
+    for text in tomtom::table(&compared, &targets, &step) {
+        file.write_all(text.as_bytes())?;
+    }
+    file.commit()?;
     if let Some(path) = &args.html {
         output::write_file(path, tomtom::page(&compared, &targets, args.html_matches, &step).as_bytes())?;
     }

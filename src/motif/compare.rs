@@ -258,8 +258,8 @@ impl<'a> Comparison<'a> {
 
 /// Keeps the better strand of each target, of matches in the order of [`Comparison::compare`].
 pub fn better_strands(matches: &[Match]) -> Vec<Match> {
-    let mut seen = std::collections::HashSet::new();
-    matches.iter().filter(|found| seen.insert(found.target)).copied().collect()
+    let mut seen = vec![false; matches.iter().map(|found| found.target + 1).max().unwrap_or(0)];
+    matches.iter().filter(|found| !std::mem::replace(&mut seen[found.target], true)).copied().collect()
 }
 
 fn one_match(best: Best, p_value: f64, q_value: f64, laid: &Laid, motifs: usize) -> Match {

@@ -71,8 +71,8 @@ fn push_line(text: &mut String, query: (&str, &str), target: (&str, &[String; 2]
     let _ = writeln!(text, "{}\t{}\t{consensus}\t{orientation}", found.overlap, query.1);
 }
 
-/// Returns `tomtom.tsv`, laid out as MEME's: the matches, then comments that say how they were made.
-pub fn table(compared: &[Compared], targets: &[Named], step: &Step) -> String {
+/// Returns the parts of `tomtom.tsv`, laid out as MEME's: the matches, then comments that say how they were made.
+pub fn table(compared: &[Compared], targets: &[Named], step: &Step) -> Vec<String> {
     let consensus = |named: &Named| [named.profile.consensus(), named.profile.reverse_complement().consensus()];
     let known: Vec<[String; 2]> = targets.iter().map(consensus).collect();
     let lines = |Compared { query, matches }: &Compared| {
@@ -89,7 +89,7 @@ pub fn table(compared: &[Compared], targets: &[Named], step: &Step) -> String {
     if !step.command.is_empty() {
         texts.push(format!("# {}\n", step.command));
     }
-    texts.concat()
+    texts
 }
 
 fn strand(target: &Named, found: &Match) -> Profile {

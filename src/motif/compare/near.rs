@@ -23,9 +23,9 @@ const ROUND: f32 = 12_582_912.0;
 /// Steps of a square distance of 1 in 16 bits: [`ERROR`] is much less than one of them.
 const STEPS: f32 = 16_383.0;
 /// Squares from which a median is guessed.
-const SAMPLE: usize = 128;
+const SAMPLE: usize = 256;
 /// How far the guess reaches, as a part of the sample.
-const REACH: usize = SAMPLE / 8;
+const REACH: usize = SAMPLE / 12;
 /// Columns among which a median is looked for in 64 bits.
 const FEW: u64 = 32;
 /// Rounds in which they become few, as long as they are not all the same.
@@ -289,9 +289,20 @@ fn below_body(singles: &[i16], others: &[i16], weights: &[u32], pivots: [i16; 2]
             *count += rest.iter().filter(|&&step| step < pivot).count() as u64;
         }
     }
-    for (count, pivot) in counts.iter_mut().zip(pivots) {
-        let others = others.iter().zip(weights);
-        *count += u64::from(others.map(|(&step, &weight)| if step < pivot { weight } else { 0 }).sum::<u32>());
+    let [mut first, mut second] = [[0u32; LANES]; 2];
+    // Both are filled up to whole blocks, with weights of 0, but do not begin with one.
+    let (steps, weights) = (others.as_rchunks::<LANES>(), weights.as_rchunks::<LANES>());
+    for (steps, weights) in steps.1.iter().zip(weights.1) {
+        for (((first, second), &step), &weight) in first.iter_mut().zip(&mut second).zip(steps).zip(weights) {
+            *first += if step < pivots[0] { weight } else { 0 };
+            *second += if step < pivots[1] { weight } else { 0 };
+        }
+    }
+    for (count, (sums, pivot)) in counts.iter_mut().zip([first, second].iter().zip(pivots)) {
+        *count += sums.iter().map(|&sum| u64::from(sum)).sum::<u64>();
+        for (&step, &weight) in steps.0.iter().zip(weights.0) {
+            *count += if step < pivot { u64::from(weight) } else { 0 };
+        }
     }
 }
 
@@ -368,7 +379,9 @@ mod tests {
         ) {
             let mut index = Index::default();
             for (column, times) in &known {
-                (0..*times).for_each(|_| drop(index.number(column, 20.0)));
+                (0..*times).for_each(|_| {
+                    index.number(column, 20.0);
+                });
             }
             let (columns, _) = index.finish();
             let query = Profile { columns: query, sites: 20.0 };

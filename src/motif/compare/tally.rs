@@ -74,8 +74,12 @@ mod tests {
         for (distinct, twice) in [(1usize, 0usize), (63, 5), (200_001, 1000)] {
             let mut index = Index::default();
             let column = |number: usize| [number as f64, 0.0, 0.0, 0.0];
-            (0..distinct).for_each(|number| drop(index.number(&column(number), 1.0)));
-            (0..twice).for_each(|number| drop(index.number(&column(number), 1.0)));
+            (0..distinct).for_each(|number| {
+                index.number(&column(number), 1.0);
+            });
+            (0..twice).for_each(|number| {
+                index.number(&column(number), 1.0);
+            });
             let (columns, _) = index.finish();
             assert_eq!(columns.stride() % BLOCK, 0);
             // Nearly all of one height, so that a counter of a pair would run over.

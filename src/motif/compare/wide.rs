@@ -179,7 +179,9 @@ mod tests {
         fn the_median_is_that_of_the_sorted_list(scores in prop::collection::vec((-50i32..50, 1u32..4), 2..200)) {
             let mut index = Index::default();
             for (number, &(_, count)) in scores.iter().enumerate() {
-                (0..count).for_each(|_| drop(index.number(&[number as f64, 0.0, 0.0, 0.0], 1.0)));
+                (0..count).for_each(|_| {
+                    index.number(&[number as f64, 0.0, 0.0, 0.0], 1.0);
+                });
             }
             let (columns, indices) = index.finish();
             let mut values = vec![0.0; scores.len()];
