@@ -269,6 +269,33 @@ mod tests {
         }
     }
 
+    /// `tests/python/seqlets.py --golden` with tangermeme 1.6.0: example, start, end, sum, p-value.
+    const GOLDEN: [(usize, usize, usize, f64, f64); 10] = [
+        (0, 8, 15, 10.7712292, 4.896543791e-4),
+        (0, 17, 21, 5.61610448, 9.765359467e-3),
+        (0, 72, 81, 15.0959203, 3.017047791e-5),
+        (1, 2, 7, 8.01622403, 1.818467773e-3),
+        (1, 85, 94, 14.9733248, 3.376458083e-5),
+        (2, 42, 53, 17.6508604, 1.034899487e-5),
+        (2, 74, 80, 9.50690097, 8.475467996e-4),
+        (3, 21, 35, 31.3552706, 8.327421095e-11),
+        (4, 33, 49, 40.9019258, 1.157816071e-14),
+        (5, 63, 72, 15.0949293, 2.995855488e-5),
+    ];
+
+    #[test]
+    fn seqlets_are_those_of_tangermeme() {
+        let tracks = tracks(&contributions(6, 120));
+        let (mut found, _) = call(&tracks, &Recursion::default());
+        found.sort_by_key(|called| called.seqlet.place());
+        assert_eq!(found.len(), GOLDEN.len());
+        for (called, (example, start, end, sum, p_value)) in found.iter().zip(GOLDEN) {
+            assert_eq!(called.seqlet.place(), (example, start, end));
+            assert!((tracks.sum(&called.seqlet, 0, end - start) - sum).abs() < 1e-6 * sum);
+            assert!((called.p_value - p_value).abs() < 1e-6 * p_value, "{called:?}");
+        }
+    }
+
     #[test]
     fn flanks_end_with_the_row_and_negative_seqlets_give_way() {
         let mut values = vec![vec![0.01f32; 300]; 4];
