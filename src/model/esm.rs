@@ -178,7 +178,7 @@ impl Tensors for Body {
                 square("attention.self.query")?,
                 square("attention.self.key")?,
                 square("attention.self.value")?,
-            ]),
+            ])?,
             output: square("attention.output.dense")?,
             head_norms: None,
             attention_norm: Some(scale("attention.LayerNorm")?),

@@ -158,7 +158,9 @@ impl Model for NetworkModel {
 fn probe(network: &dyn Network) -> Result<Outputs> {
     let window = network.window().unwrap_or(PROBE_BASES);
     if window > WINDOW_MAX {
-        let message = format!("config.json makes it read {window} bases at once; nyx runs networks of at most {WINDOW_MAX}");
+        let message = format!(
+            "config.json makes it read {window} bases at once; nyx runs networks of at most {WINDOW_MAX}"
+        );
         return Err(Error::data(message));
     }
     let sequence = vec![b'A'; window];

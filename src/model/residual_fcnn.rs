@@ -99,7 +99,9 @@ fn load_encoder(source: &Source, encoder: &Path) -> Result<Box<dyn Model>> {
     let opened = Opened::read(&path).and_then(|opened| {
         // Encoders of encoders could lead in circles.
         match opened.config.architecture() == NAME {
-            true => Err(Error::data(format!("a {NAME} reads the embeddings of a language model, not of another"))),
+            true => {
+                Err(Error::data(format!("a {NAME} reads the embeddings of a language model, not of another")))
+            }
             false => opened.build_on(&Device::Cpu, source.precision, source.gpu),
         }
     });

@@ -144,7 +144,9 @@ impl Parser {
         let words: Vec<&str> = line.split_whitespace().collect();
         for pair in words.chunks(2) {
             match pair.get(1).and_then(|number| number.parse::<f64>().ok()) {
-                Some(frequency) if frequency > 0.0 && frequency.is_finite() => self.background.push(frequency),
+                Some(frequency) if frequency > 0.0 && frequency.is_finite() => {
+                    self.background.push(frequency)
+                }
                 _ => return Err(Error::data(format!("`{line}` is not letters with their frequencies"))),
             }
         }
