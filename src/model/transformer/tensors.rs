@@ -126,6 +126,16 @@ pub fn matrix<'a>(weights: &'a Weights, name: &str, shape: [usize; 2]) -> Result
     Ok(Matrix { values, shape, bias: bias(weights, name, shape[0])? })
 }
 
+/// Reads queries, keys and values, which BERT and its kin keep apart under `name`, as one projection.
+///
+/// # Errors
+///
+/// As [`matrix`].
+pub fn projection<'a>(weights: &'a Weights, name: &str, hidden: usize) -> Result<Matrix<'a>> {
+    let part = |part| matrix(weights, &format!("{name}.{part}"), [hidden, hidden]);
+    Matrix::stack(&[part("query")?, part("key")?, part("value")?])
+}
+
 /// Returns the norm `name`: its `weight`, and its `bias` where there is one.
 ///
 /// # Errors
