@@ -18,7 +18,7 @@ use arrow_array::Array;
 use clap::{Parser, ValueEnum};
 
 use crate::device::DeviceChoice;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, is_guarded, printable};
 use crate::input;
 use crate::output::Output;
 use crate::pipe::{Pipe, ipc};
@@ -177,7 +177,7 @@ impl Common {
         if !self.quiet {
             let tool = self.step().tool;
             // Nobody may be listening; that is no reason to fail.
-            let _ = writeln!(std::io::stderr(), "{tool}: {line}");
+            let _ = writeln!(std::io::stderr(), "{tool}: {}", printable(line));
         }
     }
 }
@@ -249,7 +249,7 @@ pub fn main<A: Parser + AsRef<Common>>(run: impl FnOnce(A) -> Result<()>) -> Exi
 fn quiet_decoding_panics() {
     let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        if !ipc::is_decoding() {
+        if !is_guarded() {
             default(panic);
         }
     }));

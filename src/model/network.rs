@@ -21,6 +21,9 @@ const GPU_PASS_BASES: usize = 1 << 20;
 /// Length of the sequence that shows which outputs a network without a window has.
 const PROBE_BASES: usize = 1000;
 
+/// Bases that a network may read at once: a few times the longest window of any published one.
+pub const WINDOW_MAX: usize = 1 << 21;
+
 /// What a network says about a batch of sequences. All tensors are f32 on the network's device.
 pub struct Prediction {
     /// `[B, classes]`, before any sigmoid or softmax. A base-level caller has one class here: the
@@ -182,7 +185,14 @@ impl Model for NetworkModel {
 
 /// Finds out what a network predicts.
 fn probe(network: &dyn Network) -> Result<Outputs> {
-    let sequence = vec![b'A'; network.window().unwrap_or(PROBE_BASES)];
+    let window = network.window().unwrap_or(PROBE_BASES);
+    if window > WINDOW_MAX {
+        let message = format!(
+            "config.json makes it read {window} bases at once; nyx runs networks of at most {WINDOW_MAX}"
+        );
+        return Err(Error::data(message));
+    }
+    let sequence = vec![b'A'; window];
     let prediction = network.forward(&network.encode(&[&sequence])?)?;
     let classes = prediction.logits.dim(1)?;
     if classes != network.labels().len() {
