@@ -20,6 +20,7 @@ use clap::{Parser, ValueEnum};
 use crate::device::DeviceChoice;
 use crate::error::{Error, Result, is_guarded, printable};
 use crate::input;
+use crate::kernel::Instructions;
 use crate::output::Output;
 use crate::pipe::{Pipe, ipc};
 use crate::provenance::{self, Step};
@@ -236,6 +237,9 @@ pub fn main<A: Parser + AsRef<Common>>(run: impl FnOnce(A) -> Result<()>) -> Exi
     }
     quiet_decoding_panics();
     let arguments = A::parse();
+    if let Err(error) = Instructions::chosen() {
+        return finish(&name, Err(error));
+    }
     let (common, began) = (arguments.as_ref().clone(), Instant::now());
     if let Err(error) = threads::start(common.threads) {
         return finish(&name, Err(error));

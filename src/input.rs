@@ -36,13 +36,21 @@ pub fn open_raw(path: &Path) -> Result<Box<dyn BufRead + Send>> {
 
 /// Opens text at `path`, decompressing gzip, BGZF and zstd.
 pub fn open_text(path: &Path) -> Result<Box<dyn BufRead + Send>> {
-    decompress(open_raw(path)?).in_file(path)
+    decompress(open_raw(path)?, path == Path::new("-")).in_file(path)
 }
 
-/// Decompresses gzip, BGZF and zstd, known by their bytes; anything else passes as it is.
-pub fn decompress(mut reader: Box<dyn BufRead + Send>) -> Result<Box<dyn BufRead + Send>> {
+/// Decompresses gzip, BGZF and zstd, known by their bytes; anything else passes as it is. BGZF has to end with its
+/// end-of-file block; `piped` says that another program writes it.
+pub fn decompress(mut reader: Box<dyn BufRead + Send>, piped: bool) -> Result<Box<dyn BufRead + Send>> {
     let head = reader.fill_buf()?;
     if head.starts_with(&[0x1F, 0x8B]) {
+        let mut head = Vec::new();
+        reader.by_ref().take(bgzf::HEAD).read_to_end(&mut head)?;
+        let is_bgzf = bgzf::is_bgzf(&head);
+        let reader = io::Cursor::new(head).chain(reader);
+        if is_bgzf {
+            return Ok(Box::new(bgzf::Blocks::new(reader, piped)));
+        }
         let decoder = flate2::bufread::MultiGzDecoder::new(reader);
         return Ok(Box::new(BufReader::with_capacity(BUFFER, decoder)));
     }
@@ -99,7 +107,7 @@ pub fn open_any(path: &Path) -> Result<Opened> {
     } else if head.starts_with(&[0xFF; 4]) || head.is_empty() {
         ipc::read(reader).in_file(place)?
     } else {
-        return Ok(Opened::Text(decompress(reader).in_file(place)?));
+        return Ok(Opened::Text(decompress(reader, path == Path::new("-")).in_file(place)?));
     };
     provenance::check_version(pipe.schema()).in_file(place)?;
     Ok(Opened::Pipe(pipe))
@@ -206,6 +214,25 @@ mod tests {
         for bytes in [b"text".to_vec(), gzip.finish().unwrap(), zstd::encode_all(&b"text"[..], 1).unwrap()] {
             std::fs::write(&path, bytes).unwrap();
             assert_eq!(read_text(&path).unwrap(), "text");
+        }
+    }
+
+    #[test]
+    fn bgzf_text_that_is_cut_between_two_blocks_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("peaks.bed.gz");
+        let mut writer = noodles::bgzf::io::Writer::new(Vec::new());
+        writer.write_all(b"chr1\t1\t2\n").unwrap();
+        writer.flush().unwrap();
+        let first = writer.get_ref().len();
+        writer.write_all(b"chr1\t3\t4\n").unwrap();
+        let whole = writer.finish().unwrap();
+        std::fs::write(&path, [&whole[..], &whole].concat()).unwrap();
+        assert_eq!(read_text(&path).unwrap().lines().count(), 4, "joined files are one");
+        for cut in [first, whole.len() - 28] {
+            std::fs::write(&path, &whole[..cut]).unwrap();
+            let error = read_text(&path).unwrap_err().to_string();
+            assert!(error.contains("peaks.bed.gz") && error.contains("truncated"), "{error}");
         }
     }
 

@@ -199,22 +199,33 @@ impl Npz {
         })
     }
 
-    fn read<T>(&mut self, name: &str, read: impl FnOnce(NpyFile<ZipFile<'_>>) -> Result<T>) -> Result<T> {
+    fn read<T>(
+        &mut self,
+        name: &str,
+        read: impl FnOnce(NpyFile<&mut ZipFile<'_>>) -> Result<T>,
+    ) -> Result<T> {
         if !self.has(name) {
             let message = format!("no array `{name}` (it has {})", self.names().join(", "));
             return Err(Error::data(message)).in_file(&self.path);
         }
         let place = format!("{}[{name}]", self.path.display());
-        self.open_entry(name).and_then(read).map_err(|error| error.at(place))
+        self.checked(name, read).map_err(|error| error.at(place))
     }
 
-    fn open_entry(&mut self, name: &str) -> Result<NpyFile<ZipFile<'_>>> {
+    fn checked<T>(
+        &mut self,
+        name: &str,
+        read: impl FnOnce(NpyFile<&mut ZipFile<'_>>) -> Result<T>,
+    ) -> Result<T> {
         let zip = self.archive.zip_archive();
         let entry = guarded("the zip archive", || zip.by_name(&file_name_from_array_name(name)))?;
-        let entry = entry.map_err(|error| Error::data(error.to_string()))?;
+        let mut entry = entry.map_err(|error| Error::data(error.to_string()))?;
         check_expansion(entry.compressed_size(), entry.size())?;
         let length = entry.size();
-        open_array(entry, length)
+        let values = read(open_array(&mut entry, length)?)?;
+        // The checksum of an archive is checked where its data end.
+        std::io::copy(&mut entry.take(length.saturating_add(1)), &mut std::io::sink())?;
+        Ok(values)
     }
 }
 
@@ -269,6 +280,32 @@ mod tests {
         assert_eq!((array.shape, array.values), (vec![2, 2], vec![1.0, -2.0, 3.0, 4.0]));
         std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
         assert!(read_npy::<f32>(&path).unwrap_err().to_string().contains("a.npy"));
+    }
+
+    #[test]
+    fn a_number_that_changed_in_an_archive_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.npz");
+        let mut npz = npyz::npz::NpzWriter::create(&path).unwrap();
+        npz.array(
+            "x",
+            npyz::zip::write::FileOptions::default().compression_method(npyz::zip::CompressionMethod::Stored),
+        )
+        .unwrap()
+        .default_dtype()
+        .shape(&[3])
+        .begin_nd()
+        .unwrap()
+        .extend([1.5f64, 2.5, 3.5])
+        .unwrap();
+        drop(npz);
+        assert_eq!(Npz::open(&path).unwrap().numbers::<f64>("x").unwrap().values, [1.5, 2.5, 3.5]);
+        let mut bytes = std::fs::read(&path).unwrap();
+        let place = bytes.windows(8).position(|bytes| bytes == 2.5f64.to_le_bytes()).unwrap();
+        bytes[place + 6] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        let error = Npz::open(&path).unwrap().numbers::<f64>("x").unwrap_err().to_string();
+        assert!(error.contains("a.npz[x]") && error.to_lowercase().contains("checksum"), "{error}");
     }
 
     fn npy(version: u8, header: &str, values: &[u8]) -> Vec<u8> {

@@ -36,6 +36,14 @@ impl Contig {
         self.offset + position / self.line_bases * self.line_width + position % self.line_bases
     }
 
+    /// Returns the offset in the file behind its last base; where its bases would begin when it has none.
+    pub fn end(&self) -> u64 {
+        match self.length.checked_sub(1) {
+            Some(last) => self.offset_of(last) + 1,
+            None => self.offset,
+        }
+    }
+
     /// Returns whether the lines can be, and end somewhere in a file: what [`Contig::offset_of`] computes is then a
     /// number.
     fn is_sound(&self) -> bool {

@@ -82,9 +82,20 @@ fn entries(bytes: &[u8]) -> Result<BTreeMap<String, Range<usize>>> {
         }
         let place = place(entry.data_start(), entry.size()).filter(|place| place.end <= bytes.len());
         let place = place.ok_or_else(|| Error::data(format!("{} ends beyond the file", entry.name())))?;
+        check_sum(&bytes[place.clone()], entry.crc32()).map_err(|error| error.at(entry.name()))?;
         entries.insert(entry.name().to_string(), place);
     }
     Ok(entries)
+}
+
+/// Compares bytes with their checksum; 0 stands for none, which PyTorch can be asked for.
+fn check_sum(bytes: &[u8], expected: u32) -> Result<()> {
+    let mut sum = flate2::Crc::new();
+    sum.update(bytes);
+    match expected == 0 || sum.sum() == expected {
+        true => Ok(()),
+        false => Err(Error::data("the checksum is wrong: the file is damaged, copy or download it again")),
+    }
 }
 
 /// The number that the first pickle of the old format holds, little-endian.
