@@ -17,7 +17,7 @@ use nyx::genome::Genome;
 use nyx::genome::bed::{Columns, Reader};
 use nyx::model::convert::{Hints, read as convert};
 use nyx::model::weights::Weights;
-use nyx::model::{Input, Opened, Wanted};
+use nyx::model::{Input, Opened, Pooling, Wanted};
 use nyx::motif::{self, filters, modisco};
 use nyx::npy::{self, Npz};
 use nyx::pipe::{Pipe, ipc};
@@ -160,7 +160,9 @@ fn fetch_some(mut genome: Genome) -> Result<()> {
     let mut bases = Vec::new();
     for (name, length) in contigs.iter().take(8) {
         let length = *length as i64;
-        for (start, end) in [(-5, 20), (0, length.min(1000)), (length / 2, length / 2 + 70), (length - 3, length + 3)] {
+        for (start, end) in
+            [(-5, 20), (0, length.min(1000)), (length / 2, length / 2 + 70), (length - 3, length + 3)]
+        {
             genome.fetch(name, start, end, &mut bases)?;
             assert_eq!(bases.len() as i64, end - start, "{name}:{start}-{end}");
         }
@@ -210,7 +212,8 @@ fn tabix(bytes: &[u8]) -> Result<()> {
         let region: Region = "chr1:5-4000".parse()?;
         let selection = Selection::new(Some(&[region]));
         let variants = open_with(&path, Format::Auto, &selection, &HashMap::new(), &Samples::None);
-        outcomes.push(variants.and_then(|mut variants| variants.records.try_for_each(|record| record.map(drop))));
+        outcomes
+            .push(variants.and_then(|mut variants| variants.records.try_for_each(|record| record.map(drop))));
     }
     outcomes.into_iter().find(Result::is_ok).unwrap_or_else(|| Err(Error::data("no index")))
 }
@@ -292,11 +295,13 @@ fn tokenizer(bytes: &[u8]) -> Result<()> {
 /// MEME, JASPAR and HOMER text.
 fn motifs(bytes: &[u8]) -> Result<()> {
     let path = saved("motifs.txt", bytes);
-    let contributions = motif::read(&path).and_then(|patterns| {
-        filters::build(&patterns, &filters::Choice::default()).map(drop)
-    });
+    let contributions = motif::read(&path)
+        .and_then(|patterns| filters::build(&patterns, &filters::Choice::default()).map(drop));
     for found in motif::read_probabilities(&path, 0.3)? {
-        assert!(found.ppm.width() > 0 && found.ppm.values().iter().all(|p| (0.0..=1.0).contains(p)), "{found:?}");
+        assert!(
+            found.ppm.width() > 0 && found.ppm.values().iter().all(|p| (0.0..=1.0).contains(p)),
+            "{found:?}"
+        );
     }
     contributions
 }
@@ -322,7 +327,9 @@ fn run(directory: &Path) -> Result<()> {
     let loaded = opened.build(&candle_core::Device::Cpu, nyx::kernel::Precision::F32)?;
     let bases = b"ACGTTGCANACGTTACGATCCAGT".repeat(40);
     let length = loaded.model.window().unwrap_or(60).min(bases.len());
-    let answers = loaded.model.predict(&[Input::of(&bases[..length])], &Wanted::default())?;
-    assert_eq!(answers.len(), 1);
-    Ok(())
+    let rows = [Input::of(&bases[..length])];
+    let wanted = [Wanted::default(), Wanted { embedding: Some(Pooling::Mean), ..Wanted::default() }];
+    let outcomes =
+        wanted.map(|wanted| loaded.model.predict(&rows, &wanted).map(|answers| assert_eq!(answers.len(), 1)));
+    outcomes.into_iter().find(Result::is_ok).unwrap_or_else(|| Err(Error::data("it gives nothing")))
 }

@@ -142,6 +142,18 @@ pub fn read(path: &Path) -> Result<Vec<Pattern>> {
     }
 }
 
+/// Says whether a file is one of HDF5, such as TF-MoDISco writes; standard input (`-`) is none.
+///
+/// # Errors
+///
+/// When the file cannot be read.
+pub fn is_hdf5(path: &Path) -> Result<bool> {
+    if path == Path::new("-") || !path.is_file() {
+        return Ok(false);
+    }
+    Ok(open_text(path)?.fill_buf().in_file(path)?.starts_with(b"\x89HDF"))
+}
+
 /// Reads motifs as probabilities, where [`read`] gives them as contributions: MEME text, JASPAR's counts, HOMER's
 /// motifs, or the sequences of a TF-MoDISco HDF5 file, whose patterns are trimmed to the span in which their
 /// contributions reach `trim` times the largest (see [`Matrix::trim`]).

@@ -131,9 +131,9 @@ fn check_size(header: &NpyHeader, length: u64) -> Result<()> {
     let bytes = count.zip(size).and_then(|(count, size)| count.checked_mul(size));
     match bytes {
         Some(bytes) if bytes <= length && (size != Some(0) || count == Some(0)) => Ok(()),
-        _ if header.uses_pickled_array() => Err(Error::data(
-            "the array holds Python objects, which nyx does not make: save numbers or text",
-        )),
+        _ if header.uses_pickled_array() => {
+            Err(Error::data("the array holds Python objects, which nyx does not make: save numbers or text"))
+        }
         _ => Err(Error::data(format!(
             "its header says {shape:?} values of {} bytes, but {length} bytes follow: the file is damaged or cut short",
             size.unwrap_or(0)

@@ -170,7 +170,10 @@ impl Indexer {
         self.close();
         let word = header.split(u8::is_ascii_whitespace).find(|word| !word.is_empty()).unwrap_or_default();
         if word.len() > NAME_MAX {
-            return Err(Error::data(format!("line {}: a contig's name of more than 4096 letters", self.line)));
+            return Err(Error::data(format!(
+                "line {}: a contig's name of more than 4096 letters",
+                self.line
+            )));
         }
         let name = String::from_utf8(word.to_vec())
             .map_err(|_| Error::data(format!("line {}: the contig's name is not UTF-8", self.line)))?;

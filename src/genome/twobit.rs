@@ -20,7 +20,8 @@ impl TwoBit {
     /// Opens a 2bit file; returns its contigs with their lengths, too.
     pub(super) fn open(file: Arc<File>) -> Result<(Self, Vec<(String, u64)>)> {
         let length = file.metadata()?.len();
-        Tables { file: PositionedFile::new(file.clone(), 1 << 16), swapped: false, length, used: 0 }.check()?;
+        Tables { file: PositionedFile::new(file.clone(), 1 << 16), swapped: false, length, used: 0 }
+            .check()?;
         let reader = guarded("the 2bit file", || TwoBitFile::new(PositionedFile::new(file, BUFFER)));
         let reader = reader?.map_err(damaged)?;
         let lengths = reader.chrom_sizes().into_iter().map(|length| length as u64);
@@ -59,7 +60,9 @@ impl Tables {
         self.file.read_exact(&mut head).map_err(cut)?;
         self.swapped = head == [0x1A, 0x41, 0x27, 0x43];
         if self.number()? != 0 {
-            return Err(Error::data("a 2bit file of a version other than 0: make it with faToTwoBit without -long"));
+            return Err(Error::data(
+                "a 2bit file of a version other than 0: make it with faToTwoBit without -long",
+            ));
         }
         let contigs = self.number()?;
         self.number()?;
@@ -88,7 +91,9 @@ impl Tables {
         for what in ["N", "lower case"] {
             let blocks = self.blocks()?;
             if blocks.into_iter().try_fold(0, before).is_none() {
-                return Err(Error::data(format!("the 2bit file is damaged: blocks of {what} are out of order")));
+                return Err(Error::data(format!(
+                    "the 2bit file is damaged: blocks of {what} are out of order"
+                )));
             }
         }
         Ok(())
@@ -108,7 +113,9 @@ impl Tables {
     fn use_bytes(&mut self, count: u64) -> Result<()> {
         self.used = self.used.saturating_add(count);
         if self.used > self.length {
-            return Err(Error::data("the 2bit file is damaged or cut short: its contigs need more bytes than it has"));
+            return Err(Error::data(
+                "the 2bit file is damaged or cut short: its contigs need more bytes than it has",
+            ));
         }
         Ok(())
     }
@@ -187,7 +194,9 @@ mod tests {
 
     #[test]
     fn blocks_out_of_order_or_past_the_end_are_refused() {
-        for blocks in [&[[4, 2], [2, 1]][..], &[[0, 3], [2, 2]], &[[7, 2]], &[[u32::MAX, 2]], &[[0, u32::MAX]]] {
+        for blocks in
+            [&[[4, 2], [2, 1]][..], &[[0, 3], [2, 2]], &[[7, 2]], &[[u32::MAX, 2]], &[[0, u32::MAX]]]
+        {
             let message = open(&file(1, 8, blocks)).err().expect("refused").to_string();
             assert!(message.contains("out of order"), "{blocks:?} {message}");
         }

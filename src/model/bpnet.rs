@@ -99,11 +99,7 @@ impl Network for BpNet {
 
     fn forward(&self, input: &Tensor) -> Result<Prediction> {
         encoding::check_input(input, self.window())?;
-        let seen = self.trunk.forward(input)?;
-        let logits = self.finish(&seen)?;
-        let profile = self.profile.forward_1d(&seen)?.narrow(1, 0, self.length)?;
-        let profile = profile.transpose(1, 2)?.contiguous()?;
-        Ok(Prediction { logits, probs: None, base_scores: None, profile: Some(profile) })
+        self.conclude(&self.trunk.forward(input)?)
     }
 
     fn rounds(&self) -> bool {
@@ -112,6 +108,13 @@ impl Network for BpNet {
 
     fn trunk(&self) -> Option<&Stack> {
         Some(&self.trunk)
+    }
+
+    fn conclude(&self, trunk: &Tensor) -> Result<Prediction> {
+        let logits = self.finish(trunk)?;
+        let profile = self.profile.forward_1d(trunk)?.narrow(1, 0, self.length)?;
+        let profile = profile.transpose(1, 2)?.contiguous()?;
+        Ok(Prediction { logits, probs: None, base_scores: None, profile: Some(profile) })
     }
 
     fn finish(&self, trunk: &Tensor) -> Result<Tensor> {

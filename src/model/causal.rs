@@ -65,6 +65,7 @@ pub fn load(source: &Source) -> Result<LanguageModel> {
         classifier,
         token_head: token_head(source, &tensors)?,
         pooling: own_pooling(source, spec.layers.len())?,
+        checkpoint: None,
     })
 }
 
@@ -189,14 +190,14 @@ impl Tensors for Body {
                 matrix("self_attn.q_proj", [heads * width, hidden])?,
                 matrix("self_attn.k_proj", keys)?,
                 matrix("self_attn.v_proj", keys)?,
-            ]),
+            ])?,
             head_norms,
             output: matrix("self_attn.o_proj", [hidden, heads * width])?,
             attention_norm: Some(scale("input_layernorm", hidden)?),
             up: Matrix::stack(&[
                 matrix("mlp.gate_proj", [intermediate, hidden])?,
                 matrix("mlp.up_proj", [intermediate, hidden])?,
-            ]),
+            ])?,
             down: matrix("mlp.down_proj", [hidden, intermediate])?,
             feed_forward_norm: scale("post_attention_layernorm", hidden)?,
         })

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::config::Config;
 use super::encoding::{self, Unknown};
-use super::weights::{BatchNorm, Weights};
 use super::network::WINDOW_MAX;
+use super::weights::{BatchNorm, Weights};
 use super::{Head, Network, Prediction};
 use crate::error::{Error, Result};
 use crate::kernel::pointwise::{self, Affine};
@@ -311,7 +311,8 @@ fn smallest_window(layers: &[(usize, Layer)]) -> Option<usize> {
             Layer::Conv1d { k, padding, stride, dilation, .. } => {
                 let reach = dilation * (k - 1);
                 let (left, right) = padding.amounts(reach);
-                ((length.max(1) - 1).saturating_mul(stride).saturating_add(reach + 1)).saturating_sub(left + right)
+                ((length.max(1) - 1).saturating_mul(stride).saturating_add(reach + 1))
+                    .saturating_sub(left + right)
             }
             Layer::Maxpool1d { k, stride } => {
                 (length.max(1) - 1).saturating_mul(stride.unwrap_or(k)).saturating_add(k)
@@ -337,11 +338,15 @@ impl Network for SequentialCnn {
 
     fn forward(&self, input: &Tensor) -> Result<Prediction> {
         encoding::check_input(input, self.window)?;
-        self.head.predict(self.finish(&self.trunk.forward(input)?)?)
+        self.conclude(&self.trunk.forward(input)?)
     }
 
     fn trunk(&self) -> Option<&Stack> {
         (!self.trunk.is_empty()).then_some(&self.trunk)
+    }
+
+    fn conclude(&self, trunk: &Tensor) -> Result<Prediction> {
+        self.head.predict(self.finish(trunk)?)
     }
 
     fn finish(&self, trunk: &Tensor) -> Result<Tensor> {

@@ -29,9 +29,11 @@ fn with_little_memory(name: &str, inside: impl Fn()) {
         .env(INSIDE, "1")
         .output()
         .unwrap();
-    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-    assert!(output.status.success(), "{}\n{said}", output.status);
-    assert!(said.contains("1 passed"), "{said}");
+    let said =
+        [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    let lines: Vec<&str> = said.lines().collect();
+    let end = lines[lines.len().saturating_sub(60)..].join("\n");
+    assert!(output.status.success() && said.contains("1 passed"), "{}\n{end}", output.status);
 }
 
 /// Returns the inputs of a format in `tests/corpus`.
@@ -43,22 +45,41 @@ fn corpus(format: &str) -> Vec<PathBuf> {
     paths
 }
 
-/// Says which input is being read, so that an end without a word names it.
-fn check(format: &str, what: &str, bytes: &[u8]) {
-    eprintln!("{format} {what}");
-    formats::check(format, bytes);
+/// Inputs that were neither read nor refused.
+#[derive(Default)]
+struct Failures(Vec<String>);
+
+impl Failures {
+    /// Reads an input, and says which before, so that an end without a word names it.
+    fn check(&mut self, format: &str, what: &str, bytes: &[u8]) {
+        println!("{format} {what}");
+        let outcome = std::panic::catch_unwind(|| formats::check(format, bytes));
+        if outcome.is_err() {
+            self.0.push(format!("{format} {what}"));
+        }
+    }
+
+    fn none(&self) {
+        assert!(
+            self.0.is_empty(),
+            "{} inputs, the first of them:\n{}",
+            self.0.len(),
+            self.0[..self.0.len().min(20)].join("\n")
+        );
+    }
 }
 
 #[test]
 fn every_input_of_the_corpora_is_read_or_refused() {
     with_little_memory("every_input_of_the_corpora_is_read_or_refused", || {
-        let mut count = 0;
+        let (mut count, mut failures) = (0, Failures::default());
         for (format, _) in FORMATS {
             for path in corpus(format) {
-                check(format, &path.display().to_string(), &std::fs::read(&path).unwrap());
+                failures.check(format, &path.display().to_string(), &std::fs::read(&path).unwrap());
                 count += 1;
             }
         }
+        failures.none();
         assert!(count > 0, "tests/corpus is not there");
     });
 }
@@ -80,19 +101,21 @@ fn every_seed_is_read() {
 fn every_damage_of_a_seed_is_read_or_refused() {
     const DAMAGES: usize = 120;
     with_little_memory("every_damage_of_a_seed_is_read_or_refused", || {
+        let mut failures = Failures::default();
         for (format, _) in FORMATS {
             for (number, seed) in seeds::of(format).iter().enumerate() {
                 let step = seed.len().div_ceil(DAMAGES).max(1);
                 for at in (0..seed.len()).step_by(step) {
-                    check(format, &format!("seed {number} cut at {at}"), &seed[..at]);
+                    failures.check(format, &format!("seed {number} cut at {at}"), &seed[..at]);
                     for damage in [!seed[at], 0xFF, seed[at] ^ 1] {
                         let mut bytes = seed.clone();
                         bytes[at] = damage;
-                        check(format, &format!("seed {number} with {damage} at {at}"), &bytes);
+                        failures.check(format, &format!("seed {number} with {damage} at {at}"), &bytes);
                     }
                 }
             }
         }
+        failures.none();
     });
 }
 

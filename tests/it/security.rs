@@ -44,9 +44,8 @@ fn hostile_pickles(command: &str) -> Vec<(&'static str, Vec<u8>)> {
         script.op(b"](").op(&[b'h', memo].repeat(10)).op(&[b'e', b'q', memo + 1])
     });
     let names = (0..4u8).fold(Script::new().op(b"}q\x00"), |script, memo| {
-        let keys = (0..40).fold(script.op(b"}("), |script, key| {
-            script.text(&format!("{key:0>200}")).op(&[b'h', memo])
-        });
+        let keys = (0..40)
+            .fold(script.op(b"}("), |script, key| script.text(&format!("{key:0>200}")).op(&[b'h', memo]));
         keys.op(&[b'u', b'q', memo + 1])
     });
     vec![
@@ -69,7 +68,14 @@ fn hostile_pickles(command: &str) -> Vec<(&'static str, Vec<u8>)> {
         ),
         (
             "STACK_GLOBAL of memoized parts",
-            Script::new().text("system").op(b"q\x00").text("os").op(b"h\x00\x93").text(command).op(b"\x85R").stop(),
+            Script::new()
+                .text("system")
+                .op(b"q\x00")
+                .text("os")
+                .op(b"h\x00\x93")
+                .text(command)
+                .op(b"\x85R")
+                .stop(),
         ),
         ("INST", Script::new().op(b"(").text(command).op(b"ios\nsystem\n").stop()),
         ("OBJ", Script::new().op(b"(cos\nsystem\n").text(command).op(b"o").stop()),
@@ -78,9 +84,18 @@ fn hostile_pickles(command: &str) -> Vec<(&'static str, Vec<u8>)> {
         ("EXT1", Script::new().op(b"\x82\x01").text(command).op(b"\x85R").stop()),
         (
             "BUILD with __setstate__",
-            Script::new().op(b"cos\nsystem\n)\x81}(").text("__setstate__").op(b"cos\nsystem\nub").text(command).op(b"b").stop(),
+            Script::new()
+                .op(b"cos\nsystem\n)\x81}(")
+                .text("__setstate__")
+                .op(b"cos\nsystem\nub")
+                .text(command)
+                .op(b"b")
+                .stop(),
         ),
-        ("a call of what a call gave", Script::new().call("builtins", "getattr", "x").op(b"(").text(command).op(b"tR").stop()),
+        (
+            "a call of what a call gave",
+            Script::new().call("builtins", "getattr", "x").op(b"(").text(command).op(b"tR").stop(),
+        ),
         ("after the tensors", {
             let mut pickle = pickle_of_a_tensor();
             pickle.pop();
@@ -168,9 +183,20 @@ fn names_from_files_reach_the_terminal_as_text() {
     save("evil.fa", format!(">c{evil}\nACGT\nAC\nACGTACGT\n"));
     save("evil.bed", format!("chr{evil}\t1\t5\n"));
     save("odd.bed", format!("chr1\t{evil}\t5\n"));
-    save("evil.vcf", format!("##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\nchr{evil}\t3\t.\tG\tA\t.\t.\t.\n"));
+    save(
+        "evil.vcf",
+        format!(
+            "##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\nchr{evil}\t3\t.\tG\tA\t.\t.\t.\n"
+        ),
+    );
     save("evil.meme", format!("MEME version 4\n\nMOTIF M{evil}\nMOTIF N\n"));
-    save("config.json", format!("{{\"architectures\": [\"Net{}\"]}}", evil.replace('\u{1b}', "\\u001b").replace('\u{7}', "\\u0007")));
+    save(
+        "config.json",
+        format!(
+            "{{\"architectures\": [\"Net{}\"]}}",
+            evil.replace('\u{1b}', "\\u001b").replace('\u{7}', "\\u0007")
+        ),
+    );
     std::fs::write(at("model.safetensors"), {
         let header = b"{}      ";
         [&(header.len() as u64).to_le_bytes()[..], header].concat()
@@ -178,12 +204,42 @@ fn names_from_files_reach_the_terminal_as_text() {
     .unwrap();
     let folder = directory.path().to_str().unwrap().to_string();
     let commands: [(&str, Vec<String>); 6] = [
-        ("extract", vec!["regions".into(), at("evil.bed"), "--fasta".into(), at("g.fa"), "--width".into(), "4".into()]),
-        ("extract", vec!["regions".into(), at("odd.bed"), "--fasta".into(), at("g.fa"), "--width".into(), "4".into()]),
+        (
+            "extract",
+            vec![
+                "regions".into(),
+                "--peaks".into(),
+                at("evil.bed"),
+                "--fasta".into(),
+                at("g.fa"),
+                "--width".into(),
+                "4".into(),
+            ],
+        ),
+        (
+            "extract",
+            vec![
+                "regions".into(),
+                "--peaks".into(),
+                at("odd.bed"),
+                "--fasta".into(),
+                at("g.fa"),
+                "--width".into(),
+                "4".into(),
+            ],
+        ),
         ("extract", vec!["tiles".into(), "--fasta".into(), at("evil.fa"), "--width".into(), "4".into()]),
         (
             "extract",
-            vec!["variants".into(), "--vcf".into(), at("evil.vcf"), "--fasta".into(), at("g.fa"), "--width".into(), "4".into()],
+            vec![
+                "variants".into(),
+                "--vcf".into(),
+                at("evil.vcf"),
+                "--fasta".into(),
+                at("g.fa"),
+                "--width".into(),
+                "4".into(),
+            ],
         ),
         ("tomtom", vec![at("evil.meme"), at("evil.meme")]),
         ("model", vec!["info".into(), folder]),
@@ -240,16 +296,32 @@ fn names_on_pages_are_text() {
     }
     file.close().unwrap();
     regions(&at("regions.npz"), SCRIPT);
-    stdout_of(nyx("extract", &["contribs", "--regions", &at("regions.npz"), "-q", "-o", &at("rows.arrows")]), b"");
+    stdout_of(
+        nyx("extract", &["contribs", "--regions", &at("regions.npz"), "-q", "-o", &at("rows.arrows")]),
+        b"",
+    );
     let words = ["-m", &at("modisco.h5"), &at("rows.arrows"), "-q", "-o", &at("hits.arrows")];
     stdout_of(nyx("hits", &words), b"");
-    let words = ["-r", &at("regions.npz"), "-H", &at("hits.arrows"), "-m", &at("modisco.h5"), "-q", "-o", &at("report")];
+    let words = [
+        "-r",
+        &at("regions.npz"),
+        "-H",
+        &at("hits.arrows"),
+        "-m",
+        &at("modisco.h5"),
+        "-q",
+        "-o",
+        &at("report"),
+    ];
     stdout_of(nyx("report", &words), b"");
     let page = std::fs::read_to_string(at("report/report.html")).unwrap();
     assert!(page.contains("&lt;img src=x onerror=alert(1)&gt;"), "the motif is on the page");
     let mut pages = vec![page];
     let meme = |name: &str| {
-        format!("MEME version 4\n\nMOTIF {name} {name}\nletter-probability matrix: w= 4\n{}", "1 0 0 0\n0 1 0 0\n".repeat(2))
+        format!(
+            "MEME version 4\n\nMOTIF {name} {name}\nletter-probability matrix: w= 4\n{}",
+            "1 0 0 0\n0 1 0 0\n".repeat(2)
+        )
     };
     let word = SCRIPT.replace(' ', "/");
     std::fs::write(at("evil.meme"), meme(&word)).unwrap();
@@ -292,17 +364,29 @@ fn regions(path: &str, name: &str) {
         bases(row, base, at)
     };
     let sequences: Vec<u8> = (0..160).map(|value| u8::from(of(value))).collect();
-    let contributions = (0..160).flat_map(|value| (if of(value) { 0.5f32 } else { 0.0 }).to_le_bytes()).collect::<Vec<_>>();
+    let contributions =
+        (0..160).flat_map(|value| (if of(value) { 0.5f32 } else { 0.0 }).to_le_bytes()).collect::<Vec<_>>();
     let letters = |text: &str, width: usize| -> Vec<u8> {
-        text.chars().map(|c| c as u32).chain(std::iter::repeat(0)).take(width).flat_map(u32::to_le_bytes).collect()
+        text.chars()
+            .map(|c| c as u32)
+            .chain(std::iter::repeat(0))
+            .take(width)
+            .flat_map(u32::to_le_bytes)
+            .collect()
     };
     let width = name.chars().count();
     let files = [
         ("sequences.npy", [header("|i1", "(2, 4, 20)"), sequences].concat()),
         ("contributions.npy", [header("<f4", "(2, 4, 20)"), contributions].concat()),
         ("chr.npy", [header("<U4", "(2,)"), letters("chr1", 4), letters("chr1", 4)].concat()),
-        ("start.npy", [header("<i8", "(2,)"), [100i64, 300].iter().flat_map(|n| n.to_le_bytes()).collect()].concat()),
-        ("peak_name.npy", [header(&format!("<U{width}"), "(2,)"), letters(name, width), letters(name, width)].concat()),
+        (
+            "start.npy",
+            [header("<i8", "(2,)"), [100i64, 300].iter().flat_map(|n| n.to_le_bytes()).collect()].concat(),
+        ),
+        (
+            "peak_name.npy",
+            [header(&format!("<U{width}"), "(2,)"), letters(name, width), letters(name, width)].concat(),
+        ),
         ("../../escaped.npy", b"up and out".to_vec()),
         ("/nyx-escaped.npy", b"to the root".to_vec()),
     ];
@@ -325,7 +409,8 @@ fn an_archive_is_read_where_it_is_and_its_paths_and_links_lead_nowhere() {
     let mut command = nyx("extract", &["contribs", "--regions", "regions.npz", "-q", "-o", "rows.arrows"]);
     command.current_dir(&inner);
     stdout_of(command, b"");
-    let mut names: Vec<_> = std::fs::read_dir(&inner).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let mut names: Vec<_> =
+        std::fs::read_dir(&inner).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
     assert_eq!(names, ["regions.npz", "rows.arrows"]);
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
@@ -342,10 +427,10 @@ fn an_archive_that_expands_beyond_reason_is_refused_before_it_expands() {
     let path = directory.path().join("bomb.npz");
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
     zip.start_file("x.npy", FileOptions::default()).unwrap();
-    zip.write_all(&[0; 1 << 16]).unwrap();
+    zip.write_all(&[0; 0x4567]).unwrap();
     let mut bytes = zip.finish().unwrap().into_inner();
     // The size as both headers have it, made a gigabyte.
-    let size = (1u32 << 16).to_le_bytes();
+    let size = 0x4567u32.to_le_bytes();
     let places: Vec<usize> = (0..bytes.len() - 4).filter(|&at| bytes[at..at + 4] == size).collect();
     assert_eq!(places.len(), 2, "one in each header");
     for at in places {
@@ -361,7 +446,11 @@ fn a_contig_cannot_write_lines_into_a_vcf() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name).to_str().unwrap().to_string();
     std::fs::write(at("g.fa"), ">chr1\nACGTACGTACGTACGT\n>a,length=9>\nACGT\n").unwrap();
-    std::fs::write(at("v.vcf"), "##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\nchr1\t8\t.\tT\tA\t.\t.\t.\n").unwrap();
+    std::fs::write(
+        at("v.vcf"),
+        "##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\nchr1\t8\t.\tT\tA\t.\t.\t.\n",
+    )
+    .unwrap();
     let words = ["variants", "--vcf", &at("v.vcf"), "--fasta", &at("g.fa"), "--width", "4", "-q"];
     let stream = stdout_of(nyx("extract", &words), b"");
     let output = run_with(nyx("view", &["-O", "vcf", "--no-pg"]), &stream);

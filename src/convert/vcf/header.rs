@@ -187,13 +187,13 @@ mod tests {
             "##contig=<ID=chr1,length=5>\n",
             "##FORMAT=<ID=GT,Number=1,Type=String,Description=\"z\">\n",
         ] {
-            dictionary.read(line);
+            dictionary.read(line, 1000).unwrap();
         }
         assert_eq!(["PASS", "DP", "GT", "NEW"].map(|id| dictionary.number(id)), [0, 1, 2, 3]);
         assert_eq!(dictionary.contigs, [("chr1".to_string(), Some(5))]);
         let mut dictionary = Dictionary::default();
         for line in ["##INFO=<ID=B,Description=\"b\",IDX=7>\n", "##contig=<ID=c,IDX=1>\n"] {
-            dictionary.read(line);
+            dictionary.read(line, 1000).unwrap();
         }
         assert_eq!(["B", "NEW"].map(|id| dictionary.number(id)), [7, 8]);
         assert_eq!(dictionary.contigs.len(), 2);

@@ -70,7 +70,8 @@ fn coordinates(npz: &mut Npz, first: i64, rows: usize) -> Result<Vec<Window>> {
         // Fi-NeMo writes a peak without a name as the text `None`.
         let name = Some(name).filter(|name| !name.is_empty() && name != "None");
         let start = start.checked_add(first).filter(|start| start.abs() < 1 << 48);
-        let start = start.ok_or_else(|| Error::data(format!("the start of region {region} is on no contig")))?;
+        let start =
+            start.ok_or_else(|| Error::data(format!("the start of region {region} is on no contig")))?;
         Ok(Window { region, chrom: Some(chrom), start, name })
     })
     .collect()

@@ -73,7 +73,9 @@ mod tests {
     #[test]
     fn counts_without_bytes_are_refused() {
         assert_eq!(check(&csi(1, 1)), Some(()));
-        for bytes in [csi(i32::MAX, 1), csi(2, 1), csi(1, i32::MAX), csi(1, -1), csi(-1, 0), b"BAI\x01".to_vec()] {
+        for bytes in
+            [csi(i32::MAX, 1), csi(2, 1), csi(1, i32::MAX), csi(1, -1), csi(-1, 0), b"BAI\x01".to_vec()]
+        {
             assert_eq!(check(&bytes), None);
         }
         for cut in 0..csi(1, 1).len() {

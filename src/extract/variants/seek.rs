@@ -58,7 +58,8 @@ impl Index {
     }
 
     fn read(path: &Path, is_tabix: bool) -> Result<Self> {
-        let damaged = |why: &dyn Display| Error::data(format!("damaged index: {why}. Remove it or make it again"));
+        let damaged =
+            |why: &dyn Display| Error::data(format!("damaged index: {why}. Remove it or make it again"));
         let mut bytes = Vec::new();
         let text = flate2::read::MultiGzDecoder::new(BufReader::new(File::open(path)?));
         text.take(INDEX_MAX).read_to_end(&mut bytes).map_err(|error| damaged(&error))?;

@@ -68,11 +68,9 @@ pub struct Encoder {
     words: Vec<f32>,
     /// `[positions, hidden]`.
     positions: Option<Vec<f32>>,
-    pub(super) norm: Option<Norm>,
-    pub(super) blocks: Vec<Block>,
-    pub(super) last_norm: Option<Norm>,
-    /// What `words` have that is no word's own, `[hidden]`.
-    constant: Option<Vec<f32>>,
+    norm: Option<Norm>,
+    blocks: Vec<Block>,
+    last_norm: Option<Norm>,
 }
 
 /// Most tokens that a sequence may have: a few times those of any published model.
@@ -113,7 +111,6 @@ impl Encoder {
         }
         Ok(Self {
             words,
-            constant: constant.map(|constant| constant.into_owned()),
             positions: positions.map(|table| table.into_owned()),
             norm: norm.map(|scale| scale.norm(&spec)),
             blocks,
@@ -150,21 +147,6 @@ impl Encoder {
         self.last_norm.iter().for_each(|norm| norm.apply(&mut scratch.hidden));
         watch.states(&scratch.hidden);
         &scratch.hidden
-    }
-
-    /// Returns the embedding of a token's word, and what is added to it at a position, before the norm.
-    pub(super) fn embedding(&self, token: usize, position: usize) -> (Vec<f32>, Vec<f32>) {
-        let width = self.spec.hidden;
-        let mut word = self.words[token * width..(token + 1) * width].to_vec();
-        let mut others = vec![0.0; width];
-        if let Some(constant) = &self.constant {
-            add(&mut others, constant);
-            word.iter_mut().zip(constant).for_each(|(word, constant)| *word -= constant);
-        }
-        if let Some(table) = &self.positions {
-            add(&mut others, &table[position * width..(position + 1) * width]);
-        }
-        (word, others)
     }
 
     fn embed(&self, sequences: &[Sequence], hidden: &mut Vec<f32>) {

@@ -115,7 +115,7 @@ fn fasta() -> Vec<Vec<u8>> {
 /// Two contigs, one with blocks of N and of lower case.
 fn twobit() -> Vec<u8> {
     let mut bytes = Vec::new();
-    let mut numbers = |bytes: &mut Vec<u8>, all: &[u32]| bytes.extend(all.iter().flat_map(|n| n.to_le_bytes()));
+    let numbers = |bytes: &mut Vec<u8>, all: &[u32]| bytes.extend(all.iter().flat_map(|n| n.to_le_bytes()));
     numbers(&mut bytes, &[0x1A41_2743, 0, 2, 0]);
     for (name, place) in [(b'a', 28), (b'b', 66)] {
         bytes.extend([1, name]);
@@ -226,10 +226,12 @@ impl MapTo for Vec<f32> {
 /// An array of texts, as NumPy writes them: UTF-32, padded with zeros.
 fn npy_texts(texts: &[&str]) -> Vec<u8> {
     let width = texts.iter().map(|text| text.len()).max().unwrap_or(1);
-    let mut header = format!("{{'descr': '<U{width}', 'fortran_order': False, 'shape': ({},), }}", texts.len());
+    let mut header =
+        format!("{{'descr': '<U{width}', 'fortran_order': False, 'shape': ({},), }}", texts.len());
     header.push_str(&" ".repeat((64 - (10 + header.len() + 1) % 64) % 64));
     header.push('\n');
-    let mut bytes = [b"\x93NUMPY\x01\x00".as_slice(), &(header.len() as u16).to_le_bytes(), header.as_bytes()].concat();
+    let mut bytes =
+        [b"\x93NUMPY\x01\x00".as_slice(), &(header.len() as u16).to_le_bytes(), header.as_bytes()].concat();
     for text in texts {
         let letters = text.chars().map(|c| c as u32).chain(std::iter::repeat(0)).take(width);
         bytes.extend(letters.flat_map(u32::to_le_bytes));
@@ -371,7 +373,8 @@ pub fn torch_zip(pickle: &[u8]) -> Vec<u8> {
 
 /// A file as PyTorch wrote it before.
 pub fn torch_legacy(pickle: &[u8]) -> Vec<u8> {
-    let mut file = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\x02M\xe9\x03.\x80\x02}.".to_vec();
+    let mut file =
+        b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\x02M\xe9\x03.\x80\x02}.".to_vec();
     file.extend(pickle);
     file.extend(b"\x80\x02]X\x01\x00\x00\x000a.");
     file.extend(4u64.to_le_bytes());
@@ -475,7 +478,12 @@ fn config() -> Vec<Vec<u8>> {
         ),
         model(
             pooled,
-            &[("conv.weight", &[2, 4, 3]), ("conv.bias", &[2]), ("dense.0.weight", &[1, 2]), ("dense.0.bias", &[1])],
+            &[
+                ("conv.weight", &[2, 4, 3]),
+                ("conv.bias", &[2]),
+                ("dense.0.weight", &[1, 2]),
+                ("dense.0.bias", &[1]),
+            ],
             "",
         ),
         model(fcnn, &[("fc1.weight", &[2, 8])], ""),
@@ -503,7 +511,8 @@ fn bert(vocabulary: &str) -> Vec<u8> {
         tensors.push((layer(&format!("{name}.bias")), vec![shape[0]]));
         tensors.push((layer(&format!("{name}.weight")), shape));
     }
-    let norms = [layer("attention.output.LayerNorm"), layer("output.LayerNorm"), "embeddings.LayerNorm".into()];
+    let norms =
+        [layer("attention.output.LayerNorm"), layer("output.LayerNorm"), "embeddings.LayerNorm".into()];
     for (norm, part) in norms.iter().flat_map(|norm| [(norm, "weight"), (norm, "bias")]) {
         tensors.push((format!("{norm}.{part}"), vec![4]));
     }
