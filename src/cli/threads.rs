@@ -12,9 +12,12 @@ const CANDLE: &str = "CANDLE_NUM_THREADS";
 /// When they cannot be started.
 pub fn start(count: Option<u16>) -> Result<()> {
     leave_candle_alone();
-    let Some(count) = count else { return Ok(()) };
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(count.into()).build_global();
-    pool.map_err(|error| Error::data(format!("cannot start {count} threads: {error}")))
+    // Where they cannot be started (little memory), rayon would panic at the first use. None is one for each core.
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(count.map_or(0, usize::from)).build_global();
+    pool.map_err(|error| {
+        let count = count.map_or("one for each core".into(), |count| count.to_string());
+        Error::data(format!("cannot start threads to compute ({count}): {error}"))
+    })
 }
 
 /// Keeps candle from threads of its own: they know nothing of `--threads`, and wait in loops that take the cores
