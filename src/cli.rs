@@ -1,9 +1,12 @@
 //! What all commands share: their common flags, how they open and write streams, and how they end.
 
+mod attribution;
 mod documents;
 mod models;
+mod outputs;
 mod progress;
 mod stats;
+mod threads;
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
@@ -15,15 +18,18 @@ use arrow_array::Array;
 use clap::{Parser, ValueEnum};
 
 use crate::device::DeviceChoice;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, is_guarded, printable};
 use crate::input;
+use crate::kernel::Instructions;
 use crate::output::Output;
 use crate::pipe::{Pipe, ipc};
 use crate::provenance::{self, Step};
 use crate::schema;
 
+pub use attribution::{ATTRIB_ROWS, AttribArgs, Plain};
 pub use documents::{completions, manual, requested as documents_requested};
-pub use models::{ATTRIB_ROWS, AttribArgs, ModelArgs, OutputArgs, Plain};
+pub use models::ModelArgs;
+pub use outputs::OutputArgs;
 pub use progress::{Progress, TrainingProgress};
 pub use stats::STATS_DIRECTORY;
 
@@ -172,7 +178,7 @@ impl Common {
         if !self.quiet {
             let tool = self.step().tool;
             // Nobody may be listening; that is no reason to fail.
-            let _ = writeln!(std::io::stderr(), "{tool}: {line}");
+            let _ = writeln!(std::io::stderr(), "{tool}: {}", printable(line));
         }
     }
 }
@@ -231,12 +237,12 @@ pub fn main<A: Parser + AsRef<Common>>(run: impl FnOnce(A) -> Result<()>) -> Exi
     }
     quiet_decoding_panics();
     let arguments = A::parse();
+    if let Err(error) = Instructions::chosen() {
+        return finish(&name, Err(error));
+    }
     let (common, began) = (arguments.as_ref().clone(), Instant::now());
-    if let Some(threads) = arguments.as_ref().threads {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global();
-        if let Err(error) = pool {
-            return finish(&name, Err(Error::data(format!("cannot start {threads} threads: {error}"))));
-        }
+    if let Err(error) = threads::start(common.threads) {
+        return finish(&name, Err(error));
     }
     let outcome = run(arguments);
     let written = stats::write(&common, began, &outcome);
@@ -247,7 +253,7 @@ pub fn main<A: Parser + AsRef<Common>>(run: impl FnOnce(A) -> Result<()>) -> Exi
 fn quiet_decoding_panics() {
     let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        if !ipc::is_decoding() {
+        if !is_guarded() {
             default(panic);
         }
     }));

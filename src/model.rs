@@ -43,6 +43,7 @@ pub mod sequential_cnn;
 pub mod sig_tfb;
 mod substitute;
 pub mod transformer;
+mod trunk_gpu;
 
 pub use ensemble::{Ensemble, Gradient, Member};
 pub use explain::{Background, Explanation, Steps, Way};

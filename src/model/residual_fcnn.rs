@@ -92,8 +92,15 @@ pub(super) fn load(source: &Source) -> Result<Box<dyn Model>> {
 
 /// Loads the encoder.
 fn load_encoder(source: &Source, encoder: &Path) -> Result<Box<dyn Model>> {
-    let opened = open_encoder(source.directory, encoder)
-        .and_then(|opened| opened.build_on(&Device::Cpu, source.precision, source.gpu));
+    let opened = open_encoder(source.directory, encoder).and_then(|opened| {
+        // Encoders of encoders could lead in circles.
+        match opened.config.architecture() == NAME {
+            true => {
+                Err(Error::data(format!("a {NAME} reads the embeddings of a language model, not of another")))
+            }
+            false => opened.build_on(&Device::Cpu, source.precision, source.gpu),
+        }
+    });
     Ok(opened.map_err(|error| error.at("the encoder that config.json names"))?.model)
 }
 

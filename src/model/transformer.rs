@@ -28,7 +28,7 @@ pub use recurrent::{Direction, Recurrent};
 pub use runner::{Gpu, Runner};
 pub use sentence::LayerPooling;
 pub use spec::{Attending, NormKind, NormPlace, Spec};
-pub use tensors::{Embeddings, Layer, Matrix, Scale, Tensors, matrix, scale};
+pub use tensors::{Embeddings, Layer, Matrix, Scale, Tensors, matrix, projection, scale};
 
 #[cfg(test)]
 mod golden;

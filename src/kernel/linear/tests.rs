@@ -24,18 +24,6 @@ fn naive(
     input.chunks(inputs).flat_map(outputs).collect()
 }
 
-fn largest_difference(a: &[f32], b: &[f64]) -> f64 {
-    assert_eq!(a.len(), b.len());
-    a.iter()
-        .zip(b)
-        .map(|(a, b)| (f64::from(*a) - b).abs())
-        .fold(0.0, |a, b| if b.is_nan() { f64::NAN } else { a.max(b) })
-}
-
-fn bits_of(values: &[f32]) -> Vec<u32> {
-    values.iter().map(|x| x.to_bits()).collect()
-}
-
 const PRECISIONS: [Precision; 3] = [Precision::F32, Precision::Bf16, Precision::Int8];
 
 /// What a layer may be off from exact products of its inputs, all between -1 and 1: the error of a product adds

@@ -2,7 +2,7 @@
 
 use super::block::{Block, attention};
 use super::{Embeddings, Spec, Tensors};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernel;
 use crate::kernel::{Norm, Precision, Rotary};
 
@@ -73,6 +73,9 @@ pub struct Encoder {
     last_norm: Option<Norm>,
 }
 
+/// Most tokens that a sequence may have: a few times those of any published model.
+const POSITIONS_MAX: usize = 1 << 22;
+
 impl Encoder {
     /// Builds an encoder.
     ///
@@ -80,6 +83,13 @@ impl Encoder {
     ///
     /// When a tensor is missing or has another shape.
     pub fn new(spec: Spec, tensors: &dyn Tensors, precision: Precision) -> Result<Self> {
+        if let Some(positions) = spec.positions.filter(|&positions| positions > POSITIONS_MAX) {
+            let message = format!("config.json: {positions} positions; nyx has room for {POSITIONS_MAX}");
+            return Err(Error::data(message));
+        }
+        if spec.width < 2 && spec.layers.iter().any(|layer| layer.rotary.is_some()) {
+            return Err(Error::data("config.json: heads of one number have no pairs to turn"));
+        }
         let Embeddings { words, constant, positions, norm } = tensors.embeddings()?;
         let mut words = words.into_owned();
         for word in words.chunks_exact_mut(spec.hidden) {
