@@ -18,8 +18,9 @@ use arrow_array::Array;
 use clap::{Parser, ValueEnum};
 
 use crate::device::DeviceChoice;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, is_guarded, printable};
 use crate::input;
+use crate::kernel::Instructions;
 use crate::output::Output;
 use crate::pipe::{Pipe, ipc};
 use crate::provenance::{self, Step};
@@ -177,7 +178,7 @@ impl Common {
         if !self.quiet {
             let tool = self.step().tool;
             // Nobody may be listening; that is no reason to fail.
-            let _ = writeln!(std::io::stderr(), "{tool}: {line}");
+            let _ = writeln!(std::io::stderr(), "{tool}: {}", printable(line));
         }
     }
 }
@@ -236,6 +237,9 @@ pub fn main<A: Parser + AsRef<Common>>(run: impl FnOnce(A) -> Result<()>) -> Exi
     }
     quiet_decoding_panics();
     let arguments = A::parse();
+    if let Err(error) = Instructions::chosen() {
+        return finish(&name, Err(error));
+    }
     let (common, began) = (arguments.as_ref().clone(), Instant::now());
     if let Err(error) = threads::start(common.threads) {
         return finish(&name, Err(error));
@@ -249,7 +253,7 @@ pub fn main<A: Parser + AsRef<Common>>(run: impl FnOnce(A) -> Result<()>) -> Exi
 fn quiet_decoding_panics() {
     let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        if !ipc::is_decoding() {
+        if !is_guarded() {
             default(panic);
         }
     }));

@@ -99,6 +99,8 @@ mod testing;
 
 pub use error::{Error, Result};
 
-/// Batches of megabytes come and go all the time; the system's allocator returns their pages each time.
+/// Batches of megabytes come and go all the time; the system's allocator returns their pages each time. A fuzzer
+/// watches that one for allocations out of proportion.
+#[cfg(not(fuzzing))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -17,7 +17,7 @@ use arrow_schema::SchemaRef;
 use arrow_select::concat::concat_batches;
 use crossbeam_channel::{Receiver, bounded};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// The batches of a pipe, in input order.
 pub type Batches = Box<dyn Iterator<Item = Result<RecordBatch>> + Send>;
@@ -86,7 +86,7 @@ impl Pipe {
     pub fn ahead(self, depth: usize) -> Self {
         let (schema, batches) = self.into_parts();
         let (sender, receiver) = bounded(depth.max(1));
-        let worker = std::thread::spawn(move || {
+        let worker = std::thread::Builder::new().spawn(move || {
             for batch in batches {
                 let failed = batch.is_err();
                 // A send fails when the reader has gone: there is nobody left to tell.
@@ -95,7 +95,13 @@ impl Pipe {
                 }
             }
         });
-        Self::new(schema, Ahead { receiver, worker: Some(worker) })
+        match worker {
+            Ok(worker) => Self::new(schema, Ahead { receiver, worker: Some(worker) }),
+            Err(error) => {
+                let error = Error::data(format!("cannot start a thread: {error}"));
+                Self::new(schema, std::iter::once(Err(error)))
+            }
+        }
     }
 }
 
@@ -200,7 +206,6 @@ mod tests {
     use arrow_schema::{DataType, Field, Schema};
 
     use super::*;
-    use crate::error::Error;
 
     pub(super) fn numbers(sizes: &[usize]) -> Pipe {
         let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)]));

@@ -40,7 +40,7 @@ impl Progress {
     pub fn new(when: When, quiet: bool, share: Option<Share>) -> Self {
         let (length, template) = match share {
             Some(share) => (
-                Some(share.end - share.first),
+                Some(share.end.saturating_sub(share.first)),
                 "{bar:24} {percent:>3}%  {msg}  {elapsed_precise}, {eta_precise} left",
             ),
             None => (None, "{spinner} {msg}  {elapsed_precise}"),
@@ -61,7 +61,7 @@ impl Progress {
             // Regions count, not rows: a filter may have dropped some, others have several rows.
             (Some(share), Ok(regions)) => {
                 if let Some(last) = regions.values().last() {
-                    self.bar.set_position((last + 1).saturating_sub(share.first));
+                    self.bar.set_position(last.saturating_add(1).saturating_sub(share.first));
                 }
             }
             _ => self.bar.set_position(self.rows),

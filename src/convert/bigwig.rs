@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use bigtools::bed::bedparser::BedValueError;
@@ -55,7 +57,9 @@ pub fn write_beds(lines: Vec<Line>, genome: &Genome, path: &Path) -> Result<()> 
         return Err(Error::data("there is no hit: a bigBed file cannot be empty"));
     }
     let temporary = temporary_beside(path)?;
-    let mut writer = BigBedWrite::new(temporary.as_file().try_clone().in_file(path)?, sizes(genome)?);
+    let failure = Arc::new(Failure::default());
+    let file = Patient { file: temporary.as_file().try_clone().in_file(path)?, failure: failure.clone() };
+    let mut writer = BigBedWrite::new(file, sizes(genome)?);
     writer.autosql = Some(COLUMNS.into());
     writer.options.input_sort_type = InputSortType::START;
     writer.options.channel_size = 0;
@@ -64,10 +68,69 @@ pub fn write_beds(lines: Vec<Line>, genome: &Genome, path: &Path) -> Result<()> 
         .map(|(chrom, start, end, rest)| Ok::<_, BedValueError>((chrom, BedEntry { start, end, rest })));
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let outcome = writer.write(BedParserStreamingIterator::wrap_iter(lines, true), runtime);
+    failure.take().in_file(path)?;
     outcome.map_err(|error| Error::data(format!("bigBed: {error}")))?;
     temporary.as_file().sync_all().in_file(path)?;
     temporary.persist(path).map_err(|error| error.error).in_file(path)?;
     Ok(())
+}
+
+/// Why a file is not whole, in spite of what another crate says of it.
+#[derive(Default)]
+struct Failure {
+    happened: AtomicBool,
+    error: Mutex<Option<Error>>,
+}
+
+impl Failure {
+    /// Keeps the first error.
+    fn note(&self, error: Error) {
+        self.error.lock().expect("no thread panics with it").get_or_insert(error);
+        self.happened.store(true, Relaxed);
+    }
+
+    /// Gives the error back, if there was one.
+    fn take(&self) -> Result<()> {
+        self.error.lock().expect("no thread panics with it").take().map_or(Ok(()), Err)
+    }
+}
+
+/// A file that takes everything and notes its first error, for a writer that panics where it cannot write. What it
+/// has taken after that is nowhere.
+struct Patient {
+    file: File,
+    failure: Arc<Failure>,
+}
+
+impl Patient {
+    fn attempt<T>(&mut self, instead: T, work: impl FnOnce(&mut File) -> io::Result<T>) -> io::Result<T> {
+        if self.failure.happened.load(Relaxed) {
+            return Ok(instead);
+        }
+        match work(&mut self.file) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => {
+                self.failure.note(error.into());
+                Ok(instead)
+            }
+            done => done,
+        }
+    }
+}
+
+impl Write for Patient {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.attempt(bytes.len(), |file| file.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.attempt((), File::flush)
+    }
+}
+
+impl Seek for Patient {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.attempt(0, |file| file.seek(to))
+    }
 }
 
 fn sizes(genome: &Genome) -> Result<HashMap<String, u32>> {
@@ -84,15 +147,17 @@ fn write_values(
     file: File,
 ) -> Result<()> {
     // Our error steps aside while another crate carries word of it.
-    let failure = Arc::new(Mutex::new(None));
+    let failure = Arc::new(Failure::default());
     let noted = failure.clone();
+    let file = Patient { file, failure: failure.clone() };
     let values = intervals.map(move |interval| match interval {
+        Ok(_) if noted.happened.load(Relaxed) => Err(BedValueError::InvalidInput("the output failed".into())),
         Ok(Interval { chrom, start, end, value }) => {
             // The contig's length fits, so do positions within it.
             Ok((chrom.to_string(), Value { start: start as u32, end: end as u32, value }))
         }
         Err(error) => {
-            *noted.lock().expect("no other thread writes") = Some(error);
+            noted.note(error);
             Err(BedValueError::InvalidInput("the input failed".into()))
         }
     });
@@ -102,9 +167,7 @@ fn write_values(
     writer.options.channel_size = 0;
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let outcome = writer.write(BedParserStreamingIterator::wrap_iter(values, true), runtime);
-    if let Some(error) = failure.lock().expect("no other thread writes").take() {
-        return Err(error);
-    }
+    failure.take()?;
     outcome.map_err(|error| match error {
         BBIProcessError::IoError(error) => error.into(),
         other => Error::data(format!("bigWig: {other}")),

@@ -7,8 +7,8 @@ use std::path::Path;
 use arrow_array::{Array, RecordBatch, StringArray};
 use half::f16;
 use npyz::npz::NpzWriter;
-use npyz::zip::CompressionMethod;
 use npyz::zip::write::FileOptions;
+use npyz::zip::{CompressionMethod, DateTime};
 use npyz::{DType, WriterBuilder};
 
 use crate::dna::base_index;
@@ -197,7 +197,12 @@ where
 }
 
 fn options() -> FileOptions {
-    FileOptions::default().compression_method(CompressionMethod::Deflated).large_file(true)
+    // Not now, but always the same: the bytes of a file depend on its rows alone.
+    let time = DateTime::default();
+    FileOptions::default()
+        .compression_method(CompressionMethod::Deflated)
+        .large_file(true)
+        .last_modified_time(time)
 }
 
 /// Copies the values of a temporary file, `N` bytes each, into the array `name`.

@@ -1,6 +1,6 @@
 //! Rows of `nyx-extract sequences`: sequences that do not come from a genome.
 
-use std::io::BufRead;
+use std::io::{BufRead, Read};
 
 use std::sync::Arc;
 
@@ -228,7 +228,8 @@ impl<R: BufRead> Fasta<R> {
     fn read_line(&mut self) -> Result<bool> {
         self.line.clear();
         self.number += 1;
-        Ok(self.text.read_until(b'\n', &mut self.line)? > 0)
+        let most = ROW_BASES as u64 + 2;
+        Ok(self.text.by_ref().take(most).read_until(b'\n', &mut self.line)? > 0)
     }
 
     fn read(&mut self) -> Result<Option<Record>> {
@@ -243,7 +244,8 @@ impl<R: BufRead> Fasta<R> {
         let word = header.split_ascii_whitespace().next().unwrap_or_default().to_string();
         let place = format!("line {} (`{word}`)", self.number);
         let mut bases = Vec::new();
-        while self.read_line()? && !self.line.starts_with(b">") {
+        // More than a row can have is refused before the rest is read.
+        while bases.len() as i64 <= ROW_BASES && self.read_line()? && !self.line.starts_with(b">") {
             bases.extend_from_slice(self.line.trim_ascii());
         }
         let (word, labels) = self.label(word).map_err(|error| error.at(place.as_str()))?;
