@@ -5,7 +5,7 @@
 
 pub mod bed;
 pub mod bigwig;
-mod cell;
+pub(crate) mod cell;
 pub mod columnar;
 pub mod fasta;
 pub mod fimo;
@@ -18,6 +18,7 @@ pub mod npz;
 mod sample;
 pub mod saturation;
 pub mod select;
+pub mod sidecar;
 pub mod table;
 pub mod track;
 pub mod vcf;

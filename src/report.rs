@@ -3,8 +3,10 @@
 //! [`hit_table`] reads hits and [`known`] the motifs they were called with; [`gather`] goes through
 //! contributions once and keeps what a report shows; [`recall`] compares hits with seqlets; [`page`] writes
 //! the page, [`tables`] and [`folder`] the files beside it. The pictures are pure functions from numbers to
-//! SVG: [`logo`], [`track`], [`histogram`], [`chart`]. [`saturation`] draws heat maps of scored mutants. Pages hold everything they need and open without a
+//! SVG: [`logo`], [`track`], [`histogram`], [`chart`]. [`saturation`] draws heat maps of scored mutants, [`rows`] the first rows of a stream. Pages hold everything they need and open without a
 //! network. [`hit_rows`] writes rows of hits as they came, with columns added. Base order is A C G T.
+
+use crate::provenance::Step;
 
 pub mod chart;
 pub mod evaluation;
@@ -17,6 +19,7 @@ pub mod known;
 pub mod logo;
 pub mod page;
 pub mod recall;
+pub mod rows;
 pub mod saturation;
 pub mod tables;
 pub mod tomtom;
@@ -41,6 +44,18 @@ pub fn escape(text: &str) -> String {
     escaped
 }
 
+/// How the element begins that tells a page's history to programs.
+pub const CHAIN_BEGINS: &str = "<script type=\"application/json\" id=\"nyx.pg\">";
+/// How it ends.
+pub const CHAIN_ENDS: &str = "</script>";
+
+/// Returns the stages that made a page for `nyx replay`: data that no browser shows or runs.
+pub fn chain_element(chain: &[Step]) -> String {
+    let text = serde_json::to_string(chain).expect("stages are texts and numbers");
+    // Within a string `<` has another spelling, without which a command could end the element.
+    format!("{CHAIN_BEGINS}{}{CHAIN_ENDS}\n", text.replace('<', "\\u003c"))
+}
+
 /// Returns a number with three significant digits, short and never in the way.
 pub fn short(number: f64) -> String {
     let size = number.abs();
@@ -63,6 +78,15 @@ mod tests {
     #[test]
     fn markup_in_a_name_stays_text() {
         assert_eq!(escape("<a href=\"x\">&'"), "&lt;a href=&quot;x&quot;&gt;&amp;&#39;");
+    }
+
+    #[test]
+    fn a_command_cannot_end_the_element_that_tells_it() {
+        let step = Step { command: "nyx-view '</script><b>'".into(), ..Step::default() };
+        let element = chain_element(std::slice::from_ref(&step));
+        let text = element.trim_end().strip_prefix(CHAIN_BEGINS).unwrap().strip_suffix(CHAIN_ENDS).unwrap();
+        assert!(!text.contains('<'), "{text}");
+        assert_eq!(serde_json::from_str::<Vec<Step>>(text).unwrap(), [step]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{escape, short};
+use super::{chain_element, escape, short};
 use crate::evaluate::{Interval, Metric, Predictions};
 use crate::metrics::{self, Curve};
 use crate::provenance::Step;
@@ -52,6 +52,7 @@ pub fn page(sets: &[Evaluated], differences: &[(String, Vec<Interval>)], step: &
         escape(&step.version),
         escape(&step.command)
     );
+    html += &chain_element(std::slice::from_ref(step));
     html + "</main></body></html>\n"
 }
 

@@ -6,7 +6,7 @@ use super::chart::{self, Point, percent};
 use super::folder::{per_region, reversed};
 use super::gather::{Gathered, MotifSummary, Shown};
 use super::track::{self, Mark};
-use super::{escape, histogram, logo, recall, short};
+use super::{chain_element, escape, histogram, logo, recall, short};
 use crate::motif::Matrix;
 use crate::motif::instance::Instance;
 use crate::provenance::Step;
@@ -47,6 +47,8 @@ pub fn page(gathered: &Gathered, step: &Step, parameters: &[(String, String)]) -
     }
     html += &regions(gathered);
     html += &provenance(gathered, step, parameters);
+    let stages: Vec<Step> = gathered.chain.iter().chain([step]).cloned().collect();
+    html += &chain_element(&stages);
     html + "</main></body></html>\n"
 }
 

@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use super::escape;
 use super::logo::{self, Placed};
+use super::{chain_element, escape};
 use crate::convert::general::general;
 use crate::motif::compare::{Match, Profile};
 use crate::provenance::Step;
@@ -111,6 +111,7 @@ pub fn page(compared: &[Compared], targets: &[Named], most: usize, step: &Step) 
         escape(&step.version),
         escape(&step.command)
     );
+    html += &chain_element(std::slice::from_ref(step));
     html + "</main></body></html>\n"
 }
 

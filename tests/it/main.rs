@@ -25,3 +25,4 @@ mod shards;
 mod support;
 mod tomtom;
 mod train;
+mod verify;

@@ -53,7 +53,8 @@ fn run(args: Args) -> Result<()> {
         Command::Lora(command) => finetune::run_lora(command, &args.common),
         Command::Contrastive(command) => language::run_contrastive(command, &args.common),
         Command::Mlm(command) => language::run_mlm(command, &args.common),
-    }
+    }?;
+    args.common.sign_model()
 }
 
 fn main() -> ExitCode {
