@@ -144,14 +144,18 @@ pub fn last_tool(schema: &Schema) -> Option<String> {
 }
 
 /// Adds a stage at the end of the chain, filling in its `id` and `previous`.
-pub fn append(metadata: &Metadata, mut step: Step) -> Result<Metadata> {
-    let mut steps = chain(metadata)?;
+pub fn append(metadata: &Metadata, step: Step) -> Result<Metadata> {
+    let chain = serde_json::to_string(&extend(chain(metadata)?, step))?;
+    Ok(metadata.clone().with(STREAM_KEY, STREAM_VERSION).with(CHAIN_KEY, chain))
+}
+
+/// Returns the chain with a stage at its end, filling in its `id` and `previous`.
+pub fn extend(mut steps: Vec<Step>, mut step: Step) -> Vec<Step> {
     let again = steps.iter().filter(|earlier| earlier.tool == step.tool).count();
     step.id = if again == 0 { step.tool.clone() } else { format!("{}.{again}", step.tool) };
     step.previous = steps.last().map(|earlier| earlier.id.clone());
     steps.push(step);
-    let chain = serde_json::to_string(&steps)?;
-    Ok(metadata.clone().with(STREAM_KEY, STREAM_VERSION).with(CHAIN_KEY, chain))
+    steps
 }
 
 /// Refuses a stream of a contract this program does not know.

@@ -12,6 +12,7 @@ use std::path::Path;
 use crate::convert::sidecar;
 use crate::error::{Error, InFile, Result};
 use crate::input;
+use crate::provenance::Step;
 
 mod arrays;
 mod history;
@@ -35,7 +36,7 @@ const HEAD: u64 = 512;
 pub struct Checked {
     /// The format.
     pub format: String,
-    /// Rows, records, intervals, tensors: what the format counts.
+    /// Rows, records, intervals: what the format counts.
     pub rows: Option<u64>,
     /// What was compared and held.
     pub held: Vec<String>,
@@ -56,6 +57,14 @@ impl Checked {
     fn cannot_tell(mut self, what: impl Into<String>) -> Self {
         self.unknown.push(what.into());
         self
+    }
+
+    /// Adds who made the file; stages have to follow each other.
+    fn made_by(self, steps: &[Step]) -> Result<Self> {
+        match history::describe(steps)? {
+            Some(words) => Ok(self.holds(words)),
+            None => Ok(self.cannot_tell("how it was made: there is no command in it")),
+        }
     }
 
     fn with_rows(mut self, rows: u64) -> Self {
@@ -178,7 +187,7 @@ fn beside(path: &Path, checked: Checked) -> Result<Checked> {
         return Err(broken(message)).in_file(path);
     }
     let steps = history::steps_of(&found[crate::provenance::CHAIN_KEY])?;
-    Ok(checked.holds(format!("size and SHA-256 as in {name}")).holds(history::describe(&steps)?))
+    checked.holds(format!("size and SHA-256 as in {name}")).made_by(&steps)
 }
 
 /// Returns the format of a file.

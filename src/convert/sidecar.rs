@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use super::header;
 use crate::error::{Error, InFile, Result};
 use crate::output::write_file;
-use crate::provenance::{CHAIN_KEY, Step, hexadecimal};
+use crate::provenance::{CHAIN_KEY, Step, extend, hexadecimal};
 
 /// Key of the digest of the file.
 pub const DIGEST_KEY: &str = "sha256";
@@ -31,8 +31,7 @@ pub const IN_DIRECTORY: &str = "nyx.json";
 ///
 /// When the directory cannot be written.
 pub fn write_in_directory(directory: &Path, step: &Step) -> Result<()> {
-    let step = Step { id: step.tool.clone(), ..step.clone() };
-    let object = serde_json::json!({ CHAIN_KEY: [step] });
+    let object = serde_json::json!({ CHAIN_KEY: extend(Vec::new(), step.clone()) });
     write_file(&directory.join(IN_DIRECTORY), format!("{object:#}\n").as_bytes())
 }
 

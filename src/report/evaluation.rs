@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::{chain_element, escape, short};
 use crate::evaluate::{Interval, Metric, Predictions};
 use crate::metrics::{self, Curve};
-use crate::provenance::Step;
+use crate::provenance::{Step, extend};
 
 const STYLE: &str = include_str!("page.css");
 const PALETTE: [&str; 8] =
@@ -52,7 +52,7 @@ pub fn page(sets: &[Evaluated], differences: &[(String, Vec<Interval>)], step: &
         escape(&step.version),
         escape(&step.command)
     );
-    html += &chain_element(std::slice::from_ref(step));
+    html += &chain_element(&extend(Vec::new(), step.clone()));
     html + "</main></body></html>\n"
 }
 

@@ -9,7 +9,7 @@ use super::track::{self, Mark};
 use super::{chain_element, escape, histogram, logo, recall, short};
 use crate::motif::Matrix;
 use crate::motif::instance::Instance;
-use crate::provenance::Step;
+use crate::provenance::{Step, extend};
 use crate::region::Strand;
 
 const STYLE: &str = include_str!("page.css");
@@ -47,8 +47,7 @@ pub fn page(gathered: &Gathered, step: &Step, parameters: &[(String, String)]) -
     }
     html += &regions(gathered);
     html += &provenance(gathered, step, parameters);
-    let stages: Vec<Step> = gathered.chain.iter().chain([step]).cloned().collect();
-    html += &chain_element(&stages);
+    html += &chain_element(&extend(gathered.chain.clone(), step.clone()));
     html + "</main></body></html>\n"
 }
 

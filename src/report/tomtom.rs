@@ -6,7 +6,7 @@ use super::logo::{self, Placed};
 use super::{chain_element, escape};
 use crate::convert::general::general;
 use crate::motif::compare::{Match, Profile};
-use crate::provenance::Step;
+use crate::provenance::{Step, extend};
 
 const STYLE: &str = include_str!("page.css");
 
@@ -111,7 +111,7 @@ pub fn page(compared: &[Compared], targets: &[Named], most: usize, step: &Step) 
         escape(&step.version),
         escape(&step.command)
     );
-    html += &chain_element(std::slice::from_ref(step));
+    html += &chain_element(&extend(Vec::new(), step.clone()));
     html + "</main></body></html>\n"
 }
 

@@ -35,7 +35,7 @@ pub fn npz(path: &Path) -> Result<Checked> {
     let steps = steps_in(archive.comment())?;
     let count = lengths.len();
     let checked = Checked::of("npz").holds(format!("directory, checksums and sizes of {count} arrays"));
-    let checked = checked.holds(history::describe(&steps)?);
+    let checked = checked.made_by(&steps)?;
     Ok(match lengths.as_slice() {
         [first, rest @ ..] if rest.iter().all(|length| length == first) => {
             checked.with_rows(*first).holds("as many rows in every array")
@@ -83,14 +83,14 @@ pub fn hdf5(path: &Path) -> Result<Checked> {
     let file = input::open_hdf5(path)?;
     let steps = attribute(&file)?;
     let datasets = datasets(&file).map_err(damaged)?;
-    let checked = Checked::of("HDF5").holds("length as in its first block").with_rows(datasets);
+    let checked = Checked::of("HDF5").holds("length as in its first block");
     let checked = checked.holds(format!("{datasets} datasets have their shapes"));
     let checked = match crate::motif::read(path) {
         Ok(patterns) => checked.holds(format!("{} patterns can be read", patterns.len())),
         // Contributions and other arrays are no motifs.
         Err(_) => checked,
     };
-    let checked = checked.holds(history::describe(&steps)?);
+    let checked = checked.made_by(&steps)?;
     Ok(checked.cannot_tell("datasets have no checksum: a number that was changed is not seen"))
 }
 

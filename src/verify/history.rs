@@ -6,7 +6,7 @@ use std::path::Path;
 use arrow_schema::Metadata;
 use serde_json::Value;
 
-use super::{Kind, Stdin, arrays, broken, kind, nameless, page, stdin, text, variants};
+use super::{Checked, Kind, Stdin, arrays, broken, kind, nameless, page, stdin, text, variants};
 use crate::convert::sidecar;
 use crate::error::{Error, InFile, Result};
 use crate::input;
@@ -111,15 +111,15 @@ fn of_directory(path: &Path) -> Result<Vec<Step>> {
     if path.is_file() { json(&path) } else { Ok(Vec::new()) }
 }
 
-/// Checks what the metadata of rows say of their history, and returns it in words.
+/// Adds what the metadata of rows say of their history.
 ///
 /// # Errors
 ///
 /// A chain that is broken, a genome whose digest is not that of its contigs, a contract of another version.
-pub fn check(metadata: &Metadata) -> Result<Vec<String>> {
-    let mut held = vec![describe(&provenance::chain(metadata)?)?];
+pub fn check(metadata: &Metadata, checked: Checked) -> Result<Checked> {
+    let mut checked = checked.made_by(&provenance::chain(metadata)?)?;
     if let Some(version) = metadata.get(STREAM_KEY) {
-        held.push(format!("contract version {version}"));
+        checked = checked.holds(format!("contract version {version}"));
     }
     if let Some(text) = metadata.get(GENOME_KEY) {
         let genome: Genome = serde_json::from_str(text)
@@ -130,22 +130,23 @@ pub fn check(metadata: &Metadata) -> Result<Vec<String>> {
                 genome.name
             )));
         }
-        held.push(format!("genome {} with the digest of its {} contigs", genome.name, genome.contigs.len()));
+        checked = checked.holds(format!(
+            "genome {} with the digest of its {} contigs",
+            genome.name,
+            genome.contigs.len()
+        ));
     }
-    Ok(held)
+    Ok(checked)
 }
 
-/// Checks that each stage follows the one before and returns them in words.
-pub fn describe(steps: &[Step]) -> Result<String> {
+/// Checks that each stage follows the one before and returns them in words, if there are any.
+pub fn describe(steps: &[Step]) -> Result<Option<String>> {
     let links = steps.windows(2).all(|pair| pair[1].previous.as_ref() == Some(&pair[0].id));
     if !links || steps.first().is_some_and(|first| first.previous.is_some()) {
         return Err(broken(format!("a stage is missing in its history ({CHAIN_KEY})")));
     }
     let tools: Vec<&str> = steps.iter().map(|step| step.tool.as_str()).collect();
-    Ok(match tools.len() {
-        0 => "no stage named".into(),
-        _ => format!("made by {}", tools.join(", ")),
-    })
+    Ok((!tools.is_empty()).then(|| format!("made by {}", tools.join(", "))))
 }
 
 #[cfg(test)]
@@ -162,7 +163,8 @@ mod tests {
     #[test]
     fn a_stage_that_was_taken_out_is_missed() {
         let whole = metadata(&["nyx-extract", "nyx-score", "nyx-view"]);
-        assert_eq!(check(&whole).unwrap()[0], "made by nyx-extract, nyx-score, nyx-view");
+        let held = check(&whole, Checked::default()).unwrap().held;
+        assert_eq!(held[0], "made by nyx-extract, nyx-score, nyx-view");
         for gone in 0..2 {
             let mut steps = provenance::chain(&whole).unwrap();
             steps.remove(gone);
@@ -175,8 +177,9 @@ mod tests {
         let genome = Genome::new("g.fa", vec![("chr1".into(), 10)]);
         let with =
             |genome: &Genome| metadata(&["a"]).with(GENOME_KEY, serde_json::to_string(genome).unwrap());
-        assert!(check(&with(&genome)).is_ok());
+        let check = |genome: &Genome| check(&with(genome), Checked::default());
+        assert!(check(&genome).is_ok());
         let longer = Genome { contigs: vec![("chr1".into(), 11)], ..genome };
-        assert!(check(&with(&longer)).unwrap_err().to_string().contains("digest"));
+        assert!(check(&longer).unwrap_err().to_string().contains("digest"));
     }
 }

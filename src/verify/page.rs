@@ -23,7 +23,7 @@ pub fn page(path: &Path) -> Result<Checked> {
     }
     let steps = steps_in(&text)?;
     let checked = Checked::of("HTML page").holds("end of the page, and its elements are closed");
-    let checked = checked.holds(history::describe(&steps)?);
+    let checked = checked.made_by(&steps)?;
     Ok(checked.cannot_tell("numbers in a page have no second place to be compared with"))
 }
 

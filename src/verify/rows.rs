@@ -72,10 +72,10 @@ fn cut(error: impl std::fmt::Display) -> Error {
 }
 
 /// Reads all rows.
-fn count(pipe: Pipe, mut checked: Checked) -> Result<Checked> {
+fn count(pipe: Pipe, checked: Checked) -> Result<Checked> {
     let metadata = pipe.schema().metadata.clone();
     let steps = provenance::chain(&metadata)?;
-    checked.held.extend(history::check(&metadata)?);
+    let checked = history::check(&metadata, checked)?;
     let mut regions = Regions::new(&steps, schema::has(pipe.schema(), schema::REGION));
     let mut rows = 0;
     for batch in pipe.into_parts().1 {

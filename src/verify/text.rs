@@ -181,7 +181,7 @@ impl Table {
             checked = checked.holds("no end is before its start");
         }
         let steps = self.history();
-        checked = checked.holds(history::describe(&steps)?);
+        checked = checked.made_by(&steps)?;
         match end {
             Some((rows, expected)) if expected == data => {
                 Ok(checked.with_rows(rows).holds("number of rows as in the line that ends it"))

@@ -8,7 +8,7 @@ use noodles::csi::BinningIndex;
 use noodles::{csi, tabix};
 
 use super::text::Lines;
-use super::{Checked, broken, history};
+use super::{Checked, broken};
 use crate::error::{Error, InFile, Result};
 use crate::input::{self, bgzf};
 use crate::provenance::Step;
@@ -35,7 +35,7 @@ pub fn text(path: &Path) -> Result<Checked> {
     }
     let checked = lines.checked("VCF").with_rows(records);
     let checked = checked.holds("columns of every record, and a value of each field of nyx for every ALT");
-    let checked = checked.holds(history::describe(&header.steps)?);
+    let checked = checked.made_by(&header.steps)?;
     let checked = indexed(path, records, checked)?;
     Ok(match lines.packing {
         Some(_) => checked,
@@ -108,7 +108,7 @@ pub fn binary(path: &Path) -> Result<Checked> {
     }
     let checked = Checked::of("BCF").with_rows(records);
     let checked = checked.holds("checksums and end mark of BGZF, the lengths of all records");
-    let checked = checked.holds(history::describe(&steps_in(&header)?)?);
+    let checked = checked.made_by(&steps_in(&header)?)?;
     indexed(path, records, checked)
 }
 

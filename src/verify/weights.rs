@@ -45,7 +45,7 @@ fn finite(weights: &Weights, checked: Checked) -> Result<Checked> {
         }
     }
     let count = weights.tensors().len();
-    Ok(checked.with_rows(count as u64).holds(format!("no NaN in {count} tensors of floats")))
+    Ok(checked.holds(format!("no NaN in {count} tensors of floats")))
 }
 
 /// Checks a model directory: that its network can be built of its weights.
@@ -65,5 +65,5 @@ pub fn model(path: &Path) -> Result<Checked> {
     if !path.join(sidecar::IN_DIRECTORY).is_file() {
         return Ok(checked.cannot_tell("how it was made: there is no nyx.json"));
     }
-    Ok(checked.holds(history::describe(&history::history(path)?)?))
+    checked.made_by(&history::history(path)?)
 }

@@ -30,7 +30,7 @@ fn text(bytes: &[u8]) -> String {
 /// Files of all formats, made of the demo's data through pipes and files.
 const MAKE: &str = "
 nyx demo --data-only --outdir . > /dev/null
-nyx-extract regions -q --fasta genome.fa --peaks peaks.narrowPeak --width 100 -r demo1:1-60000 |
+nyx-extract regions -q --fasta genome.fa --peaks peaks.narrowPeak --width 200 -r demo1:1-60000 |
     nyx-score -q --model model --attrib gradxinput --contributions both -o scored.arrows
 nyx-view -q -O arrow -o scored.arrow scored.arrows
 nyx-view -q -O parquet -o scored.parquet scored.arrows
@@ -49,7 +49,7 @@ nyx-view -q -O hub --genome demo -o hub hits.arrows
 nyx-report -q --contributions scored.arrows --hits hits.arrows --motifs motifs.meme -o report.html
 nyx-motifs denovo -q --h5 modisco.h5 -z 12 -t 16 -g 4 -o patterns.arrows scored.arrows
 printf 'chrom\\tpos\\tref\\talt\\tid\\ndemo1\\t1000\\tN\\tG,AT\\tv1\\ndemo1\\t3000\\tN\\tC\\tv2\\n' > variants.tsv
-nyx-extract variants -q --fasta genome.fa --vcf variants.tsv --width 100 --ref-mismatch status |
+nyx-extract variants -q --fasta genome.fa --vcf variants.tsv --width 200 --ref-mismatch status |
     nyx-score -q --model model | nyx-effects -q -o effects.arrows
 nyx-view -q -O vcf -o effects.vcf effects.arrows
 nyx-model convert -q model -o copy
@@ -98,7 +98,7 @@ fn files_of_every_format_are_verified_and_their_commands_make_them_again() {
         let replayed = shell(directory, &format!("nyx replay {file}"));
         assert_eq!(replayed.status.success(), has_history, "{file}: {}", text(&replayed.stderr));
         if has_history {
-            assert!(said.contains("made by nyx-extract") && !said.contains("no stage named"), "{said}");
+            assert!(said.contains("made by nyx-extract") && !said.contains("how it was made"), "{said}");
         }
         cut_and_damaged(directory, file);
     }
