@@ -45,15 +45,26 @@ pub fn escape(text: &str) -> String {
 }
 
 /// How the element begins that tells a page's history to programs.
-pub const CHAIN_BEGINS: &str = "<script type=\"application/json\" id=\"nyx.pg\">";
+const CHAIN_BEGINS: &str = "<template id=\"nyx.pg\">";
 /// How it ends.
-pub const CHAIN_ENDS: &str = "</script>";
+const CHAIN_ENDS: &str = "</template>";
 
-/// Returns the stages that made a page for `nyx replay`: data that no browser shows or runs.
+/// Returns the stages that made a page for `nyx replay`, in an element that no browser shows.
 pub fn chain_element(chain: &[Step]) -> String {
     let text = serde_json::to_string(chain).expect("stages are texts and numbers");
-    // Within a string `<` has another spelling, without which a command could end the element.
-    format!("{CHAIN_BEGINS}{}{CHAIN_ENDS}\n", text.replace('<', "\\u003c"))
+    format!("{CHAIN_BEGINS}{}{CHAIN_ENDS}\n", escape(&text))
+}
+
+/// Returns the JSON of the stages that made a page, if it has them.
+pub fn chain_of(page: &str) -> Option<String> {
+    let (_, after) = page.split_once(CHAIN_BEGINS)?;
+    let (mut text, _) = after.split_once(CHAIN_ENDS).map(|(text, rest)| (text.to_string(), rest))?;
+    for (entity, character) in
+        [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")]
+    {
+        text = text.replace(entity, character);
+    }
+    Some(text)
 }
 
 /// Returns a number with three significant digits, short and never in the way.
@@ -82,11 +93,12 @@ mod tests {
 
     #[test]
     fn a_command_cannot_end_the_element_that_tells_it() {
-        let step = Step { command: "nyx-view '</script><b>'".into(), ..Step::default() };
+        let step = Step { command: "nyx-view '</template><b>&lt;'".into(), ..Step::default() };
         let element = chain_element(std::slice::from_ref(&step));
-        let text = element.trim_end().strip_prefix(CHAIN_BEGINS).unwrap().strip_suffix(CHAIN_ENDS).unwrap();
-        assert!(!text.contains('<'), "{text}");
-        assert_eq!(serde_json::from_str::<Vec<Step>>(text).unwrap(), [step]);
+        assert_eq!(element.matches('<').count(), 2, "{element}");
+        let chain = chain_of(&format!("<p>&lt;</p>{element}</body>")).unwrap();
+        assert_eq!(serde_json::from_str::<Vec<Step>>(&chain).unwrap(), [step]);
+        assert_eq!(chain_of("<p></p>"), None);
     }
 
     #[test]

@@ -8,8 +8,8 @@ use arrow_array::{Array, RecordBatch, StringArray};
 use arrow_schema::Schema;
 use half::f16;
 use npyz::npz::NpzWriter;
-use npyz::zip::CompressionMethod;
 use npyz::zip::write::FileOptions;
+use npyz::zip::{CompressionMethod, DateTime};
 use npyz::{DType, WriterBuilder};
 
 use super::header;
@@ -215,8 +215,10 @@ where
     U::try_from(value).map_err(|_| Error::data(format!("{what} {value} does not fit into Fi-NeMo's file")))
 }
 
+/// Returns how members are stored: without the time, so that the same rows are the same bytes.
 fn options() -> FileOptions {
-    FileOptions::default().compression_method(CompressionMethod::Deflated).large_file(true)
+    let options = FileOptions::default().compression_method(CompressionMethod::Deflated).large_file(true);
+    options.last_modified_time(DateTime::default())
 }
 
 /// Copies the values of a temporary file, `N` bytes each, into the array `name`.

@@ -6,7 +6,7 @@ use super::{Checked, broken, history};
 use crate::error::Result;
 use crate::input;
 use crate::provenance::Step;
-use crate::report::{CHAIN_BEGINS, CHAIN_ENDS};
+use crate::report::chain_of;
 
 /// Checks a page: that it ends, and that what it opens it closes.
 pub fn page(path: &Path) -> Result<Checked> {
@@ -14,7 +14,7 @@ pub fn page(path: &Path) -> Result<Checked> {
     if !text.ends_with("</body></html>\n") {
         return Err(broken("cut: the page does not end with </html>"));
     }
-    for element in ["section", "svg", "table", "script", "style"] {
+    for element in ["section", "svg", "table", "template", "style"] {
         let count = |mark: &str| text.matches(mark).count();
         let (begins, ends) = (count(&format!("<{element}")), count(&format!("</{element}>")));
         if begins != ends {
@@ -33,9 +33,8 @@ pub fn chain(path: &Path) -> Result<Vec<Step>> {
 }
 
 fn steps_in(text: &str) -> Result<Vec<Step>> {
-    let after = text.split_once(CHAIN_BEGINS).map(|(_, after)| after);
-    match after.and_then(|after| after.split_once(CHAIN_ENDS)) {
-        Some((chain, _)) => history::steps_of(&serde_json::from_str(chain)?),
+    match chain_of(text) {
+        Some(chain) => history::steps_of(&serde_json::from_str(&chain)?),
         None => Ok(Vec::new()),
     }
 }
