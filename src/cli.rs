@@ -1,11 +1,14 @@
 //! What all commands share: their common flags, how they open and write streams, and how they end.
 
+mod attribution;
 mod documents;
 pub mod log;
 mod meter;
 mod models;
+mod outputs;
 mod progress;
 mod stats;
+mod threads;
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -17,16 +20,18 @@ use clap::{Parser, ValueEnum};
 
 use crate::convert::sidecar;
 use crate::device::DeviceChoice;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, is_guarded};
 use crate::input;
 use crate::output::Output;
 use crate::pipe::{Pipe, ipc};
 use crate::provenance::{self, Step};
 
 pub use crate::provenance::quote as shell_quote;
+pub use attribution::{ATTRIB_ROWS, AttribArgs, Plain};
 pub use documents::{completions, manual, requested as documents_requested};
 pub use meter::{Meter, Seconds, Tally};
-pub use models::{ATTRIB_ROWS, AttribArgs, ModelArgs, OutputArgs, Plain};
+pub use models::ModelArgs;
+pub use outputs::OutputArgs;
 pub use progress::{Progress, TrainingProgress};
 pub use stats::STATS_DIRECTORY;
 
@@ -230,17 +235,14 @@ pub fn main<A: Parser + AsRef<Common>>(run: impl FnOnce(A) -> Result<()>) -> Exi
     if let Some(outcome) = documents::requested(A::command) {
         return finish(&name, outcome);
     }
-    quiet_decoding_panics();
+    quiet_guarded_panics();
     let arguments = match A::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return refuse(&name, error),
     };
     let common = arguments.as_ref().clone();
-    if let Some(threads) = common.threads {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global();
-        if let Err(error) = pool {
-            return finish(&name, Err(Error::data(format!("cannot start {threads} threads: {error}"))));
-        }
+    if let Err(error) = threads::start(common.threads) {
+        return finish(&name, Err(error));
     }
     let tells = log::is_json() && !common.quiet;
     if tells {
@@ -272,10 +274,10 @@ pub fn refuse(name: &str, error: clap::Error) -> ExitCode {
 }
 
 /// Keeps panics about damaged input, which become errors, from printing a backtrace besides.
-fn quiet_decoding_panics() {
+pub fn quiet_guarded_panics() {
     let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        if !ipc::is_decoding() {
+        if !is_guarded() {
             default(panic);
         }
     }));

@@ -7,6 +7,7 @@ pub mod bed;
 pub mod bigwig;
 pub(crate) mod cell;
 pub mod columnar;
+pub mod examples;
 pub mod fasta;
 pub mod fimo;
 pub mod general;
@@ -14,6 +15,7 @@ pub mod header;
 pub mod hub;
 pub mod json;
 pub mod npz;
+pub mod part;
 #[cfg(test)]
 mod sample;
 pub mod saturation;

@@ -8,7 +8,7 @@
 //! [`thresholds`] of a null distribution, compared by [`gapped`] k-mers and by their [`jaccard`] similarity, joined in a
 //! graph ([`affinity`]) that [`leiden`] clusters, and laid over each other ([`align`]) to a [`pattern`]; patterns that are
 //! alike are merged ([`collapse`]). [`gather`] reads the contributions of a stream, [`hdf5`] writes patterns,
-//! [`seqlet_rows`] seqlets.
+//! [`seqlet_rows`] seqlets; [`recursive`] finds seqlets of any length.
 //!
 //! [`rows`] reads what the others need of a stream, [`found`] is a motif and motifs as rows, [`files`] writes the files.
 
@@ -34,6 +34,7 @@ pub mod modisco;
 #[cfg(test)]
 mod parity;
 pub mod pattern;
+pub mod recursive;
 pub mod regions;
 pub mod rows;
 pub mod seqlet_rows;

@@ -18,7 +18,7 @@ use std::io::BufRead;
 use std::path::Path;
 
 use crate::error::{Error, InFile, Result};
-use crate::input::open_text;
+use crate::input::{open_text, small};
 
 /// A 4 × W matrix, rows A, C, G, T.
 #[derive(Clone, Debug, PartialEq)]
@@ -142,6 +142,18 @@ pub fn read(path: &Path) -> Result<Vec<Pattern>> {
     }
 }
 
+/// Says whether a file is one of HDF5, such as TF-MoDISco writes; standard input (`-`) is none.
+///
+/// # Errors
+///
+/// When the file cannot be read.
+pub fn is_hdf5(path: &Path) -> Result<bool> {
+    if path == Path::new("-") || !path.is_file() {
+        return Ok(false);
+    }
+    Ok(open_text(path)?.fill_buf().in_file(path)?.starts_with(b"\x89HDF"))
+}
+
 /// Reads motifs as probabilities, where [`read`] gives them as contributions: MEME text, JASPAR's counts, HOMER's
 /// motifs, or the sequences of a TF-MoDISco HDF5 file, whose patterns are trimmed to the span in which their
 /// contributions reach `trim` times the largest (see [`Matrix::trim`]).
@@ -161,6 +173,7 @@ pub fn read_probabilities(path: &Path, trim: f64) -> Result<Vec<meme::Motif>> {
         return Err(Error::data(message)).in_file(path);
     }
     let jaspar = head.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'>');
+    let text = small(text);
     if jaspar { jaspar::parse(text).in_file(path) } else { meme::parse(text).in_file(path) }
 }
 

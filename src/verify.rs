@@ -6,11 +6,10 @@
 
 use std::fmt::Display;
 use std::io::{BufRead, Read};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use crate::convert::sidecar;
-use crate::error::{Error, InFile, Result};
+use crate::error::{Error, InFile, Result, guarded};
 use crate::input;
 use crate::provenance::Step;
 
@@ -114,8 +113,7 @@ pub fn file(path: &Path) -> Result<Checked> {
 
 fn check(path: &Path, kind: Kind) -> Result<Checked> {
     // Readers of other crates take some damaged bytes for a mistake of their own.
-    let outcome = catch_unwind(AssertUnwindSafe(|| check_kind(path, kind)));
-    outcome.unwrap_or_else(|_| Err(broken("damaged: its lengths contradict each other")))
+    guarded(&path.display().to_string(), || check_kind(path, kind))?
 }
 
 fn check_kind(path: &Path, kind: Kind) -> Result<Checked> {

@@ -108,8 +108,9 @@ with_snakemake_alone() { # KILL SHARDS
     with_snakemake "$1" "$2" --cores 2
 }
 
+# Without --cores a group asks for as many cores as it has shards, to run them side by side: more than a node may have.
 with_slurm() { # KILL SHARDS
-    with_snakemake "$1" "$2" --executor slurm --jobs 4 --slurm-no-account --slurm-status-command squeue \
+    with_snakemake "$1" "$2" --executor slurm --jobs 4 --cores "$(nproc)" --slurm-no-account --slurm-status-command squeue \
         --slurm-init-seconds-before-status-checks 3 --seconds-between-status-checks 3 --latency-wait 30 \
         --default-resources slurm_partition=main mem_mb=500 runtime=10 \
         --groups shard=shards --group-components "shards=$((($2 + 3) / 4))"

@@ -147,6 +147,49 @@ fn every_family_shares_out_the_difference_to_its_shuffles() {
     }
 }
 
+/// Builds a model of `tests/golden/torch_attribution.json`, of weights that a hash makes of their names.
+fn own(case: &serde_json::Value, amplitude: f32) -> Ensemble {
+    let tensors = crate::model::testing::hashed(&case["tensors"], amplitude, 1.0);
+    let tensors: std::collections::HashMap<String, candle_core::Tensor> = tensors
+        .into_iter()
+        .map(|(name, array)| {
+            (name, candle_core::Tensor::from_vec(array.values, array.shape, &Device::Cpu).unwrap())
+        })
+        .collect();
+    load(&case["config"].to_string(), |path| candle_core::safetensors::save(&tensors, path).unwrap())
+}
+
+/// `scripts/torch_attribution.py` with PyTorch 2.15, captum 0.9 and tangermeme 1.6: gradients, DeepLIFT against zeros and
+/// integrated gradients of a convolutional network, gradients of the tokens of a BERT over 3-mers.
+#[test]
+fn small_networks_are_explained_as_by_pytorch_captum_and_tangermeme() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/torch_attribution.json");
+    let golden: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let rows: Vec<String> = serde_json::from_value(golden["sequences"].clone()).unwrap();
+    let rows: Vec<&[u8]> = rows.iter().map(String::as_bytes).collect();
+    let amplitude = golden["amplitude"].as_f64().unwrap() as f32;
+    let count = golden["steps"].as_u64().unwrap() as usize;
+    let steps = Steps { first: count, most: count, tolerance: 1e-4 };
+    let check = |model: &str, method: Method, name: &str, hypothetical: bool| {
+        let expected: Vec<f32> = serde_json::from_value(golden[model][name].clone()).unwrap();
+        let models = own(&golden[model], amplitude);
+        let answers = attributed(&models, &rows, &Options { steps, ..Options::new(method, 1) });
+        let part =
+            |answer: Attribution| if hypothetical { answer.hypothetical } else { answer.contributions };
+        let found: Vec<f32> = answers.into_iter().flat_map(part).collect();
+        let largest = expected.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+        assert!(largest > 0.05, "{model} {name}: only {largest}");
+        assert_close(&found, &expected, TOLERANCE * largest, name);
+    };
+    check("cnn", Method::GradientInput, "gradient", true);
+    check("cnn", Method::DeepLift, "deeplift tangermeme", true);
+    check("cnn", Method::DeepLift, "deeplift captum", false);
+    check("cnn", Method::IntegratedGradients, "ig", false);
+    check("bert", Method::Saliency, "saliency", false);
+    check("bert", Method::GradientInput, "gradxinput", false);
+    check("bert", Method::IntegratedGradients, "ig", false);
+}
+
 /// Loads a converted model.
 fn converted(path: &str) -> Option<Ensemble> {
     let converted = model::convert::read(&shared(path)?, &model::convert::Hints::default()).unwrap();

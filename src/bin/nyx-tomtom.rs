@@ -1,15 +1,17 @@
 //! nyx-tomtom: motifs → the known motifs that they look like.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use nyx::Error;
 use nyx::cli::{self, Common};
 use nyx::error::{InFile, Result};
-use nyx::motif::compare::{self, Comparison, Distance, Match, Options, Profile, Targets, WIDEST};
+use nyx::motif::compare::{self, Comparison, Distance, MOST, Match, Options, Profile, Targets, WIDEST};
 use nyx::motif::{self, lists, meme};
+use nyx::output::{self, Output};
 use nyx::report::tomtom::{self, COLUMNS, Compared, Named};
-use nyx::{Error, output};
 use rayon::prelude::*;
 
 /// Find the known motifs that motifs look like, with the statistics and the table of MEME's Tomtom.
@@ -95,7 +97,11 @@ fn run(args: Args) -> Result<()> {
     let targets = args.targets(background)?;
     let compared = args.compare(queries, &targets, background);
     let step = args.common.step();
-    output::write_file(&args.common.output, tomtom::table(&compared, &targets, &step).as_bytes())?;
+    let mut file = Output::create(&args.common.output)?;
+    for text in tomtom::table(&compared, &targets, &step) {
+        file.write_all(text.as_bytes())?;
+    }
+    file.commit()?;
     if let Some(path) = &args.html {
         output::write_file(path, tomtom::page(&compared, &targets, args.html_matches, &step).as_bytes())?;
     }
@@ -157,6 +163,12 @@ impl Args {
             let motifs = motif::read_probabilities(path, self.trim_threshold)?;
             targets.extend(motifs.into_iter().map(|motif| self.named(motif, background)));
         }
+        if targets.len() > MOST {
+            return Err(Error::data(format!(
+                "{} known motifs: at most {MOST} can be compared",
+                targets.len()
+            )));
+        }
         if targets.len() < 50 {
             self.common.say(&format!(
                 "warning: {} known motifs are few for p-values: columns are drawn from theirs",
@@ -185,9 +197,8 @@ impl Args {
         let counts = |found: &Match| (if self.evalue { found.e_value } else { found.q_value }) <= self.thresh;
         let one = |comparison: &mut Comparison, query| {
             let query = self.named(query, background);
-            let matches = comparison.compare(&query.profile);
             // They are in the order of what --thresh asks for.
-            let matches: Vec<Match> = matches.into_iter().take_while(counts).collect();
+            let matches = comparison.compare_while(&query.profile, counts);
             Compared { query, matches: compare::better_strands(&matches) }
         };
         queries.into_par_iter().map_init(|| Comparison::new(&known, options), one).collect()

@@ -12,8 +12,10 @@ use nyx::convert::saturation::{self, Saturations, Value};
 use nyx::convert::table::Head;
 use nyx::convert::track::{self, Choice};
 use nyx::convert::{bed, bigwig, columnar, fasta, header, json, npz, select, sidecar, table, vcf};
+use nyx::discover::found::{self, Found};
 use nyx::error::InFile;
-use nyx::output::Output;
+use nyx::motif::{self, meme};
+use nyx::output::{self, Output};
 use nyx::pipe::Pipe;
 use nyx::provenance::{self, Genome};
 use nyx::report;
@@ -81,6 +83,8 @@ enum Format {
     /// Variants without samples, a field for every number of an ALT
     Vcf,
     Fasta,
+    /// Of motifs, as nyx-motifs finds them, or of a TF-MoDISco HDF5 file
+    Meme,
     /// Fi-NeMo's regions file; of scored rows without contributions, their embeddings, logits and probabilities
     Npz,
     Parquet,
@@ -115,6 +119,10 @@ fn run(args: Args) -> Result<()> {
     }
     let format = args.format();
     args.check_output(format)?;
+    if format == Format::Meme && motif::is_hdf5(&args.input)? {
+        let motifs = motif::read_probabilities(&args.input, 0.0)?;
+        return output::write_file(&args.common.output, meme::write(&motifs).as_bytes());
+    }
     let pipe = select::select(args.common.open(&args.input)?, &args.columns, &args.drop)?;
     let metadata = provenance::append(&pipe.schema().metadata, args.common.step())?;
     let schema = pipe.schema().as_ref().clone().with_metadata(metadata);
@@ -138,6 +146,7 @@ impl Args {
             Some("bw" | "bigwig") => Format::Bigwig,
             Some("vcf") => Format::Vcf,
             Some("fa" | "fasta" | "fna") => Format::Fasta,
+            Some("meme") => Format::Meme,
             Some("npz") => Format::Npz,
             Some("parquet" | "pq") => Format::Parquet,
             Some("arrow" | "feather") => Format::Arrow,
@@ -187,6 +196,10 @@ impl Args {
             Format::Bedgraph => self.write_bedgraph(pipe, &mut output)?,
             Format::Vcf => vcf::write_sites(pipe, head.provenance, &mut output)?,
             Format::Fasta => self.write_fasta(pipe, &mut output)?,
+            Format::Meme => {
+                let motifs: Vec<meme::Motif> = found::read(pipe)?.iter().map(Found::meme).collect();
+                output.write_all(meme::write(&motifs).as_bytes())?;
+            }
             Format::Parquet => columnar::write_parquet(pipe, &mut output)?,
             Format::Arrow => columnar::write_arrow(pipe, &mut output)?,
             Format::Matrix => {

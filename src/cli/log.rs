@@ -10,6 +10,8 @@ use std::sync::LazyLock;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Map, Value};
 
+use crate::error::printable;
+
 /// The flag, as [`super::Common`] describes it.
 const FLAG: &str = "--log-json";
 /// The environment variable that does as the flag for all commands of a pipeline.
@@ -35,7 +37,7 @@ pub fn environment() -> Option<(&'static str, &'static str)> {
 pub fn say(name: &str, line: &str, rows: Option<u64>) {
     if !is_json() {
         // Nobody may be listening; that is no reason to fail.
-        let _ = writeln!(std::io::stderr(), "{name}: {line}");
+        let _ = writeln!(std::io::stderr(), "{name}: {}", printable(line));
         return;
     }
     let (event, line) = match line.strip_prefix("warning: ") {

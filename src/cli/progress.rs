@@ -65,7 +65,7 @@ impl Progress {
     pub fn new(when: When, quiet: bool, share: Option<Share>) -> Self {
         let (length, template) = match share {
             Some(share) => (
-                Some(share.end - share.first),
+                Some(share.end.saturating_sub(share.first)),
                 "{bar:24} {percent:>3}%  {msg}  {elapsed_precise}, {eta_precise} left",
             ),
             None => (None, "{spinner} {msg}  {elapsed_precise}"),
@@ -107,7 +107,7 @@ impl Progress {
     /// have several rows.
     fn regions_done(&self, batch: &RecordBatch) -> Option<u64> {
         let regions = schema::u64s(batch, schema::REGION).ok()?;
-        Some((regions.values().last()? + 1).saturating_sub(self.share?.first))
+        Some(regions.values().last()?.saturating_add(1).saturating_sub(self.share?.first))
     }
 }
 

@@ -53,7 +53,7 @@ fn write_rows(batch: &RecordBatch, name: Option<&str>, before: usize, output: &m
         let chrom = located(chroms, row, before)?;
         let name = names.filter(|names| names.is_valid(row)).map_or(".", |names| names.value(row));
         // A tab in a name would begin another column.
-        let name = name.replace(['\t', '\n', '\r'], " ");
+        let [chrom, name] = [chrom, name].map(|text| text.replace(['\t', '\n', '\r'], " "));
         let (start, end) = (starts.value(row).max(0), ends.value(row));
         writeln!(output, "{chrom}\t{start}\t{end}\t{name}\t0\t{}", strands.value(row))?;
     }

@@ -6,7 +6,7 @@ use std::io::Write;
 use arrow_schema::{DataType, Schema};
 use serde_json::{Map, Value};
 
-use crate::error::Result;
+use crate::error::{Result, printable};
 use crate::provenance::{self, CHAIN_KEY, GENOME_KEY, Genome, KIND_KEY, STREAM_KEY, Step};
 
 /// Key of the comment that ends a text.
@@ -19,16 +19,16 @@ const CONTIGS_SHOWN: usize = 5;
 pub fn write_comments(schema: &Schema, output: &mut impl Write) -> Result<()> {
     for key in [STREAM_KEY, KIND_KEY] {
         if let Some(value) = schema.metadata.get(key) {
-            writeln!(output, "## {key}={value}")?;
+            writeln!(output, "## {key}={}", printable(value))?;
         }
     }
     if let Some(genome) = Genome::of(schema)? {
         writeln!(
             output,
             "## nyx.genome={}\tcontigs={}\tdigest={}",
-            genome.name,
+            printable(&genome.name),
             genome.contigs.len(),
-            genome.digest
+            printable(&genome.digest)
         )?;
     }
     for step in provenance::chain(&schema.metadata)? {
@@ -87,12 +87,12 @@ pub fn describe(schema: &Schema) -> Result<String> {
 }
 
 fn line(text: &mut String, title: &str, content: String) {
-    let _ = writeln!(text, "{title:8} {content}");
+    let _ = writeln!(text, "{title:8} {}", printable(&content));
 }
 
 fn describe_genome(text: &mut String, genome: &Genome) {
     let count = genome.contigs.len();
-    let bases: u64 = genome.contigs.iter().map(|(_, length)| length).sum();
+    let bases = genome.contigs.iter().fold(0u64, |bases, (_, length)| bases.saturating_add(*length));
     line(
         text,
         "genome",

@@ -6,7 +6,7 @@ use arrow_array::RecordBatch;
 
 use super::cell::Cells;
 use super::header;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, printable};
 use crate::pipe::Pipe;
 
 /// What stands above the rows of a table.
@@ -19,7 +19,8 @@ pub struct Head {
     pub names: bool,
 }
 
-/// Writes tab-separated values; null is `.`, and a tab or newline inside a text becomes `\t` or `\n`.
+/// Writes tab-separated values; null is `.`, and a tab or newline inside a text becomes `\t` or `\n`, another control
+/// character `\u{1b}`: a table on a terminal does not move the cursor.
 pub fn write_tsv(pipe: Pipe, head: Head, mut output: impl Write) -> Result<()> {
     let (schema, batches) = pipe.into_parts();
     if head.provenance {
@@ -52,8 +53,9 @@ fn append_rows(batch: &RecordBatch, text: &mut String) -> Result<()> {
             }
             let start = text.len();
             cells.write(row, ".", text);
-            if text[start..].contains(['\t', '\n', '\r']) {
-                let escaped = text[start..].replace('\t', "\\t").replace('\n', "\\n").replace('\r', "\\r");
+            // A minimum, unlike a search that may stop early, is made vector code.
+            if text.as_bytes()[start..].iter().fold(u8::MAX, |least, &byte| least.min(byte)) < b' ' {
+                let escaped = printable(&text[start..]).into_owned();
                 text.truncate(start);
                 text.push_str(&escaped);
             }

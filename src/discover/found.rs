@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, Float64Array, RecordBatch, StringArray, UInt32Array, UInt64Array};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::motif::{Matrix, meme};
 use crate::pipe::Pipe;
 use crate::provenance::KIND_KEY;
@@ -61,6 +61,40 @@ pub fn pipe(found: &[Found], input: &Schema) -> Result<Pipe> {
     Ok(Pipe::new(schema, std::iter::once(Ok(batch))))
 }
 
+/// Reads motifs from a pipe that [`pipe`] made: names, counts and sites.
+///
+/// # Errors
+///
+/// When the stream is not one of motifs, or a motif has no counts.
+pub fn read(pipe: Pipe) -> Result<Vec<Found>> {
+    schema::require(pipe.schema(), MOTIF, &DataType::Utf8)?;
+    schema::require(pipe.schema(), SITES, &DataType::UInt64)?;
+    schema::require(pipe.schema(), COUNTS, &schema::list_of(DataType::Float32))?;
+    let mut found = Vec::new();
+    for batch in pipe.into_parts().1 {
+        let batch = batch?;
+        let (names, lists) = (schema::strings(&batch, MOTIF)?, schema::lists(&batch, COUNTS)?);
+        let sites = schema::u64s(&batch, SITES)?;
+        for row in 0..batch.num_rows() {
+            let name = names.value(row).to_string();
+            let counts = schema::float_items(lists, row)?;
+            if counts.is_empty() || counts.len() % 4 != 0 {
+                return Err(Error::data(format!("motif `{name}` has no counts")));
+            }
+            let values = counts.iter().map(|&count| f64::from(count)).collect();
+            let counts = Matrix::new(counts.len() / 4, values);
+            found.push(Found {
+                name,
+                counts,
+                sites: sites.value(row),
+                significance: None,
+                contributions: None,
+            });
+        }
+    }
+    Ok(found)
+}
+
 fn motif_schema(input: &Schema) -> SchemaRef {
     let list = || schema::list_of(DataType::Float32);
     let fields = vec![
@@ -103,4 +137,26 @@ fn batch(found: &[Found], schema: &SchemaRef) -> Result<RecordBatch> {
         means(|pair| &pair.1),
     ];
     Ok(RecordBatch::try_new(schema.clone(), arrays)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn motifs_come_out_of_a_stream_as_they_went_in() {
+        let counts = Matrix::from_columns(&[[9.0, 0.0, 1.0, 0.0], [0.0, 10.0, 0.0, 0.0]]);
+        let motif = |name: &str, sites| Found {
+            name: name.into(),
+            counts: counts.clone(),
+            sites,
+            significance: None,
+            contributions: None,
+        };
+        let motifs = [motif("one", 10), motif("two", 3)];
+        let again = read(pipe(&motifs, &Schema::empty()).unwrap()).unwrap();
+        assert_eq!(again, motifs);
+        let other = Arc::new(Schema::empty());
+        assert!(read(Pipe::new(other, std::iter::empty())).unwrap_err().to_string().contains("`motif`"));
+    }
 }

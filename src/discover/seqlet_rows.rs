@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, Float32Array, Int64Array, RecordBatch, StringArray, UInt64Array};
+use arrow_array::{ArrayRef, Float32Array, Float64Array, Int64Array, RecordBatch, StringArray, UInt64Array};
 use arrow_schema::{DataType, Field, Schema};
 
+use super::found::P_VALUE;
 use super::gather::Gathered;
-use super::seqlets::Seqlets;
 use super::tracks::Seqlet;
 use crate::error::Result;
 use crate::pipe::Pipe;
@@ -17,10 +17,16 @@ use crate::schema::{CHROM, END, REGION, START, STRAND};
 pub const CONTRIBUTION: &str = "contribution";
 
 /// Returns seqlets as a pipe of one batch, in the order of rows and then of places, with the metadata of the stream that
-/// they were found in. `start` and `end` are on the contig where the rows have coordinates, else within their row.
-pub fn pipe(gathered: &Gathered, found: &Seqlets, input: &Schema) -> Result<Pipe> {
-    let mut seqlets: Vec<&Seqlet> = found.positive.iter().chain(&found.negative).collect();
-    seqlets.sort_by_key(|seqlet| seqlet.place());
+/// they were found in; with their p-values where they have some. `start` and `end` are on the contig where the rows have
+/// coordinates, else within their row.
+///
+/// # Panics
+///
+/// When there are not as many p-values as seqlets.
+pub fn pipe(gathered: &Gathered, found: &[Seqlet], p_values: Option<&[f64]>, input: &Schema) -> Result<Pipe> {
+    let mut order: Vec<usize> = (0..found.len()).collect();
+    order.sort_by_key(|&index| found[index].place());
+    let seqlets: Vec<&Seqlet> = order.iter().map(|&index| &found[index]).collect();
     let places: Vec<(i64, i64)> = seqlets
         .iter()
         .map(|seqlet| gathered.origins[seqlet.example].place(seqlet.start, seqlet.end))
@@ -33,7 +39,7 @@ pub fn pipe(gathered: &Gathered, found: &Seqlets, input: &Schema) -> Result<Pipe
     };
     let tracks = &gathered.tracks;
     let sum = |seqlet: &&Seqlet| tracks.sum(seqlet, 0, seqlet.width()) as f32;
-    let fields = vec![
+    let mut fields = vec![
         Field::new(REGION, DataType::UInt64, false),
         Field::new(CHROM, DataType::Utf8, true),
         Field::new(START, DataType::Int64, false),
@@ -41,7 +47,7 @@ pub fn pipe(gathered: &Gathered, found: &Seqlets, input: &Schema) -> Result<Pipe
         Field::new(STRAND, DataType::Utf8, false),
         Field::new(CONTRIBUTION, DataType::Float32, false),
     ];
-    let arrays: Vec<ArrayRef> = vec![
+    let mut arrays: Vec<ArrayRef> = vec![
         Arc::new(UInt64Array::from_iter_values(
             seqlets.iter().map(|seqlet| tracks.examples[seqlet.example].region),
         )),
@@ -51,6 +57,11 @@ pub fn pipe(gathered: &Gathered, found: &Seqlets, input: &Schema) -> Result<Pipe
         Arc::new(StringArray::from_iter_values(seqlets.iter().map(strand))),
         Arc::new(Float32Array::from_iter_values(seqlets.iter().map(sum))),
     ];
+    if let Some(p_values) = p_values {
+        assert_eq!(p_values.len(), found.len(), "a p-value for each seqlet");
+        fields.push(Field::new(P_VALUE, DataType::Float64, false));
+        arrays.push(Arc::new(Float64Array::from_iter_values(order.iter().map(|&index| p_values[index]))));
+    }
     let metadata = input.metadata.clone().with(KIND_KEY, "seqlets");
     let schema = Arc::new(Schema::new_with_metadata(fields, metadata));
     let batch = RecordBatch::try_new(schema.clone(), arrays)?;

@@ -35,22 +35,25 @@ struct Hit {
     start: i64,
 }
 
+/// Columns that hits on allele rows have.
+const WANTED: [(&str, DataType); 8] = [
+    (REGION, DataType::UInt64),
+    (ALLELE, DataType::UInt16),
+    (POS, DataType::Int64),
+    (REF, DataType::Utf8),
+    (ALT, DataType::Utf8),
+    (MOTIF_NAME, DataType::Utf8),
+    (STRAND, DataType::Utf8),
+    (START_UNTRIMMED, DataType::Int64),
+];
+
 /// Adds [`GAINED`] and [`LOST`] to effects: `MOTIF@POSITION(STRAND)` by comma, 1-based; null for none.
 ///
 /// # Errors
 ///
 /// When `hits` are not hits on allele rows; in the batches, when they are not in the order of the rows.
 pub fn add(pipe: Pipe, hits: Pipe) -> Result<Pipe> {
-    for (name, kind) in [
-        (REGION, DataType::UInt64),
-        (ALLELE, DataType::UInt16),
-        (POS, DataType::Int64),
-        (REF, DataType::Utf8),
-        (ALT, DataType::Utf8),
-        (MOTIF_NAME, DataType::Utf8),
-        (STRAND, DataType::Utf8),
-        (START_UNTRIMMED, DataType::Int64),
-    ] {
+    for (name, kind) in WANTED {
         schema::require(hits.schema(), name, &kind).map_err(|error| {
             Error::data(format!("{error}: hits on allele rows are wanted (nyx-hits)")).at("--hits")
         })?;
@@ -237,17 +240,7 @@ mod tests {
     }
 
     fn stream(regions: &[u64], sizes: &[usize]) -> Pipe {
-        let fields = [
-            (REGION, DataType::UInt64),
-            (ALLELE, DataType::UInt16),
-            (POS, DataType::Int64),
-            (REF, DataType::Utf8),
-            (ALT, DataType::Utf8),
-            (MOTIF_NAME, DataType::Utf8),
-            (STRAND, DataType::Utf8),
-            (START_UNTRIMMED, DataType::Int64),
-        ];
-        let schema = Arc::new(Schema::new(fields.map(|(name, kind)| Field::new(name, kind, false)).to_vec()));
+        let schema = Arc::new(Schema::new(WANTED.map(|(name, kind)| Field::new(name, kind, false)).to_vec()));
         let texts = |text: &str| Arc::new(StringArray::from(vec![text; regions.len()])) as ArrayRef;
         let columns: Vec<ArrayRef> = vec![
             Arc::new(UInt64Array::from(regions.to_vec())),

@@ -112,7 +112,7 @@ impl CustomOp1 for Softmax {
 
     fn bwd(&self, input: &Tensor, output: &Tensor, gradient: &Tensor) -> candle_core::Result<Option<Tensor>> {
         if rule::rescales() {
-            return by_rows_of_pairs(input, gradient, softmax_multipliers).map(Some);
+            return rule::by_rows_of_pairs(input, gradient, softmax_multipliers).map(Some);
         }
         let last = output.rank() - 1;
         let weighted = (output * gradient)?;
@@ -144,30 +144,10 @@ impl CustomOp1 for LogSumExp {
 
     fn bwd(&self, input: &Tensor, output: &Tensor, gradient: &Tensor) -> candle_core::Result<Option<Tensor>> {
         if rule::rescales() {
-            return by_rows_of_pairs(input, gradient, log_sum_exp_multipliers).map(Some);
+            return rule::by_rows_of_pairs(input, gradient, log_sum_exp_multipliers).map(Some);
         }
         input.broadcast_sub(output)?.exp()?.broadcast_mul(gradient).map(Some)
     }
-}
-
-/// Computes the multipliers of functions of whole rows: `multipliers` gets both rows of a pair and the gradient of
-/// the function, and gives the multipliers of the row.
-fn by_rows_of_pairs(
-    input: &Tensor,
-    gradient: &Tensor,
-    multipliers: impl Fn([&[f32]; 2], &[f32]) -> Vec<f32>,
-) -> candle_core::Result<Tensor> {
-    let length = input.dims().last().copied().unwrap_or(1).max(1);
-    let (values, gradients) = (rule::numbers(input)?, rule::numbers(gradient)?);
-    let (first, second) = values.split_at(values.len() / 2);
-    let pairs = first.len() / length;
-    let outputs = gradients.len() / (2 * pairs).max(1);
-    let mut all = Vec::with_capacity(values.len());
-    for (pair, (a, b)) in first.chunks_exact(length).zip(second.chunks_exact(length)).enumerate() {
-        all.extend(multipliers([a, b], &gradients[pair * outputs..][..outputs]));
-    }
-    all.extend_from_within(..);
-    Tensor::from_vec(all, input.shape(), input.device())
 }
 
 /// Returns the largest number of two rows, which keeps their exponentials small, and the sums of those.
@@ -184,7 +164,8 @@ fn log_sum_exp_multipliers([a, b]: [&[f32]; 2], gradient: &[f32]) -> Vec<f32> {
     pairs.map(|(a, b)| (of_sum * rule::exp_secant(a, b, shift)) as f32).collect()
 }
 
-fn softmax_multipliers([a, b]: [&[f32]; 2], gradient: &[f32]) -> Vec<f32> {
+/// Returns the multipliers of a row, from both rows of a pair and the multipliers of its softmax.
+pub(super) fn softmax_multipliers([a, b]: [&[f32]; 2], gradient: &[f32]) -> Vec<f32> {
     let (shift, sums) = shift_and_sums([a, b]);
     let share = (sums[0].recip() + sums[1].recip()) / 2.0;
     let pairs = || a.iter().zip(b).map(|(&a, &b)| (f64::from(a), f64::from(b)));
@@ -217,6 +198,11 @@ impl Affine {
     pub fn new(scale: Vec<f32>, shift: Vec<f32>) -> Self {
         assert_eq!(scale.len(), shift.len());
         Self { scale: scale.into(), shift: shift.into() }
+    }
+
+    /// Returns scale and shift, a number for each channel.
+    pub fn parameters(&self) -> [&[f32]; 2] {
+        [&self.scale, &self.shift]
     }
 
     /// Applies the map to `[…, C]`.

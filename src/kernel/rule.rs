@@ -7,11 +7,14 @@
 //!
 //! | layer | multiplier of the input, for differences Δ within the pair |
 //! |---|---|
-//! | ReLU, sigmoid, tanh | Δy / Δx; the derivative halfway where Δx is all but 0 |
+//! | ReLU, sigmoid, tanh, GELU, SiLU | Δy / Δx; the derivative halfway where Δx is all but 0 |
 //! | maximum over a window | Δy / Δx at the position of the larger maximum of the pair, 0 at the others |
 //! | product a · b | of a, the mean of b over the pair; of b, that of a: Shapley's way of sharing |
 //! | ln Σ eˣ | (Δeˣ / Δx) · (Δ ln S / Δ S), S = Σ eˣ |
 //! | softmax | eˣ by its secant, 1 / S by its own, their product by the rule of products |
+//! | layer norm, root-mean-square norm | centring is linear; v = mean c² by the mean of c over the pair, (v + ε)^−½ by its secant, their product by the rule of products |
+//! | attention | scores q · k and contexts p · v by the rule of products, softmax by its own |
+//! | gated unit f(a) · b | f by its secant, the product by the rule of products |
 //! | unpooling to the maximum | of the value, as a product with the marks; see [`super::pool::unpool`] |
 //!
 //! candle asks a layer for its derivative without a word on what it is for. So the rule is a property of the
@@ -89,6 +92,26 @@ pub(super) fn by_secant(
         *second *= slope;
     }
     Tensor::from_vec(multipliers, gradient.shape(), gradient.device())
+}
+
+/// Computes the multipliers of functions of whole rows: `multipliers` gets both rows of a pair and the gradient of
+/// the function, and gives the multipliers of the row.
+pub(super) fn by_rows_of_pairs(
+    input: &Tensor,
+    gradient: &Tensor,
+    multipliers: impl Fn([&[f32]; 2], &[f32]) -> Vec<f32>,
+) -> candle_core::Result<Tensor> {
+    let length = input.dims().last().copied().unwrap_or(1).max(1);
+    let (values, gradients) = (numbers(input)?, numbers(gradient)?);
+    let (first, second) = values.split_at(values.len() / 2);
+    let pairs = first.len() / length;
+    let outputs = gradients.len() / (2 * pairs).max(1);
+    let mut all = Vec::with_capacity(values.len());
+    for (pair, (a, b)) in first.chunks_exact(length).zip(second.chunks_exact(length)).enumerate() {
+        all.extend(multipliers([a, b], &gradients[pair * outputs..][..outputs]));
+    }
+    all.extend_from_within(..);
+    Tensor::from_vec(all, input.shape(), input.device())
 }
 
 /// Returns the secant of a smooth function through two places.
@@ -171,7 +194,7 @@ fn mean_of_pairs(tensor: &Tensor) -> candle_core::Result<Tensor> {
 }
 
 #[cfg(test)]
-pub(super) mod testing {
+pub(in crate::kernel) mod testing {
     use candle_core::{Tensor, Var};
 
     use super::super::testing::{flat, noise_tensor};

@@ -33,6 +33,20 @@ pub fn distance(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, |a, b| if b.is_nan() { f32::NAN } else { a.max(b) })
 }
 
+/// Returns the largest absolute difference from numbers in 64 bits.
+pub fn largest_difference(a: &[f32], b: &[f64]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    a.iter()
+        .zip(b)
+        .map(|(a, b)| (f64::from(*a) - b).abs())
+        .fold(0.0, |a, b| if b.is_nan() { f64::NAN } else { a.max(b) })
+}
+
+/// Returns the bits of numbers.
+pub fn bits_of(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|x| x.to_bits()).collect()
+}
+
 /// Checks the gradient of a random weighting of the layer's outputs against central differences.
 pub fn check_gradient(input: &Tensor, layer: impl Fn(&Tensor) -> Result<Tensor>) {
     let variable = Var::from_tensor(input).unwrap();

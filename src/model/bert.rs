@@ -5,8 +5,8 @@ use serde::Deserialize;
 
 use super::layout::Mode;
 use super::transformer::{
-    Attending, Classifier, Decision, Embeddings, LanguageModel, Layer, LayerPooling, Matrix, NormKind,
-    NormPlace, Parts, Runner, Scale, Spec, Tensors, matrix, scale,
+    Attending, Classifier, Decision, Embeddings, LanguageModel, Layer, LayerPooling, NormKind, NormPlace,
+    Parts, Runner, Scale, Spec, Tensors, matrix, projection, scale,
 };
 use super::weights::Weights;
 use super::{Pooling, Source, mosaic_bert};
@@ -64,6 +64,7 @@ pub fn load(source: &Source) -> Result<LanguageModel> {
         tokenizer: Tokenizer::of_model(source.directory)?,
         encoder,
         classifier,
+        checkpoint: Some(source.checkpoint()),
     })
 }
 
@@ -151,10 +152,14 @@ pub(super) fn head_width(hidden: usize, heads: usize) -> Result<usize> {
     }
 }
 
+/// More layers than a model has.
+const LAYERS_MAX: usize = 10_000;
+
 /// Returns so many layers of one kind.
 pub(super) fn layers(count: usize, attending: Attending) -> Result<Vec<Attending>> {
     match count {
         0 => Err(Error::data("config.json: `num_hidden_layers` is 0")),
+        LAYERS_MAX.. => Err(Error::data(format!("config.json: {count} layers, more than any model has"))),
         _ => Ok(vec![attending; count]),
     }
 }
@@ -212,14 +217,9 @@ impl Tensors for Body {
         let name = |part: &str| format!("encoder.layer.{index}.{part}");
         let matrix = |part: &str, shape| matrix(&self.weights, &name(part), shape);
         let scale = |part: &str| scale(&self.weights, &name(part), hidden);
-        let square = |part: &str| matrix(part, [hidden, hidden]);
         Ok(Layer {
-            projection: Matrix::stack(&[
-                square("attention.self.query")?,
-                square("attention.self.key")?,
-                square("attention.self.value")?,
-            ]),
-            output: square("attention.output.dense")?,
+            projection: projection(&self.weights, &name("attention.self"), hidden)?,
+            output: matrix("attention.output.dense", [hidden, hidden])?,
             head_norms: None,
             attention_norm: Some(scale("attention.output.LayerNorm")?),
             up: matrix("intermediate.dense", [intermediate, hidden])?,

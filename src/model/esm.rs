@@ -8,7 +8,7 @@ use super::bert::{decision, head_width, labels, layers, own_pooling};
 use super::config::Config;
 use super::transformer::{
     Attending, Classifier, Embeddings, LanguageModel, Layer, Matrix, NormKind, NormPlace, Parts, Reads,
-    Scale, Spec, Tensors, TokenHead, matrix, scale,
+    Scale, Spec, Tensors, TokenHead, matrix, projection, scale,
 };
 use super::weights::Weights;
 use crate::error::{Error, Result};
@@ -63,6 +63,7 @@ pub fn load(source: &Source) -> Result<LanguageModel> {
         classifier,
         token_head: token_head(source, &spec)?,
         pooling: own_pooling(source, spec.layers.len())?,
+        checkpoint: Some(source.checkpoint()),
     })
 }
 
@@ -172,14 +173,9 @@ impl Tensors for Body {
         let name = |part: &str| format!("encoder.layer.{index}.{part}");
         let matrix = |part: &str, shape| matrix(&self.weights, &name(part), shape);
         let scale = |part: &str| scale(&self.weights, &name(part), hidden);
-        let square = |part: &str| matrix(part, [hidden, hidden]);
         Ok(Layer {
-            projection: Matrix::stack(&[
-                square("attention.self.query")?,
-                square("attention.self.key")?,
-                square("attention.self.value")?,
-            ]),
-            output: square("attention.output.dense")?,
+            projection: projection(&self.weights, &name("attention.self"), hidden)?,
+            output: matrix("attention.output.dense", [hidden, hidden])?,
             head_norms: None,
             attention_norm: Some(scale("attention.LayerNorm")?),
             up: matrix("intermediate.dense", [if gated { 2 * intermediate } else { intermediate }, hidden])?,

@@ -13,18 +13,26 @@
 
 mod align;
 mod columns;
+mod levels;
+mod near;
 mod null;
 mod score;
+mod tally;
+mod wide;
 
 use super::q_value;
 use super::{Matrix, meme};
 pub use score::Distance;
 
 use align::Best;
-use columns::Levels;
+use levels::Levels;
+use null::Tails;
 
 /// Widest query: sums of its scaled scores are kept in 16 bits.
 pub const WIDEST: usize = 300;
+
+/// Most targets: with their strand they are numbered in 23 bits.
+pub const MOST: usize = 1 << 22;
 
 /// A motif as it is compared.
 #[derive(Clone, Debug, PartialEq)]
@@ -126,6 +134,8 @@ pub struct Targets {
     /// Index into `columns` of every column of every target.
     places: Vec<u32>,
     laid: Vec<Laid>,
+    /// Indices into `laid` by [`Laid::rank`].
+    by_rank: Vec<u32>,
     widths: Vec<usize>,
     motifs: usize,
     strands: usize,
@@ -139,32 +149,45 @@ struct Laid {
     /// Where its columns begin in [`Targets::places`].
     first: usize,
     width: usize,
+    /// Index of the width among all widths.
+    kind: usize,
     /// Place in the order of names, forward strands first: the last resort of sorting.
     rank: usize,
 }
 
 impl Targets {
     /// Creates the targets from motifs with their names, on both strands or on the one that they have.
+    ///
+    /// # Panics
+    ///
+    /// When there are more than [`MOST`].
     pub fn new(motifs: &[(&str, Profile)], both_strands: bool) -> Self {
-        let mut columns = columns::Index::default();
+        assert!(motifs.len() <= MOST, "at most {MOST} targets");
+        let mut index = columns::Index::default();
         let (mut places, mut laid) = (Vec::new(), Vec::new());
+        let mut widths: Vec<usize> = motifs.iter().map(|(_, profile)| profile.columns.len()).collect();
+        widths.sort_unstable();
+        widths.dedup();
         let mut order: Vec<usize> = (0..motifs.len()).collect();
         order.sort_by_key(|&motif| motifs[motif].0);
         let mut rank = vec![0; motifs.len()];
         order.iter().enumerate().for_each(|(place, &motif)| rank[motif] = place);
+        let strands = if both_strands { 2 } else { 1 };
         for (target, (_, profile)) in motifs.iter().enumerate() {
-            for reverse in [false, true].into_iter().take(if both_strands { 2 } else { 1 }) {
+            let width = profile.columns.len();
+            let kind = widths.binary_search(&width).expect("all widths are there");
+            for reverse in [false, true].into_iter().take(strands) {
                 let profile = if reverse { profile.reverse_complement() } else { profile.clone() };
                 let rank = rank[target] + if reverse { motifs.len() } else { 0 };
-                laid.push(Laid { target, reverse, first: places.len(), width: profile.columns.len(), rank });
-                places.extend(profile.columns.iter().map(|column| columns.number(column, profile.sites)));
+                laid.push(Laid { target, reverse, first: places.len(), width, kind, rank });
+                places.extend(profile.columns.iter().map(|column| index.number(column, profile.sites)));
             }
         }
-        let mut widths: Vec<usize> = laid.iter().map(|laid| laid.width).collect();
-        widths.sort_unstable();
-        widths.dedup();
-        let strands = if both_strands { 2 } else { 1 };
-        Self { columns: columns.finish(), places, laid, widths, motifs: motifs.len(), strands }
+        let (columns, indices) = index.finish();
+        places.iter_mut().for_each(|place| *place = indices[*place as usize]);
+        let mut by_rank = vec![0; laid.len()];
+        laid.iter().enumerate().for_each(|(index, laid)| by_rank[laid.rank] = index as u32);
+        Self { columns, places, laid, by_rank, widths, motifs: motifs.len(), strands }
     }
 
     /// Returns how many motifs there are.
@@ -187,12 +210,13 @@ pub struct Comparison<'a> {
     targets: &'a Targets,
     options: Options,
     levels: Levels<'a>,
+    tails: Tails,
 }
 
 impl<'a> Comparison<'a> {
     /// Creates a comparison with `targets`.
     pub fn new(targets: &'a Targets, options: Options) -> Self {
-        Self { targets, options, levels: Levels::new(&targets.columns) }
+        Self { targets, options, levels: Levels::new(&targets.columns), tails: Tails::default() }
     }
 
     /// Compares a query with all targets: the best offset of each of them on each strand, best first.
@@ -201,39 +225,46 @@ impl<'a> Comparison<'a> {
     ///
     /// When the query has no column or more than [`WIDEST`].
     pub fn compare(&mut self, query: &Profile) -> Vec<Match> {
+        self.compare_while(query, |_| true)
+    }
+
+    /// Returns the first matches of [`Comparison::compare`], as long as they are wanted.
+    ///
+    /// # Panics
+    ///
+    /// As [`Comparison::compare`].
+    pub fn compare_while(&mut self, query: &Profile, wanted: impl Fn(&Match) -> bool) -> Vec<Match> {
         assert!((1..=WIDEST).contains(&query.columns.len()), "a query has 1 to {WIDEST} columns");
-        let Self { targets, options, levels } = self;
+        let Self { targets, options, levels, tails } = self;
         if targets.is_empty() {
             return Vec::new();
         }
         levels.compute(query, options);
         let found = match options.complete {
-            true => complete(levels, targets, options),
+            true => complete(levels, targets, options, tails),
             false => incomplete(levels, targets, options),
         };
-        let mut matches: Vec<(u128, Match)> = found
-            .into_iter()
-            .zip(&targets.laid)
-            .map(|((best, p_value), laid)| keyed(one_match(best, p_value, laid, targets.motifs), laid.rank))
-            .collect();
-        matches.sort_unstable_by_key(|(key, _)| *key);
-        let mut matches: Vec<Match> = matches.into_iter().map(|(_, found)| found).collect();
-        let p_values: Vec<f64> = matches.iter().map(|found| found.p_value).collect();
+        let mut keys: Vec<u64> =
+            found.iter().zip(&targets.laid).map(|(found, laid)| key(found, laid)).collect();
+        keys.sort_unstable();
+        let p_values: Vec<f64> =
+            keys.iter().map(|key| f64::from(f32::from_bits((key >> 32) as u32))).collect();
         let q_values = q_value::storey(&p_values);
-        matches.iter_mut().zip(q_values).for_each(|(found, q_value)| found.q_value = q_value);
-        matches
+        let matches = keys.iter().zip(p_values).zip(q_values).map(|((key, p_value), q_value)| {
+            let index = targets.by_rank[*key as usize % (2 * MOST)] as usize;
+            one_match(found[index].0, p_value, q_value, &targets.laid[index], targets.motifs)
+        });
+        matches.take_while(wanted).collect()
     }
 }
 
 /// Keeps the better strand of each target, of matches in the order of [`Comparison::compare`].
 pub fn better_strands(matches: &[Match]) -> Vec<Match> {
-    let mut seen = std::collections::HashSet::new();
-    matches.iter().filter(|found| seen.insert(found.target)).copied().collect()
+    let mut seen = vec![false; matches.iter().map(|found| found.target + 1).max().unwrap_or(0)];
+    matches.iter().filter(|found| !std::mem::replace(&mut seen[found.target], true)).copied().collect()
 }
 
-fn one_match(best: Best, p_value: f64, laid: &Laid, motifs: usize) -> Match {
-    // MEME keeps p-values in 32 bits; so do we, for the same order of what is equal there.
-    let p_value = f64::from(p_value as f32);
+fn one_match(best: Best, p_value: f64, q_value: f64, laid: &Laid, motifs: usize) -> Match {
     Match {
         target: laid.target,
         reverse: laid.reverse,
@@ -241,29 +272,27 @@ fn one_match(best: Best, p_value: f64, laid: &Laid, motifs: usize) -> Match {
         overlap: best.overlap,
         p_value,
         e_value: p_value * motifs as f64,
-        q_value: 1.0,
+        q_value,
     }
 }
 
-/// Returns what matches are sorted by: p-value, the larger overlap, name.
-fn keyed(found: Match, rank: usize) -> (u128, Match) {
-    // Numbers that are not negative have the order of their bits.
-    let p_value = u128::from((found.p_value as f32).to_bits());
-    let overlap = u128::from(u32::MAX - found.overlap as u32);
-    (p_value << 96 | overlap << 64 | rank as u128, found)
+/// Returns what matches are sorted by: p-value, the larger overlap, the rank of the name.
+fn key((best, p_value): &(Best, f64), laid: &Laid) -> u64 {
+    // MEME keeps p-values in 32 bits; so do we, for the same order of what is equal there. Numbers that are not
+    // negative have the order of their bits.
+    let p_value = u64::from((*p_value as f32).to_bits());
+    let overlap = 511 - best.overlap as u64;
+    p_value << 32 | overlap << 23 | laid.rank as u64
 }
 
 /// Returns each target's best offset and the chance of one as good.
-fn complete(levels: &Levels, targets: &Targets, options: &Options) -> Vec<(Best, f64)> {
+fn complete(levels: &Levels, targets: &Targets, options: &Options, tails: &mut Tails) -> Vec<(Best, f64)> {
     let best = align::best(levels, targets, options);
     let (least, most) = best
         .iter()
         .fold((i32::MAX, i32::MIN), |(least, most), (_, score)| (least.min(*score), most.max(*score)));
-    let tails = null::of_the_best(levels, &targets.widths, targets.strands, least..most + 1);
-    let chance = |(laid, (best, score)): (&Laid, (Best, i32))| {
-        let width = targets.widths.binary_search(&laid.width).expect("all widths are there");
-        (best, tails[width][(score - least) as usize])
-    };
+    tails.compute(levels, &targets.widths, targets.strands, least..most + 1);
+    let chance = |(laid, (best, score)): (&Laid, (Best, i32))| (best, tails.chance(laid.kind, score));
     targets.laid.iter().zip(best).map(chance).collect()
 }
 

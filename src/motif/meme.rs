@@ -1,12 +1,13 @@
 //! MEME text.
 
+use std::collections::HashSet;
 use std::fmt::Write;
 use std::io::BufRead;
 use std::path::Path;
 
 use super::{Matrix, Pattern};
 use crate::error::{Error, InFile, Result};
-use crate::input::open_text;
+use crate::input::{open_text, small};
 
 /// A motif of a MEME file.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,14 +50,17 @@ fn relative_bits(p: f64, background: f64) -> f64 {
 /// With file and line: no MEME header, no motif, a motif without a matrix, a row that is not four
 /// probabilities, an alphabet other than ACGT, an identifier that occurs twice.
 pub fn read(path: &Path) -> Result<Vec<Motif>> {
-    parse(open_text(path)?).in_file(path)
+    parse(small(open_text(path)?)).in_file(path)
 }
 
 /// Reads motifs from MEME text: see [`read`].
-pub fn parse(text: impl BufRead) -> Result<Vec<Motif>> {
+pub fn parse(mut text: impl BufRead) -> Result<Vec<Motif>> {
     let mut parser = Parser::default();
-    for (index, line) in text.lines().enumerate() {
-        parser.line(&line?).map_err(|error| error.at(format!("line {}", index + 1)))?;
+    let (mut line, mut number) = (String::new(), 0);
+    while text.read_line(&mut line)? > 0 {
+        number += 1;
+        parser.line(&line).map_err(|error| error.at(format!("line {number}")))?;
+        line.clear();
     }
     parser.finish()
 }
@@ -96,6 +100,7 @@ struct Parser {
     columns: Vec<[f64; 4]>,
     sites: f64,
     name: Option<(String, Option<String>)>,
+    known: HashSet<String>,
     motifs: Vec<Motif>,
 }
 
@@ -144,7 +149,9 @@ impl Parser {
         let words: Vec<&str> = line.split_whitespace().collect();
         for pair in words.chunks(2) {
             match pair.get(1).and_then(|number| number.parse::<f64>().ok()) {
-                Some(frequency) if frequency > 0.0 => self.background.push(frequency),
+                Some(frequency) if frequency > 0.0 && frequency.is_finite() => {
+                    self.background.push(frequency)
+                }
                 _ => return Err(Error::data(format!("`{line}` is not letters with their frequencies"))),
             }
         }
@@ -156,7 +163,7 @@ impl Parser {
         self.no_motif_waits()?;
         let mut words = names.split_whitespace();
         let identifier = words.next().ok_or_else(|| Error::data("a motif without a name"))?.to_string();
-        if self.motifs.iter().any(|motif| motif.identifier == identifier) {
+        if !self.known.insert(identifier.clone()) {
             return Err(Error::data(format!("a second motif `{identifier}`")));
         }
         self.name = Some((identifier, words.next().map(str::to_string)));
@@ -189,20 +196,27 @@ impl Parser {
             Some(Some(width)) => Some(width),
             Some(None) => return Err(Error::data("the matrix has no width (`w= 8`)")),
         };
-        self.sites = value("nsites=").and_then(|text| text.parse().ok()).unwrap_or(20.0);
+        let sites = value("nsites=").and_then(|text| text.parse().ok());
+        self.sites = sites.filter(|sites: &f64| sites.is_finite()).unwrap_or(20.0);
         self.columns.clear();
         Ok(())
     }
 
     fn row(&mut self, line: &str) -> Result<()> {
-        if self.missing == Some(usize::MAX) && line.starts_with(|c: char| c.is_ascii_alphabetic()) {
+        let is_open = self.missing == Some(usize::MAX) && !self.columns.is_empty();
+        if is_open && line.starts_with(|c: char| c.is_ascii_alphabetic()) {
             self.push()?;
             return self.line(line);
         }
         let bad = || Error::data(format!("`{line}` is not four probabilities"));
-        let numbers: Vec<f64> =
-            line.split_whitespace().map(|word| word.parse().ok()).collect::<Option<_>>().ok_or_else(bad)?;
-        let column: [f64; 4] = numbers.try_into().map_err(|_| bad())?;
+        let mut words = line.split_ascii_whitespace();
+        let mut column = [0.0f64; 4];
+        for p in &mut column {
+            *p = words.next().and_then(|word| word.parse().ok()).ok_or_else(bad)?;
+        }
+        if words.next().is_some() {
+            return Err(bad());
+        }
         let sum: f64 = column.iter().sum();
         // Probabilities are printed with few digits; what is far off is not a probability.
         if column.iter().any(|&p| !(0.0..=1.01).contains(&p)) || !(0.9..1.1).contains(&sum) {

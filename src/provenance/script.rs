@@ -43,15 +43,16 @@ pub fn script(steps: &[Step]) -> Result<String> {
 fn comments(steps: &[Step]) -> String {
     let mut versions: Vec<&str> = steps.iter().map(|step| step.version.as_str()).collect();
     versions.dedup();
-    let mut text = format!("# nyx {}\n", versions.join(", then "));
+    let mut text = format!("# nyx {}\n", one_line(&versions.join(", then ")));
     for (index, step) in steps.iter().enumerate() {
+        let id = one_line(&step.id);
         for (what, value) in [("model", &step.model), ("tokenizer", &step.tokenizer)] {
             if let Some(value) = value {
-                text += &format!("# {} {what}: {}\n", step.id, one_line(value));
+                text += &format!("# {id} {what}: {}\n", one_line(value));
             }
         }
         if step.command.contains(OTHERS) {
-            text += &format!("# {}: the command of one shard; others name other files\n", step.id);
+            text += &format!("# {id}: the command of one shard; others name other files\n");
         }
         if step.tool == MERGE && index > 0 {
             text += &format!("# shards were joined by: {}\n", one_line(&step.command));

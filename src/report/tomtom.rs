@@ -2,9 +2,11 @@
 
 use std::fmt::Write;
 
+use rayon::prelude::*;
+
 use super::logo::{self, Placed};
 use super::{chain_element, escape};
-use crate::convert::general::general;
+use crate::convert::general::{general, push_general};
 use crate::motif::compare::{Match, Profile};
 use crate::provenance::{Step, extend};
 
@@ -50,35 +52,50 @@ pub const COLUMNS: [&str; 10] = [
 
 /// Returns the cells of one line of `tomtom.tsv`.
 pub fn cells(query: &Named, target: &Named, found: &Match) -> [String; 10] {
-    let profile = strand(target, found);
-    [
-        query.identifier.clone(),
-        target.identifier.clone(),
-        found.offset.to_string(),
-        general(found.p_value, 6),
-        general(f64::from(found.e_value as f32), 6),
-        general(f64::from(found.q_value as f32), 6),
-        found.overlap.to_string(),
-        query.profile.consensus(),
-        profile.consensus(),
-        if found.reverse { "-" } else { "+" }.into(),
-    ]
+    let strands = [target.profile.consensus(), target.profile.reverse_complement().consensus()];
+    let mut line = String::new();
+    push_line(
+        &mut line,
+        (&query.identifier, &query.profile.consensus()),
+        (&target.identifier, &strands),
+        found,
+    );
+    let mut cells = line.trim_end_matches('\n').split('\t').map(str::to_string);
+    std::array::from_fn(|_| cells.next().expect("a line has ten cells"))
 }
 
-/// Returns `tomtom.tsv`, laid out as MEME's: the matches, then comments that say how they were made.
-pub fn table(compared: &[Compared], targets: &[Named], step: &Step) -> String {
-    let mut text = COLUMNS.join("\t") + "\n";
-    for Compared { query, matches } in compared {
+/// Adds one line of `tomtom.tsv`, of names with their consensus.
+fn push_line(text: &mut String, query: (&str, &str), target: (&str, &[String; 2]), found: &Match) {
+    let _ = write!(text, "{}\t{}\t{}\t", query.0, target.0, found.offset);
+    for value in [found.p_value, f64::from(found.e_value as f32), f64::from(found.q_value as f32)] {
+        push_general(text, value, 6);
+        text.push('\t');
+    }
+    let consensus = &target.1[usize::from(found.reverse)];
+    let orientation = if found.reverse { '-' } else { '+' };
+    let _ = writeln!(text, "{}\t{}\t{consensus}\t{orientation}", found.overlap, query.1);
+}
+
+/// Returns the parts of `tomtom.tsv`, laid out as MEME's: the matches, then comments that say how they were made.
+pub fn table(compared: &[Compared], targets: &[Named], step: &Step) -> Vec<String> {
+    let consensus =
+        |named: &Named| [named.profile.consensus(), named.profile.reverse_complement().consensus()];
+    let known: Vec<[String; 2]> = targets.iter().map(consensus).collect();
+    let lines = |Compared { query, matches }: &Compared| {
+        let (mut text, own) = (String::new(), query.profile.consensus());
         for found in matches {
-            text += &cells(query, &targets[found.target], found).join("\t");
-            text.push('\n');
+            let target = (targets[found.target].identifier.as_str(), &known[found.target]);
+            push_line(&mut text, (&query.identifier, &own), target, found);
         }
-    }
-    let _ = writeln!(text, "\n# {} {}", step.tool, step.version);
+        text
+    };
+    let mut texts = vec![COLUMNS.join("\t") + "\n"];
+    texts.par_extend(compared.par_iter().map(lines));
+    texts.push(format!("\n# {} {}\n", step.tool, step.version));
     if !step.command.is_empty() {
-        let _ = writeln!(text, "# {}", step.command);
+        texts.push(format!("# {}\n", step.command));
     }
-    text
+    texts
 }
 
 fn strand(target: &Named, found: &Match) -> Profile {

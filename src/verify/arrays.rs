@@ -6,11 +6,10 @@ use std::path::Path;
 
 use npyz::NpyFile;
 use npyz::zip::ZipArchive;
-use rust_hdf5::{H5File, Hdf5Error};
 
 use super::{Checked, broken, history};
 use crate::error::{Error, Result};
-use crate::input;
+use crate::input::hdf5::Hdf5;
 use crate::provenance::{CHAIN_KEY, Step};
 
 /// What a damaged zip archive says.
@@ -80,7 +79,7 @@ fn array(reader: &mut impl Read) -> Result<Vec<u64>> {
 
 /// Checks an HDF5 file: its length, and that every numeric dataset can be read.
 pub fn hdf5(path: &Path) -> Result<Checked> {
-    let file = input::open_hdf5(path)?;
+    let file = Hdf5::open(path)?;
     let steps = attribute(&file)?;
     let datasets = datasets(&file).map_err(damaged)?;
     let checked = Checked::of("HDF5").holds("length as in its first block");
@@ -96,19 +95,20 @@ pub fn hdf5(path: &Path) -> Result<Checked> {
 
 /// Reads the stages in the attribute of the root.
 pub fn hdf5_chain(path: &Path) -> Result<Vec<Step>> {
-    attribute(&input::open_hdf5(path)?)
+    attribute(&Hdf5::open(path)?)
 }
 
-fn attribute(file: &H5File) -> Result<Vec<Step>> {
-    match file.attr_string(CHAIN_KEY) {
+fn attribute(file: &Hdf5) -> Result<Vec<Step>> {
+    match file.text(CHAIN_KEY) {
         Ok(text) => history::steps_of(&serde_json::from_str(&text)?),
+        // Files of other programs have no such attribute.
         Err(_) => Ok(Vec::new()),
     }
 }
 
 /// Counts the datasets of all groups.
-fn datasets(file: &H5File) -> Result<u64, Hdf5Error> {
-    let names = file.dataset_names();
+fn datasets(file: &Hdf5) -> Result<u64> {
+    let names = file.dataset_names()?;
     names.iter().try_for_each(|name| file.dataset(name).map(|dataset| _ = dataset.shape()))?;
     Ok(names.len() as u64)
 }

@@ -1,5 +1,6 @@
 //! What a user sees: commands, pipes, statuses, files. One binary, a module per subject.
 
+mod corpus;
 mod door;
 mod effects;
 mod evaluate;
@@ -21,8 +22,11 @@ mod safety;
 mod saturation;
 mod scan;
 mod score;
+mod security;
 mod shards;
+mod split;
 mod support;
 mod tomtom;
 mod train;
+mod tune;
 mod verify;

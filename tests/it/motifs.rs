@@ -106,6 +106,10 @@ fn mistakes_end_with_their_status_and_name_what_is_wrong() {
         (&["denovo", "-"], &labelled, 1, "`contributions`"),
         (&["denovo", "--fdr", "7"], &labelled, 2, "--fdr"),
         (&["bases", "--npy", "atten.npy", "--name", "a/b"], &labelled, 2, "--name"),
+        (&["seqlets", "--recursive", "--threshold", "2"], &labelled, 2, "--threshold"),
+        (&["seqlets", "--recursive", "--max-length", "3"], &labelled, 2, "--max-length"),
+        (&["seqlets", "--recursive", "--size", "9"], &labelled, 2, "--recursive"),
+        (&["seqlets", "--threshold", "0.1"], &labelled, 2, "--recursive"),
         (&["--npy", "atten.npy"], &labelled[..labelled.len() - 20].to_vec(), 3, "did not finish"),
     ] {
         let output = motifs(here, &[arguments, &["-o", "never.arrows"]].concat(), input);
@@ -161,4 +165,43 @@ fn patterns_found_de_novo_call_hits() {
     hits.current_dir(here);
     let output = run_with(hits, &rows);
     assert!(output.status.success() && said(&output).contains(" hits in 899 regions"), "{}", said(&output));
+}
+
+/// The seqlets of a stream of rows as lines: place, contribution, p-value.
+fn seqlets(directory: &Path, flags: &str, rows: &[u8]) -> Vec<(i64, i64, f64, f64)> {
+    let flags: Vec<&str> = flags.split(' ').chain(["-o", "seqlets.arrows", "-q"]).collect();
+    let output = motifs(directory, &flags, rows);
+    assert!(output.status.success(), "{}", said(&output));
+    let mut found = Vec::new();
+    for batch in open_pipe(&directory.join("seqlets.arrows")).unwrap().into_parts().1 {
+        let batch = batch.unwrap();
+        let places = (schema::i64s(&batch, "start").unwrap(), schema::i64s(&batch, "end").unwrap());
+        let p_values = batch.column_by_name("p_value").unwrap();
+        let p_values = arrow_array::cast::AsArray::as_primitive::<arrow_array::types::Float64Type>(p_values);
+        let sums = schema::f32s(&batch, "contribution").unwrap();
+        for row in 0..batch.num_rows() {
+            let place = (places.0.value(row), places.1.value(row));
+            found.push((place.0, place.1, f64::from(sums.value(row)), p_values.value(row)));
+        }
+    }
+    found
+}
+
+#[test]
+fn recursive_seqlets_are_as_long_as_what_stands_out() {
+    let Some(golden) = shared("golden/finemo/real_CTCFL") else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    let mut extract = nyx("extract", &["contribs", "--no-pg", "--regions"]);
+    extract.arg(golden.join("regions.npz"));
+    let rows = stdout_of(extract, b"");
+    let found = seqlets(here, "seqlets --recursive --threshold 0.001", &rows);
+    assert!(found.len() > 300, "only {}", found.len());
+    assert!(found.iter().all(|(start, end, _, p)| (4..=25).contains(&(end - start)) && *p < 0.001));
+    assert!(
+        found.iter().any(|(start, end, ..)| end - start > 12) && found.iter().any(|(.., sum, _)| *sum < 0.0)
+    );
+    let longer = seqlets(here, "seqlets --recursive --threshold 0.001 -f 2 --min-length 6", &rows);
+    assert!(longer.iter().all(|(start, end, ..)| end - start >= 8), "flanks are added");
+    assert!(longer.len() < found.len());
 }

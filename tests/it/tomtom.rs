@@ -93,3 +93,73 @@ fn a_motif_finds_itself_whatever_its_file() {
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("no motif `nothing`"));
 }
+
+/// Random motifs beside which those of the demo are known.
+fn decoys(count: usize) -> String {
+    let mut state = 3u64;
+    let mut below = |limit: u64| {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 33) % limit
+    };
+    let mut text = String::new();
+    for number in 0..count {
+        let width = 8 + below(9);
+        text +=
+            &format!("\nMOTIF decoy{number}\nletter-probability matrix: alength= 4 w= {width} nsites= 100\n");
+        for _ in 0..width {
+            let counts: Vec<u64> = (0..4).map(|_| 1 + below(9).pow(2)).collect();
+            let sum: u64 = counts.iter().sum();
+            let cells: Vec<String> =
+                counts.iter().map(|&count| format!("{:.6}", count as f64 / sum as f64)).collect();
+            text += &(cells.join(" ") + "\n");
+        }
+    }
+    text
+}
+
+#[test]
+fn planted_motifs_are_found_by_what_drives_the_network_and_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    let command = |name: &str, arguments: &str| {
+        let mut command = nyx(name, &arguments.split(' ').collect::<Vec<_>>());
+        command.current_dir(here);
+        command
+    };
+    let mut data = std::process::Command::new(crate::support::executable("nyx"));
+    data.args(["demo", "--data-only", "--outdir"]).arg(here);
+    stdout_of(data, b"");
+    let known = std::fs::read_to_string(here.join("motifs.meme")).unwrap() + &decoys(60);
+    std::fs::write(here.join("known.meme"), known).unwrap();
+    let extract = "regions --fasta genome.fa --peaks peaks.narrowPeak --width 200 -q";
+    let rows = stdout_of(command("extract", extract), b"");
+    let contributions =
+        stdout_of(command("attrib", "--model model --method deeplift --background zero -q"), &rows);
+    let motifs = stdout_of(command("motifs", "denovo -z 12 -t 16 -g 4 --h5 modisco.h5 -q"), &contributions);
+    let table = stdout_of(command("tomtom", "modisco.h5 known.meme -q"), b"");
+    let table = String::from_utf8(table).unwrap();
+    let mut best: Vec<(String, String)> = Vec::new();
+    for line in lines(&table) {
+        // The matches of a pattern stand together, the best first.
+        if best.iter().all(|(pattern, _)| *pattern != line[0]) {
+            best.push((line[0].clone(), line[1].clone()));
+        }
+    }
+    let named = |motif: &str| best.iter().any(|(_, known)| known == motif);
+    assert!(["GATA", "SPI1", "CTCF"].into_iter().all(named), "{best:?}");
+    // Patterns stand by their number of seqlets: the largest is one that was planted, too.
+    assert!(["GATA", "SPI1", "CTCF"].contains(&best[0].1.as_str()), "{best:?}");
+
+    // The same motifs as MEME text, of the stream and of the file.
+    let of_stream = stdout_of(command("view", "-O meme"), &motifs);
+    let of_file = stdout_of(command("view", "-O meme modisco.h5"), b"");
+    let names = |text: &[u8]| -> Vec<String> {
+        let text = String::from_utf8(text.to_vec()).unwrap();
+        text.lines().filter(|line| line.starts_with("MOTIF")).map(str::to_string).collect()
+    };
+    assert!(!names(&of_stream).is_empty());
+    assert_eq!(names(&of_stream), names(&of_file));
+    std::fs::write(here.join("again.meme"), of_stream).unwrap();
+    let again = stdout_of(command("tomtom", "again.meme known.meme -q"), b"");
+    assert!(String::from_utf8(again).unwrap().contains("SPI1"));
+}

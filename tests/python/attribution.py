@@ -4,13 +4,14 @@ Usage: attribution.py --cnn MODEL_DIRECTORY FASTA [--bert MODEL_DIRECTORY]
 
 Needs numpy, torch, captum, tangermeme and pyarrow, and nyx-extract and nyx-attrib on PATH (or in NYX_BIN). The CNN is a
 SequentialCnn as `nyx-model convert` writes it, FASTA has windows of its length; the BERT is a directory of a
-BertForSequenceClassification over 6-mers (without files of a tokenizer). Prints the largest difference of each pair,
+BertForSequenceClassification over k-mers (without files of a tokenizer). Prints the largest difference of each pair,
 and fails where one is beyond 1e-4 of the largest number of its kind, or 1e-4 where that is below one.
 """
 
 import argparse
 import gzip
 import json
+import math
 import os
 import pathlib
 import subprocess
@@ -98,10 +99,8 @@ def check_cnn(directory, fasta):
     compare("gradient and PyTorch", column(table, "hypothetical").reshape(shape), gradient)
 
 
-def bert(directory):
-    """Returns a BERT as a function of embeddings, its word embeddings, and the others, in PyTorch."""
-    config = json.loads((directory / "config.json").read_text())
-    weights = {name: torch.from_numpy(np.array(values)) for name, values in cnn.tensors(directory / "model.safetensors").items()}
+def bert(config, weights):
+    """Returns a BERT as a function of embeddings, and what embeds tokens (words, and all else), in PyTorch."""
     heads, hidden = config["num_attention_heads"], config["hidden_size"]
 
     def linear(name, x):
@@ -134,22 +133,20 @@ def bert(directory):
     return logits, embed
 
 
-def check_bert(directory):
-    logits, embed = bert(directory)
-    width, order = 6, "ATCG"
-    rng = np.random.default_rng(1)
-    sequence = "".join(rng.choice(list("ACGT"), 60))
+def token_scores(logits, embed, sequence, width, target, steps):
+    """Returns the contributions of the bases of a sequence of k-mers by each method."""
+    order = "ATCG"
     code = [5 + sum(order.index(base) * 4 ** (width - 1 - place) for place, base in enumerate(sequence[at : at + width]))
             for at in range(len(sequence) - width + 1)]
     words, others = embed([2, *code, 3])
+    # Special tokens are no part of what is explained.
     inside = torch.ones(len(words), 1)
     inside[[0, -1]] = 0
-
     masked = torch.where(inside > 0, embed([4] * len(words))[0], words)
 
     def gradient(part):
         x = (masked + part * (words - masked) + others).requires_grad_(True)
-        return torch.autograd.grad(logits(x)[1], x)[0]
+        return torch.autograd.grad(logits(x)[target], x)[0]
 
     def of_bases(scores):
         found = np.zeros(len(sequence))
@@ -157,15 +154,25 @@ def check_bert(directory):
             found[at : at + width] += float(score) / width
         return found
 
-    def ours(*flags):
-        return column(attributed(directory, [sequence], "--target", 1, *flags), "contributions")[0]
+    whole = gradient(1.0)
+    mean = sum(gradient((step + 0.5) / steps) for step in range(steps)) / steps
+    return {
+        "saliency": of_bases(whole.norm(dim=1)), "gradxinput": of_bases((whole * words).sum(1)),
+        "ig": of_bases((mean * (words - masked)).sum(1)),
+    }
 
-    compare("saliency of tokens and PyTorch", ours("--method", "saliency"), of_bases(gradient(1.0).norm(dim=1)))
-    compare("gradient times embedding and PyTorch", ours("--method", "gradxinput"),
-            of_bases((gradient(1.0) * words).sum(1)))
-    mean = sum(gradient((step + 0.5) / 50) for step in range(50)) / 50
-    compare("integrated gradients of tokens and PyTorch", ours("--method", "ig", "--steps", 50, "--max-steps", 50),
-            of_bases((mean * (words - masked)).sum(1)))
+
+def check_bert(directory):
+    config = json.loads((directory / "config.json").read_text())
+    weights = {name: torch.from_numpy(np.array(values)) for name, values in cnn.tensors(directory / "model.safetensors").items()}
+    rng = np.random.default_rng(1)
+    sequence = "".join(rng.choice(list("ACGT"), 60))
+    width = round(math.log(config["vocab_size"] - 5, 4))
+    expected = token_scores(*bert(config, weights), sequence, width, 1, 50)
+    for method, scores in expected.items():
+        flags = ["--steps", 50, "--max-steps", 50] if method == "ig" else []
+        found = column(attributed(directory, [sequence], "--target", 1, "--method", method, *flags), "contributions")[0]
+        compare(f"{method} of tokens and PyTorch", found, scores)
 
 
 if __name__ == "__main__":

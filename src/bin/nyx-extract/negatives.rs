@@ -48,6 +48,9 @@ pub struct Args {
     /// Write the positives, too, with the label 1, each before its negatives
     #[arg(long)]
     with_positives: bool,
+    /// Leave positives out for which not all negatives were found
+    #[arg(long, requires = "fasta")]
+    only_matched: bool,
     /// Windows that are drawn for a negative before its positive is left without
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     tries: u32,
@@ -86,6 +89,7 @@ pub fn run(args: Args, common: &Common) -> Result<()> {
         kind,
         count: args.count as usize,
         with_positives: args.with_positives,
+        only_matched: args.only_matched,
         exclude,
         tries: args.tries as usize,
         seed: common.seed,

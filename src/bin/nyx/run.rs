@@ -196,9 +196,9 @@ fn run_one(pipeline: &Pipeline, workshop: &Workshop, shard: Shard) -> Result<u64
         sharded::shell(&code, Stdio::from(temporary.reopen().in_file(&path)?), Stdio::from(to_log))?;
     let status = command.status().map_err(|error| Error::from(error).at("bash"))?;
     if !status.success() {
-        let message =
-            format!("shard {}/{} failed ({status})\n{}", shard.part(), shard.parts(), sharded::end_of(&log));
-        return Err(Error::data(message).at(log.display().to_string()));
+        let message = format!("shard {}/{} failed ({status})", shard.part(), shard.parts());
+        let error = Error::Command { message, log: sharded::end_of(&log) };
+        return Err(error.at(log.display().to_string()));
     }
     // A shell can hide a failure; a stream cannot.
     let rows = count(temporary.path())

@@ -8,7 +8,7 @@ use std::process::Command;
 use nyx::{Error, cli};
 
 /// The executables of a release, with a line about each.
-pub const TOOLS: [(&str, &str); 17] = [
+pub const TOOLS: [(&str, &str); 18] = [
     ("nyx-extract", "genome and regions, tiles, variants or files of contributions → rows"),
     ("nyx-tokenize", "rows → token ids"),
     ("nyx-score", "rows → predictions, and contributions in the same pass"),
@@ -26,6 +26,7 @@ pub const TOOLS: [(&str, &str); 17] = [
     ("nyx-merge", "shards → one stream"),
     ("nyx-model", "checkpoints of other programs → model directories"),
     ("nyx-train", "examples → model directories and adapters"),
+    ("nyx-tune", "many trainings → the best hyper-parameters and their model"),
 ];
 
 /// Returns the list of commands as help shows it.

@@ -1,12 +1,12 @@
 //! `nyx verify` and `nyx replay`: whether files are whole, and how they were made.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-use nyx::error::InFile;
+use nyx::error::{InFile, printable};
 use nyx::output::Output;
 use nyx::verify::{self, Checked};
-use nyx::{Error, Result, provenance};
+use nyx::{Error, Result, cli, provenance};
 use serde_json::json;
 
 /// Check that files are whole: end mark or footer, checksums, numbers of rows, history, digests.
@@ -35,13 +35,12 @@ pub fn run(args: &Args) -> Result<()> {
     for path in &args.files {
         list(path, &mut files)?;
     }
-    // What a reader of another crate trips over is an error that says so; its own words help nobody.
-    std::panic::set_hook(Box::new(|_| {}));
+    cli::quiet_guarded_panics();
     let (mut failed, mut first) = (0, None);
     for path in &files {
         let outcome = verify::file(path);
         if outcome.is_err() || !args.quiet {
-            let text = if args.json { object(path, &outcome) } else { lines(path, &outcome) };
+            let text = if args.json { object(path, &outcome) } else { shown(&lines(path, &outcome)) };
             std::io::stdout().write_all(text.as_bytes())?;
         }
         if let Err(error) = outcome {
@@ -72,6 +71,11 @@ fn list(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     found.sort();
     found.retain(|path| !path.to_string_lossy().ends_with(".nyx.json"));
     found.iter().try_for_each(|path| list(path, files))
+}
+
+/// Returns lines as a terminal can show them.
+fn shown(text: &str) -> String {
+    text.lines().map(|line| format!("{}\n", printable(line))).collect()
 }
 
 fn lines(path: &Path, outcome: &Result<Checked>) -> String {
@@ -122,7 +126,9 @@ pub struct ReplayArgs {
 
 pub fn replay(args: &ReplayArgs) -> Result<()> {
     let script = provenance::script(&verify::history(&args.file)?).in_file(&args.file)?;
+    // A terminal obeys what a file may hold.
+    let seen = args.output == Path::new("-") && std::io::stdout().is_terminal();
     let mut output = Output::create(&args.output)?;
-    output.write_all(script.as_bytes())?;
+    output.write_all(if seen { shown(&script) } else { script }.as_bytes())?;
     output.commit()
 }

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
+use arrow_array::RecordBatch;
 use noodles::{bcf, bgzf, tabix, vcf as noodles_vcf};
 use noodles_vcf::variant::io::Write as _;
 use proptest::prelude::*;
@@ -67,35 +68,44 @@ fn record(chrom: &str, position: i64, alleles: &str) -> Record {
     }
 }
 
+/// Returns the text of a row in a column, unless it is null.
+fn text(batch: &RecordBatch, name: &str, row: usize) -> Option<String> {
+    let column = schema::strings(batch, name).unwrap();
+    arrow_array::Array::is_valid(column, row).then(|| column.value(row).to_owned())
+}
+
+/// Returns what a row of a batch says.
+fn read(batch: &RecordBatch, row: usize) -> Out {
+    let text = |name| text(batch, name, row);
+    let number = |name| schema::i64s(batch, name).unwrap().value(row);
+    let variant = u64s(batch, schema::VARIANT).unwrap().value(row);
+    Out {
+        variant,
+        chrom: text(schema::CHROM).unwrap(),
+        start: number(schema::START),
+        end: number(schema::END),
+        sequence: text(schema::SEQUENCE),
+        id: text(schema::VARIANT_ID),
+        pos: number(schema::POS),
+        reference: text(schema::REF).unwrap(),
+        alt: text(schema::ALT).unwrap(),
+        allele: u16s(batch, schema::ALLELE).unwrap().value(row),
+        status: text(schema::STATUS).unwrap(),
+    }
+}
+
 fn run<G: Bases + Send + 'static>(records: Records, genome: G, options: Options) -> Result<Vec<Out>> {
     let provenance = provenance::Genome::new("g.fa", Vec::new());
     let (pipe, _) = rows(records, genome, &provenance, options);
     let mut out = Vec::new();
     for batch in pipe.into_parts().1 {
         let batch = batch?;
-        let text = |name, row| {
-            let column = schema::strings(&batch, name).unwrap();
-            arrow_array::Array::is_valid(column, row).then(|| column.value(row).to_owned())
-        };
-        let number = |name, row| schema::i64s(&batch, name).unwrap().value(row);
         for row in 0..batch.num_rows() {
             assert_eq!(
                 u64s(&batch, schema::VARIANT).unwrap().value(row),
                 u64s(&batch, schema::REGION).unwrap().value(row)
             );
-            out.push(Out {
-                variant: u64s(&batch, schema::VARIANT).unwrap().value(row),
-                chrom: text(schema::CHROM, row).unwrap(),
-                start: number(schema::START, row),
-                end: number(schema::END, row),
-                sequence: text(schema::SEQUENCE, row),
-                id: text(schema::VARIANT_ID, row),
-                pos: number(schema::POS, row),
-                reference: text(schema::REF, row).unwrap(),
-                alt: text(schema::ALT, row).unwrap(),
-                allele: u16s(&batch, schema::ALLELE).unwrap().value(row),
-                status: text(schema::STATUS, row).unwrap(),
-            });
+            out.push(read(&batch, row));
         }
     }
     Ok(out)
@@ -748,26 +758,9 @@ fn run_haplotypes(
     let mut out = Vec::new();
     for batch in pipe.into_parts().1 {
         let batch = batch.unwrap();
-        let text = |name, row| {
-            let column = schema::strings(&batch, name).unwrap();
-            arrow_array::Array::is_valid(column, row).then(|| column.value(row).to_owned())
-        };
-        let number = |name, row| schema::i64s(&batch, name).unwrap().value(row);
         for row in 0..batch.num_rows() {
-            let own = Out {
-                variant: u64s(&batch, schema::VARIANT).unwrap().value(row),
-                chrom: text(schema::CHROM, row).unwrap(),
-                start: number(schema::START, row),
-                end: number(schema::END, row),
-                sequence: text(schema::SEQUENCE, row),
-                id: text(schema::VARIANT_ID, row),
-                pos: number(schema::POS, row),
-                reference: text(schema::REF, row).unwrap(),
-                alt: text(schema::ALT, row).unwrap(),
-                allele: u16s(&batch, schema::ALLELE).unwrap().value(row),
-                status: text(schema::STATUS, row).unwrap(),
-            };
-            out.push((own, text(schema::HAPLOTYPE, row), text(schema::APPLIED, row)));
+            let own = read(&batch, row);
+            out.push((own, text(&batch, schema::HAPLOTYPE, row), text(&batch, schema::APPLIED, row)));
         }
     }
     out

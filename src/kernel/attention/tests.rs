@@ -58,18 +58,6 @@ fn run(attention: &Attention, instructions: Instructions, qkv: &[f32], length: u
     [probabilities, context]
 }
 
-fn largest_difference(a: &[f32], b: &[f64]) -> f64 {
-    assert_eq!(a.len(), b.len());
-    a.iter()
-        .zip(b)
-        .map(|(a, b)| (f64::from(*a) - b).abs())
-        .fold(0.0, |a, b| if b.is_nan() { f64::NAN } else { a.max(b) })
-}
-
-fn bits_of(values: &[f32]) -> Vec<u32> {
-    values.iter().map(|x| x.to_bits()).collect()
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 

@@ -5,9 +5,10 @@
 
 use std::ops::Range;
 
+use super::image::SEGMENT;
 use super::way::Way;
 use super::winograd::Winograd;
-use super::{Conv, Image, Instructions, Precision, SCRATCH, SEGMENT};
+use super::{Conv, Image, Instructions, Precision, SCRATCH};
 
 impl Conv {
     /// Returns the layer as it is computed where parts of rows are: in f32, and dilated layers, whose steps of

@@ -8,6 +8,8 @@ use rayon::prelude::*;
 
 use super::super::attention::Rotary;
 use super::super::matrix::{self, Matrix};
+use super::super::pointwise::softmax_multipliers;
+use super::super::rule;
 use super::dropout::mix;
 use super::{argument, output, read, tensor};
 use crate::error::{Error, Result};
@@ -71,11 +73,14 @@ impl Attend {
         self.attending.heads * self.attending.width
     }
 
-    /// Cuts what belongs to tokens into what belongs to sequences, with their numbers.
+    /// Cuts what belongs to tokens into what belongs to sequences, with their numbers; to the first ones, of less.
     fn sequences<'v>(&self, values: &'v mut [f32], width: usize) -> Vec<(usize, &'v mut [f32])> {
         let mut rest = values;
         let mut all = Vec::new();
         for (sequence, ends) in self.starts.windows(2).enumerate() {
+            if (ends[1] - ends[0]) * width > rest.len() {
+                break;
+            }
             let (own, others) = rest.split_at_mut((ends[1] - ends[0]) * width);
             all.push((sequence, own));
             rest = others;
@@ -102,8 +107,8 @@ impl Attend {
         Head { parts, length }
     }
 
-    /// Returns the probabilities `[length, length]` by query and key.
-    fn probabilities(&self, Head { parts, length }: &Head, head: usize) -> Vec<f32> {
+    /// Returns the scores `[length, length]` by query and key, infinitely low of what is not seen.
+    fn scores(&self, Head { parts, length }: &Head, head: usize) -> Vec<f32> {
         let (width, length) = (self.attending.width, *length);
         let mut scores = vec![0.0; length * length];
         let [queries, keys, _] = parts.each_ref().map(|part| Matrix::new(part, [length, width]));
@@ -116,11 +121,14 @@ impl Attend {
                 let distance = query.abs_diff(key) as f32;
                 *score = if seen { *score - slope * distance } else { f32::NEG_INFINITY };
             }
-            let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            scores.iter_mut().for_each(|x| *x = (*x - largest).exp());
-            let sum: f32 = scores.iter().sum();
-            scores.iter_mut().for_each(|x| *x /= sum);
         }
+        scores
+    }
+
+    /// Returns the probabilities `[length, length]` by query and key.
+    fn probabilities(&self, own: &Head, head: usize) -> Vec<f32> {
+        let mut scores = self.scores(own, head);
+        scores.chunks_exact_mut(own.length).for_each(soften);
         scores
     }
 
@@ -156,44 +164,123 @@ impl Attend {
 
     /// Fills the gradient of one sequence's queries, keys and values.
     fn backward(&self, sequence: usize, projected: &[f32], gradient: &[f32], result: &mut [f32]) {
-        let (width, channels) = (self.attending.width, self.channels());
         for head in 0..self.attending.heads {
             let own = self.gather(projected, head);
-            let length = own.length;
             let probabilities = self.probabilities(&own, head);
             let mask = self.mask(sequence, head, probabilities.len());
-            let rows = gradient.chunks_exact(channels);
-            let gradient: Vec<f32> = rows.flat_map(|row| &row[head * width..][..width]).copied().collect();
             let dropped: Vec<f32> = match &mask {
                 Some(mask) => probabilities.iter().zip(mask).map(|(p, factor)| p * factor).collect(),
                 None => probabilities.clone(),
             };
-            let square = |values| Matrix::new(values, [length; 2]);
-            let tall = |values| Matrix::new(values, [length, width]);
-            let [queries, keys, values] = &own.parts;
-            let mut of_parts = [(); 3].map(|()| vec![0.0; length * width]);
-            matrix::multiply_here(square(&dropped).transpose(), tall(&gradient), &mut of_parts[2]);
-            let mut scores = vec![0.0; length * length];
-            matrix::multiply_here(tall(&gradient), tall(values).transpose(), &mut scores);
-            if let Some(mask) = &mask {
-                scores.iter_mut().zip(mask).for_each(|(score, factor)| *score *= factor);
-            }
-            for (scores, p) in scores.chunks_exact_mut(length).zip(probabilities.chunks_exact(length)) {
-                let sum: f32 = scores.iter().zip(p).map(|(score, p)| score * p).sum();
-                scores.iter_mut().zip(p).for_each(|(score, p)| *score = p * (*score - sum));
-            }
-            matrix::multiply_here(square(&scores), tall(keys), &mut of_parts[0]);
-            matrix::multiply_here(square(&scores).transpose(), tall(queries), &mut of_parts[1]);
-            let scale = (width as f32).sqrt().recip();
-            of_parts[0].iter_mut().for_each(|x| *x *= scale);
-            if let Some(rotary) = &self.attending.rotary {
-                of_parts[..2].iter_mut().for_each(|values| turn(rotary, values, width, -1.0));
-            }
-            for (part, values) in of_parts.iter().enumerate() {
-                scatter(values, width, result, 3 * channels, part * channels + head * width);
-            }
+            let soften_back = |scores: &mut [f32]| {
+                if let Some(mask) = &mask {
+                    scores.iter_mut().zip(mask).for_each(|(score, factor)| *score *= factor);
+                }
+                let rows = scores.chunks_exact_mut(own.length).zip(probabilities.chunks_exact(own.length));
+                for (scores, p) in rows {
+                    let sum: f32 = scores.iter().zip(p).map(|(score, p)| score * p).sum();
+                    scores.iter_mut().zip(p).for_each(|(score, p)| *score = p * (*score - sum));
+                }
+            };
+            self.head_back(head, &own, &dropped, gradient, result, soften_back);
         }
     }
+
+    /// Fills the multipliers of a pair of sequences: all products have those of the mean of the other factor.
+    fn multiply_back(&self, projected: [&[f32]; 2], gradient: &[f32], result: &mut [f32]) {
+        for head in 0..self.attending.heads {
+            let both = projected.map(|projected| self.gather(projected, head));
+            // What is not seen has a difference of 0, not of no number.
+            let scores = both.each_ref().map(|own| -> Vec<f32> {
+                self.scores(own, head).into_iter().map(|score| score.max(-1e30)).collect()
+            });
+            let probabilities = scores.clone().map(|mut scores| {
+                scores.chunks_exact_mut(both[0].length).for_each(soften);
+                scores
+            });
+            let mean =
+                |[a, b]: [&[f32]; 2]| a.iter().zip(b).map(|(a, b)| (a + b) / 2.0).collect::<Vec<f32>>();
+            let parts =
+                std::array::from_fn(|part| mean(both.each_ref().map(|own| own.parts[part].as_slice())));
+            let halfway = Head { parts, length: both[0].length };
+            let soften_back = |multipliers: &mut [f32]| {
+                for (row, multipliers) in multipliers.chunks_exact_mut(halfway.length).enumerate() {
+                    let place = row * halfway.length..(row + 1) * halfway.length;
+                    let rows = scores.each_ref().map(|scores| &scores[place.clone()]);
+                    multipliers.copy_from_slice(&softmax_multipliers(rows, multipliers));
+                }
+            };
+            let dropped = mean(probabilities.each_ref().map(Vec::as_slice));
+            self.head_back(head, &halfway, &dropped, gradient, result, soften_back);
+        }
+    }
+
+    /// Fills what goes back through one head, whose probabilities were `dropped`; `soften_back` turns what belongs to
+    /// probabilities into what belongs to scores.
+    fn head_back(
+        &self,
+        head: usize,
+        own: &Head,
+        dropped: &[f32],
+        gradient: &[f32],
+        result: &mut [f32],
+        soften_back: impl FnOnce(&mut [f32]),
+    ) {
+        let (width, channels, length) = (self.attending.width, self.channels(), own.length);
+        let rows = gradient.chunks_exact(channels);
+        let gradient: Vec<f32> = rows.flat_map(|row| &row[head * width..][..width]).copied().collect();
+        let square = |values| Matrix::new(values, [length; 2]);
+        let tall = |values| Matrix::new(values, [length, width]);
+        let [queries, keys, values] = &own.parts;
+        let mut of_parts = [(); 3].map(|()| vec![0.0; length * width]);
+        matrix::multiply_here(square(dropped).transpose(), tall(&gradient), &mut of_parts[2]);
+        let mut scores = vec![0.0; length * length];
+        matrix::multiply_here(tall(&gradient), tall(values).transpose(), &mut scores);
+        soften_back(&mut scores);
+        matrix::multiply_here(square(&scores), tall(keys), &mut of_parts[0]);
+        matrix::multiply_here(square(&scores).transpose(), tall(queries), &mut of_parts[1]);
+        let scale = (width as f32).sqrt().recip();
+        of_parts[0].iter_mut().for_each(|x| *x *= scale);
+        if let Some(rotary) = &self.attending.rotary {
+            of_parts[..2].iter_mut().for_each(|values| turn(rotary, values, width, -1.0));
+        }
+        for (part, values) in of_parts.iter().enumerate() {
+            scatter(values, width, result, 3 * channels, part * channels + head * width);
+        }
+    }
+
+    /// Returns the multipliers of queries, keys and values of sequences whose first half is compared with the second.
+    fn multipliers(&self, projected: &[f32], gradient: &[f32]) -> Candle<Vec<f32>> {
+        let (tokens, channels) = (self.starts[self.starts.len() - 1], self.channels());
+        let pairs = (self.starts.len() - 1) / 2;
+        let half = tokens / 2;
+        let ends =
+            |first: usize| self.starts[first..=first + pairs].iter().map(move |end| end - self.starts[first]);
+        if self.attending.dropout > 0.0 || self.starts.len() % 2 == 0 || !ends(0).eq(ends(pairs)) {
+            candle_core::bail!("multipliers need pairs of sequences of one length, and no dropout");
+        }
+        let mut result = vec![0.0; 3 * tokens * channels];
+        let (first, _) = result.split_at_mut(3 * half * channels);
+        let mut parts = self.sequences(first, 3 * channels);
+        parts.truncate(pairs);
+        parts.into_par_iter().for_each(|(sequence, result)| {
+            let rows = |from: usize, width: usize| {
+                (from + self.starts[sequence]) * width..(from + self.starts[sequence + 1]) * width
+            };
+            let both = [0, half].map(|from| &projected[rows(from, 3 * channels)]);
+            self.multiply_back(both, &gradient[rows(0, channels)], result);
+        });
+        result.copy_within(..3 * half * channels, 3 * half * channels);
+        Ok(result)
+    }
+}
+
+/// Makes probabilities of the scores of one query.
+fn soften(scores: &mut [f32]) {
+    let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    scores.iter_mut().for_each(|x| *x = (*x - largest).exp());
+    let sum: f32 = scores.iter().sum();
+    scores.iter_mut().for_each(|x| *x /= sum);
 }
 
 /// Turns the rows of a head by the angles of their positions, or back (`sign` -1).
@@ -233,6 +320,12 @@ impl CustomOp1 for Attend {
 
     fn bwd(&self, projected: &Tensor, _: &Tensor, gradient: &Tensor) -> Candle<Option<Tensor>> {
         let channels = self.channels();
+        if rule::rescales() {
+            let values = read(projected, |projected| {
+                read(&gradient.contiguous()?, |gradient| self.multipliers(projected, gradient))
+            })???;
+            return tensor(values, projected.shape().clone()).map(Some);
+        }
         let mut result = vec![0.0; projected.elem_count()];
         read(projected, |projected| {
             read(gradient, |gradient| {
@@ -256,6 +349,7 @@ impl CustomOp1 for Attend {
 #[cfg(test)]
 mod tests {
     use super::super::super::attention::{self as fast, alibi_slopes};
+    use super::super::super::rule::testing::check_completeness;
     use super::super::super::testing::*;
     use super::*;
 
@@ -312,5 +406,19 @@ mod tests {
         let dropping = Attending { dropout: 0.4, ..kinds().remove(0) };
         check_gradient(&projected, |x| attend(x, &[0, 3, 5], dropping.clone()));
         assert!(attend(&projected, &[0, 3], kinds().remove(0)).is_err());
+    }
+
+    #[test]
+    fn attention_shares_out_its_differences() {
+        let projected = (noise_tensor(&[10, 36], 3) * 2.0).unwrap();
+        for attending in kinds() {
+            check_completeness(&projected, |x| attend(x, &[0, 3, 5, 8, 10], attending.clone()));
+        }
+        // Three sequences are no pairs, nor are those of two lengths.
+        for starts in [&[0, 3, 6, 10][..], &[0, 4, 10]] {
+            let input = candle_core::Var::from_tensor(&projected).unwrap();
+            let output = attend(input.as_tensor(), starts, kinds().remove(0)).unwrap();
+            assert!(rule::multipliers(&output.sum_all().unwrap()).is_err());
+        }
     }
 }

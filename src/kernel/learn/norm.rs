@@ -5,6 +5,7 @@ use std::sync::Arc;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result as Candle, Shape, Tensor};
 use rayon::prelude::*;
 
+use super::super::rule;
 use super::{GROUPS, argument, output, read, tensor};
 use crate::error::Result;
 
@@ -255,6 +256,11 @@ impl CustomOp2 for LayerNorm {
         let width = weight.dim(0)?;
         let gradient = gradient.contiguous()?;
         let weights = read(weight, <[f32]>::to_vec)?;
+        if rule::rescales() {
+            let multipliers =
+                |rows: [&[f32]; 2], gradient: &[f32]| self.multipliers(rows, &weights, gradient);
+            return Ok((Some(rule::by_rows_of_pairs(input, &gradient, multipliers)?), None));
+        }
         let of_weight = match weight.track_op() {
             true => Some(read(input, |input| {
                 read(&gradient, |gradient| self.of_weight(input, gradient, width))
@@ -276,6 +282,32 @@ impl CustomOp2 for LayerNorm {
 }
 
 impl LayerNorm {
+    /// Returns the multipliers of a row, from both rows of a pair and the multipliers of what comes out. With
+    /// c = x − mean(x), v = mean(c²) and s = (v + ε)^−½, the row is w · c · s: s and v by their secants, of which that of
+    /// a square is the sum of both; the product by the mean of the other factor.
+    fn multipliers(&self, rows: [&[f32]; 2], weight: &[f32], gradient: &[f32]) -> Vec<f32> {
+        let count = weight.len() as f64;
+        let centred = rows.map(|row| {
+            let mean =
+                if self.centred { row.iter().map(|&x| f64::from(x)).sum::<f64>() / count } else { 0.0 };
+            row.iter().map(|&x| f64::from(x) - mean).collect::<Vec<f64>>()
+        });
+        let variances = centred.each_ref().map(|c| c.iter().map(|c| c * c).sum::<f64>() / count);
+        let root = |v: f64| (v + f64::from(self.epsilon)).sqrt();
+        let [a, b] = variances.map(root);
+        // The secant of 1 / √ through two places, and what is left of it where they are one.
+        let of_variance = -1.0 / (a * b * (a + b));
+        let scale = (1.0 / a + 1.0 / b) / 2.0;
+        let halfway: Vec<f64> = centred[0].iter().zip(&centred[1]).map(|(a, b)| (a + b) / 2.0).collect();
+        let weighed: Vec<f64> =
+            gradient.iter().zip(weight).map(|(&g, &w)| f64::from(g) * f64::from(w)).collect();
+        let of_scale: f64 = weighed.iter().zip(&halfway).map(|(g, c)| g * c).sum();
+        let along = of_scale * of_variance * 2.0 / count;
+        let of_centred: Vec<f64> = weighed.iter().zip(&halfway).map(|(g, c)| g * scale + along * c).collect();
+        let mean = if self.centred { of_centred.iter().sum::<f64>() / count } else { 0.0 };
+        of_centred.iter().map(|multiplier| (multiplier - mean) as f32).collect()
+    }
+
     /// Returns the sums over rows of the gradient times the normal row.
     fn of_weight(&self, input: &[f32], gradient: &[f32], width: usize) -> Vec<f32> {
         let group = (input.len() / width).div_ceil(GROUPS).max(1) * width;
@@ -300,6 +332,7 @@ impl LayerNorm {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::rule::testing::check_completeness;
     use super::super::super::testing::*;
     use super::*;
 
@@ -335,5 +368,13 @@ mod tests {
         check_gradient(&bias, |b| layer_norm(&input, &weight, Some(b), 1e-5));
         check_gradient(&input, |x| rms_norm(x, &weight, 1e-5));
         check_gradient(&weight, |w| rms_norm(&input, w, 1e-5));
+    }
+
+    #[test]
+    fn norms_of_rows_share_out_their_differences() {
+        let input = noise_tensor(&[4, 3, 5], 1);
+        let (weight, bias) = (noise_tensor(&[5], 2), noise_tensor(&[5], 3));
+        check_completeness(&input, |x| layer_norm(x, &weight, Some(&bias), 1e-5));
+        check_completeness(&input, |x| rms_norm(x, &weight, 1e-5));
     }
 }

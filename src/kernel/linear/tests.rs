@@ -24,18 +24,6 @@ fn naive(
     input.chunks(inputs).flat_map(outputs).collect()
 }
 
-fn largest_difference(a: &[f32], b: &[f64]) -> f64 {
-    assert_eq!(a.len(), b.len());
-    a.iter()
-        .zip(b)
-        .map(|(a, b)| (f64::from(*a) - b).abs())
-        .fold(0.0, |a, b| if b.is_nan() { f64::NAN } else { a.max(b) })
-}
-
-fn bits_of(values: &[f32]) -> Vec<u32> {
-    values.iter().map(|x| x.to_bits()).collect()
-}
-
 const PRECISIONS: [Precision; 3] = [Precision::F32, Precision::Bf16, Precision::Int8];
 
 /// What a layer may be off from exact products of its inputs, all between -1 and 1: the error of a product adds
@@ -184,18 +172,4 @@ fn the_error_of_each_precision_is_what_its_documentation_says() {
     });
     let bounds = [8e-7, 2.6e-3, 1.2e-2];
     assert!(errors.iter().zip(bounds).all(|(error, bound)| *error < bound), "{errors:?}");
-}
-
-#[test]
-fn weights_come_out_as_they_went_in() {
-    for (outputs, inputs, gated) in [(50, 7, false), (20, 33, true), (1, 1, false)] {
-        let rows = if gated { 2 * outputs } else { outputs };
-        let (weights, bias) = (noise(rows * inputs, 1), noise(rows, 2));
-        let linear = match gated {
-            true => Linear::gated(&weights, [outputs, inputs], Some(&bias), Activation::Silu, Precision::F32),
-            false => Linear::new(&weights, [outputs, inputs], Some(&bias), Precision::F32)
-                .with_activation(Activation::Silu),
-        };
-        assert_eq!(linear.plain(), Some(Plain { weights, bias, activation: Activation::Silu }));
-    }
 }

@@ -3,7 +3,7 @@
 //! Offsets are counted from 0, where the target's first column lies on the query's last, to the query's width plus
 //! the target's less two, where the target's last lies on the query's first.
 
-use super::columns::Levels;
+use super::levels::Levels;
 use super::{Options, Targets};
 use crate::kernel::Instructions;
 use crate::kernel::instructions::vectorize;
@@ -46,20 +46,55 @@ pub(super) fn allowed(query: usize, target: usize, options: &Options) -> (usize,
 /// with the largest overlap.
 pub(super) fn best(levels: &Levels, targets: &Targets, options: &Options) -> Vec<(Best, i32)> {
     let widest = targets.widths.last().copied().unwrap_or(0);
-    let mut sums = vec![0; widest + levels.lanes];
+    let mut sums = vec![0; (widest + levels.lanes).next_multiple_of(LANES)];
     let instructions = Instructions::detect();
+    let preferences: Vec<Preference> =
+        targets.widths.iter().map(|&width| Preference::new(levels.width, width, options)).collect();
     let one = |laid: &super::Laid| {
         lay(instructions, levels, targets.columns_of(laid), &mut sums);
-        let (first, last) = allowed(levels.width, laid.width, options);
-        let most = sums[first..=last].iter().copied().max().expect("an offset is allowed");
-        let mut best = Best { offset: 0, overlap: 0 };
-        for place in (first..=last).filter(|&place| sums[place] == most) {
-            let found = Best::at(place, levels.width, laid.width);
-            best = if found.overlap > best.overlap { found } else { best };
-        }
-        (best, i32::from(most))
+        let preference = &preferences[laid.kind];
+        let mut highest = i64::MIN;
+        preferred(instructions, &sums, &preference.ranks, &mut highest);
+        let place = preference.places[(highest & i64::from(u32::MAX)) as usize];
+        (Best::at(place, levels.width, laid.width), (highest >> 32) as i32)
     };
     targets.laid.iter().map(one).collect()
+}
+
+/// Which of several offsets with the same sum is taken, for targets of one width.
+struct Preference {
+    /// By offset: the higher, the better; far below 0 where it may not be taken.
+    ranks: Vec<i64>,
+    /// The offset of each rank.
+    places: Vec<usize>,
+}
+
+impl Preference {
+    fn new(query: usize, target: usize, options: &Options) -> Self {
+        let (first, last) = allowed(query, target, options);
+        let mut places: Vec<usize> = (first..=last).collect();
+        places.sort_by_key(|&place| (overlap(place, query, target), std::cmp::Reverse(place)));
+        let mut ranks = vec![i64::MIN / 4; (query + target - 1).next_multiple_of(LANES)];
+        places.iter().enumerate().for_each(|(rank, &place)| ranks[place] = rank as i64);
+        Self { ranks, places }
+    }
+}
+
+vectorize! {
+    /// Finds the highest sum with its rank: `sum · 2³² + rank`.
+    fn preferred(sums: &[i16], ranks: &[i64], highest: &mut i64) = preferred_body
+}
+
+#[inline(always)]
+fn preferred_body(sums: &[i16], ranks: &[i64], highest: &mut i64) {
+    let mut best = [i64::MIN; LANES];
+    for (sums, ranks) in sums.as_chunks::<LANES>().0.iter().zip(ranks.as_chunks::<LANES>().0) {
+        for ((best, &sum), &rank) in best.iter_mut().zip(sums).zip(ranks) {
+            let key = (i64::from(sum) << 32) + rank;
+            *best = if key > *best { key } else { *best };
+        }
+    }
+    *highest = best.into_iter().fold(i64::MIN, i64::max);
 }
 
 /// Returns the offset of the smallest number, of equal ones the first of those with the largest overlap.
@@ -121,6 +156,29 @@ mod tests {
                 // Column t of the target lies on column t + query − 1 − place of the query.
                 let on = (0..target).filter(|t| (place..place + query).contains(&(t + query - 1))).count();
                 assert_eq!(overlap(place, query, target), on, "{place} of {query} and {target}");
+            }
+        }
+    }
+
+    #[test]
+    fn of_equal_sums_the_first_with_the_largest_overlap_is_taken() {
+        for (query, target, internal) in
+            [(3, 5, false), (5, 3, false), (4, 4, false), (9, 12, false), (3, 5, true)]
+        {
+            let options = Options { internal, min_overlap: 2, ..Options::default() };
+            let (first, last) = allowed(query, target, &options);
+            let preference = Preference::new(query, target, &options);
+            let places = query + target - 1;
+            let mut sums = vec![i16::MAX; places.next_multiple_of(LANES) + LANES];
+            for seed in 0..50usize {
+                (0..places).for_each(|place| sums[place] = ((place * 7 + seed * 13) % 5) as i16 - 2);
+                let mut highest = 0;
+                preferred(Instructions::detect(), &sums, &preference.ranks, &mut highest);
+                let most = *sums[first..=last].iter().max().unwrap();
+                let equal = (first..=last).filter(|&place| sums[place] == most);
+                let expected = equal.rev().max_by_key(|&place| overlap(place, query, target)).unwrap();
+                assert_eq!((highest >> 32) as i16, most);
+                assert_eq!(preference.places[(highest & 0xFFFF_FFFF) as usize], expected, "{sums:?}");
             }
         }
     }
