@@ -35,8 +35,12 @@ pub struct BaseCallerArgs {
     /// The network
     #[arg(long, value_enum, value_name = "NAME")]
     architecture: Caller,
-    #[command(flatten)]
-    base: Option<BeginArgs>,
+    /// The DNABERT that bertsnr begins with: a model directory
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+    /// Begin with random weights: the DNABERT needs a config.json and a tokenizer only
+    #[arg(long, requires = "model")]
+    from_scratch: bool,
     /// Sequences, one a line; gzip or not
     #[arg(long, value_name = "FILE")]
     sequences: PathBuf,
@@ -70,7 +74,9 @@ enum Caller {
 pub fn run(args: BaseCallerArgs, common: &Common) -> Result<()> {
     drive::directory(common)?;
     let sets = sets(&args)?;
-    match (args.architecture, &args.base) {
+    let from_scratch = args.from_scratch;
+    let base = args.model.clone().map(|model| BeginArgs { model, from_scratch });
+    match (args.architecture, &base) {
         (Caller::Bertsnr, Some(base)) => bert_snr(base, sets, &args.train, common),
         (Caller::Bertsnr, None) => Err(Error::usage("bertsnr stands on a DNABERT: name it with --model DIR")),
         (_, Some(_)) => Err(Error::usage("--model is for bertsnr; the others begin with random weights")),
