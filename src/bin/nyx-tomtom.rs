@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use nyx::Error;
 use nyx::cli::{self, Common};
 use nyx::error::{InFile, Result};
 use nyx::motif::compare::{self, Comparison, Distance, MOST, Match, Options, Profile, Targets, WIDEST};
 use nyx::motif::{self, lists, meme};
-use nyx::report::tomtom::{self, COLUMNS, Compared, Named};
 use nyx::output::{self, Output};
-use nyx::Error;
+use nyx::report::tomtom::{self, COLUMNS, Compared, Named};
 use rayon::prelude::*;
 
 /// Find the known motifs that motifs look like, with the statistics and the table of MEME's Tomtom.
@@ -164,7 +164,10 @@ impl Args {
             targets.extend(motifs.into_iter().map(|motif| self.named(motif, background)));
         }
         if targets.len() > MOST {
-            return Err(Error::data(format!("{} known motifs: at most {MOST} can be compared", targets.len())));
+            return Err(Error::data(format!(
+                "{} known motifs: at most {MOST} can be compared",
+                targets.len()
+            )));
         }
         if targets.len() < 50 {
             self.common.say(&format!(

@@ -75,7 +75,8 @@ fn quick(value: f64, digits: usize, room: &mut [u8; DIGITS]) -> Option<i32> {
 /// Writes a number of these digits, the first of which stands for a power of ten.
 fn place(text: &mut String, digits: &[u8], exponent: i32) {
     let kept = digits.iter().rposition(|&digit| digit != b'0').map_or(1, |last| last + 1);
-    let push = |text: &mut String, digits: &[u8]| digits.iter().for_each(|&digit| text.push(char::from(digit)));
+    let push =
+        |text: &mut String, digits: &[u8]| digits.iter().for_each(|&digit| text.push(char::from(digit)));
     if (-4..0).contains(&exponent) {
         text.push_str(&"0.000"[..(1 - exponent) as usize]);
         return push(text, &digits[..kept]);

@@ -83,7 +83,13 @@ pub fn read(pipe: Pipe) -> Result<Vec<Found>> {
             }
             let values = counts.iter().map(|&count| f64::from(count)).collect();
             let counts = Matrix::new(counts.len() / 4, values);
-            found.push(Found { name, counts, sites: sites.value(row), significance: None, contributions: None });
+            found.push(Found {
+                name,
+                counts,
+                sites: sites.value(row),
+                significance: None,
+                contributions: None,
+            });
         }
     }
     Ok(found)

@@ -167,11 +167,7 @@ fn in_example(example: usize, values: &[f32], null: &Null, how: &Recursion) -> V
 
 /// Returns, for each length from the shortest on, the stretches all of whose parts are below the threshold: the largest
 /// p-value of what begins where they begin, and the first base, in this order.
-fn candidates(
-    count: usize,
-    own: impl Fn(usize, usize) -> f64,
-    how: &Recursion,
-) -> Vec<Vec<(f64, usize)>> {
+fn candidates(count: usize, own: impl Fn(usize, usize) -> f64, how: &Recursion) -> Vec<Vec<(f64, usize)>> {
     // By first base: the largest p-value of all that begin there, and of all that lie inside.
     let (mut beginning, mut inside) = (vec![0.0f64; count], vec![0.0f64; count + 1]);
     let mut candidates = Vec::new();
@@ -232,16 +228,16 @@ mod tests {
         let mut all = Vec::new();
         for (example, values) in examples.iter().enumerate() {
             let bins: Vec<usize> = values.iter().map(|&value| null.bin(value)).collect();
-            let p = |start: usize, end: usize| null.tails[end - start][bins[start..end].iter().sum::<usize>()];
+            let p =
+                |start: usize, end: usize| null.tails[end - start][bins[start..end].iter().sum::<usize>()];
             let mut taken = vec![false; values.len()];
             for length in (how.shortest..=how.longest.min(values.len())).rev() {
                 let fits = |start: &usize| {
                     let (start, end) = (*start, *start + length);
                     (start..end).all(|a| (a + how.shortest..=end).all(|b| p(a, b) < how.threshold))
                 };
-                let largest = |start: usize| {
-                    (how.shortest..=length).map(|l| p(start, start + l)).fold(0.0, f64::max)
-                };
+                let largest =
+                    |start: usize| (how.shortest..=length).map(|l| p(start, start + l)).fold(0.0, f64::max);
                 let mut starts: Vec<usize> = (0..=values.len() - length).filter(fits).collect();
                 starts.sort_by(|&a, &b| largest(a).total_cmp(&largest(b)));
                 for start in starts {
@@ -306,10 +302,14 @@ mod tests {
         // One in a hundred contributes: four of four come of chance less often than that, three of four more often.
         let how = Recursion { flank: 3, threshold: 1e-7, ..Recursion::default() };
         let (positive, negative) = call(&tracks(&values), &how);
-        let places = |called: &[Called]| called.iter().map(|called| called.seqlet.place()).collect::<Vec<_>>();
+        let places =
+            |called: &[Called]| called.iter().map(|called| called.seqlet.place()).collect::<Vec<_>>();
         assert_eq!(places(&positive), [(1, 0, 9), (3, 47, 59)]);
         assert_eq!(places(&negative), [(2, 97, 109)], "that of the last row lies on a positive one");
-        assert!(call(&tracks(&[vec![0.5; 40]]), &how).0.is_empty(), "nothing stands out where all is the same");
+        assert!(
+            call(&tracks(&[vec![0.5; 40]]), &how).0.is_empty(),
+            "nothing stands out where all is the same"
+        );
         assert!(call(&tracks(&[vec![0.5, 0.1]]), &how).0.is_empty(), "too short for any");
     }
 }

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow_array::{
-    ArrayRef, Float32Array, Float64Array, Int64Array, RecordBatch, StringArray, UInt64Array,
-};
+use arrow_array::{ArrayRef, Float32Array, Float64Array, Int64Array, RecordBatch, StringArray, UInt64Array};
 use arrow_schema::{DataType, Field, Schema};
 
 use super::found::P_VALUE;
@@ -25,12 +23,7 @@ pub const CONTRIBUTION: &str = "contribution";
 /// # Panics
 ///
 /// When there are not as many p-values as seqlets.
-pub fn pipe(
-    gathered: &Gathered,
-    found: &[Seqlet],
-    p_values: Option<&[f64]>,
-    input: &Schema,
-) -> Result<Pipe> {
+pub fn pipe(gathered: &Gathered, found: &[Seqlet], p_values: Option<&[f64]>, input: &Schema) -> Result<Pipe> {
     let mut order: Vec<usize> = (0..found.len()).collect();
     order.sort_by_key(|&index| found[index].place());
     let seqlets: Vec<&Seqlet> = order.iter().map(|&index| &found[index]).collect();

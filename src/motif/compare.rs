@@ -244,9 +244,11 @@ impl<'a> Comparison<'a> {
             true => complete(levels, targets, options, tails),
             false => incomplete(levels, targets, options),
         };
-        let mut keys: Vec<u64> = found.iter().zip(&targets.laid).map(|(found, laid)| key(found, laid)).collect();
+        let mut keys: Vec<u64> =
+            found.iter().zip(&targets.laid).map(|(found, laid)| key(found, laid)).collect();
         keys.sort_unstable();
-        let p_values: Vec<f64> = keys.iter().map(|key| f64::from(f32::from_bits((key >> 32) as u32))).collect();
+        let p_values: Vec<f64> =
+            keys.iter().map(|key| f64::from(f32::from_bits((key >> 32) as u32))).collect();
         let q_values = q_value::storey(&p_values);
         let matches = keys.iter().zip(p_values).zip(q_values).map(|((key, p_value), q_value)| {
             let index = targets.by_rank[*key as usize % (2 * MOST)] as usize;

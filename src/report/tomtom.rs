@@ -54,7 +54,12 @@ pub const COLUMNS: [&str; 10] = [
 pub fn cells(query: &Named, target: &Named, found: &Match) -> [String; 10] {
     let strands = [target.profile.consensus(), target.profile.reverse_complement().consensus()];
     let mut line = String::new();
-    push_line(&mut line, (&query.identifier, &query.profile.consensus()), (&target.identifier, &strands), found);
+    push_line(
+        &mut line,
+        (&query.identifier, &query.profile.consensus()),
+        (&target.identifier, &strands),
+        found,
+    );
     let mut cells = line.trim_end_matches('\n').split('\t').map(str::to_string);
     std::array::from_fn(|_| cells.next().expect("a line has ten cells"))
 }
@@ -73,7 +78,8 @@ fn push_line(text: &mut String, query: (&str, &str), target: (&str, &[String; 2]
 
 /// Returns the parts of `tomtom.tsv`, laid out as MEME's: the matches, then comments that say how they were made.
 pub fn table(compared: &[Compared], targets: &[Named], step: &Step) -> Vec<String> {
-    let consensus = |named: &Named| [named.profile.consensus(), named.profile.reverse_complement().consensus()];
+    let consensus =
+        |named: &Named| [named.profile.consensus(), named.profile.reverse_complement().consensus()];
     let known: Vec<[String; 2]> = targets.iter().map(consensus).collect();
     let lines = |Compared { query, matches }: &Compared| {
         let (mut text, own) = (String::new(), query.profile.consensus());

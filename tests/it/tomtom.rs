@@ -104,7 +104,8 @@ fn decoys(count: usize) -> String {
     let mut text = String::new();
     for number in 0..count {
         let width = 8 + below(9);
-        text += &format!("\nMOTIF decoy{number}\nletter-probability matrix: alength= 4 w= {width} nsites= 100\n");
+        text +=
+            &format!("\nMOTIF decoy{number}\nletter-probability matrix: alength= 4 w= {width} nsites= 100\n");
         for _ in 0..width {
             let counts: Vec<u64> = (0..4).map(|_| 1 + below(9).pow(2)).collect();
             let sum: u64 = counts.iter().sum();
@@ -132,7 +133,8 @@ fn planted_motifs_are_found_by_what_drives_the_network_and_named() {
     std::fs::write(here.join("known.meme"), known).unwrap();
     let extract = "regions --fasta genome.fa --peaks peaks.narrowPeak --width 200 -q";
     let rows = stdout_of(command("extract", extract), b"");
-    let contributions = stdout_of(command("attrib", "--model model --method deeplift --background zero -q"), &rows);
+    let contributions =
+        stdout_of(command("attrib", "--model model --method deeplift --background zero -q"), &rows);
     let motifs = stdout_of(command("motifs", "denovo -z 12 -t 16 -g 4 --h5 modisco.h5 -q"), &contributions);
     let table = stdout_of(command("tomtom", "modisco.h5 known.meme -q"), b"");
     let table = String::from_utf8(table).unwrap();

@@ -198,8 +198,10 @@ impl Attend {
                 scores.chunks_exact_mut(both[0].length).for_each(soften);
                 scores
             });
-            let mean = |[a, b]: [&[f32]; 2]| a.iter().zip(b).map(|(a, b)| (a + b) / 2.0).collect::<Vec<f32>>();
-            let parts = std::array::from_fn(|part| mean(both.each_ref().map(|own| own.parts[part].as_slice())));
+            let mean =
+                |[a, b]: [&[f32]; 2]| a.iter().zip(b).map(|(a, b)| (a + b) / 2.0).collect::<Vec<f32>>();
+            let parts =
+                std::array::from_fn(|part| mean(both.each_ref().map(|own| own.parts[part].as_slice())));
             let halfway = Head { parts, length: both[0].length };
             let soften_back = |multipliers: &mut [f32]| {
                 for (row, multipliers) in multipliers.chunks_exact_mut(halfway.length).enumerate() {
@@ -252,7 +254,8 @@ impl Attend {
         let (tokens, channels) = (self.starts[self.starts.len() - 1], self.channels());
         let pairs = (self.starts.len() - 1) / 2;
         let half = tokens / 2;
-        let ends = |first: usize| self.starts[first..=first + pairs].iter().map(move |end| end - self.starts[first]);
+        let ends =
+            |first: usize| self.starts[first..=first + pairs].iter().map(move |end| end - self.starts[first]);
         if self.attending.dropout > 0.0 || self.starts.len() % 2 == 0 || !ends(0).eq(ends(pairs)) {
             candle_core::bail!("multipliers need pairs of sequences of one length, and no dropout");
         }

@@ -257,7 +257,8 @@ impl CustomOp2 for LayerNorm {
         let gradient = gradient.contiguous()?;
         let weights = read(weight, <[f32]>::to_vec)?;
         if rule::rescales() {
-            let multipliers = |rows: [&[f32]; 2], gradient: &[f32]| self.multipliers(rows, &weights, gradient);
+            let multipliers =
+                |rows: [&[f32]; 2], gradient: &[f32]| self.multipliers(rows, &weights, gradient);
             return Ok((Some(rule::by_rows_of_pairs(input, &gradient, multipliers)?), None));
         }
         let of_weight = match weight.track_op() {
@@ -287,7 +288,8 @@ impl LayerNorm {
     fn multipliers(&self, rows: [&[f32]; 2], weight: &[f32], gradient: &[f32]) -> Vec<f32> {
         let count = weight.len() as f64;
         let centred = rows.map(|row| {
-            let mean = if self.centred { row.iter().map(|&x| f64::from(x)).sum::<f64>() / count } else { 0.0 };
+            let mean =
+                if self.centred { row.iter().map(|&x| f64::from(x)).sum::<f64>() / count } else { 0.0 };
             row.iter().map(|&x| f64::from(x) - mean).collect::<Vec<f64>>()
         });
         let variances = centred.each_ref().map(|c| c.iter().map(|c| c * c).sum::<f64>() / count);
@@ -297,7 +299,8 @@ impl LayerNorm {
         let of_variance = -1.0 / (a * b * (a + b));
         let scale = (1.0 / a + 1.0 / b) / 2.0;
         let halfway: Vec<f64> = centred[0].iter().zip(&centred[1]).map(|(a, b)| (a + b) / 2.0).collect();
-        let weighed: Vec<f64> = gradient.iter().zip(weight).map(|(&g, &w)| f64::from(g) * f64::from(w)).collect();
+        let weighed: Vec<f64> =
+            gradient.iter().zip(weight).map(|(&g, &w)| f64::from(g) * f64::from(w)).collect();
         let of_scale: f64 = weighed.iter().zip(&halfway).map(|(g, c)| g * c).sum();
         let along = of_scale * of_variance * 2.0 / count;
         let of_centred: Vec<f64> = weighed.iter().zip(&halfway).map(|(g, c)| g * scale + along * c).collect();

@@ -162,7 +162,9 @@ mod tests {
 
     #[test]
     fn of_equal_sums_the_first_with_the_largest_overlap_is_taken() {
-        for (query, target, internal) in [(3, 5, false), (5, 3, false), (4, 4, false), (9, 12, false), (3, 5, true)] {
+        for (query, target, internal) in
+            [(3, 5, false), (5, 3, false), (4, 4, false), (9, 12, false), (3, 5, true)]
+        {
             let options = Options { internal, min_overlap: 2, ..Options::default() };
             let (first, last) = allowed(query, target, &options);
             let preference = Preference::new(query, target, &options);

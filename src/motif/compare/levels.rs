@@ -174,8 +174,7 @@ mod tests {
             turn(Instructions::detect(), &heights, stride, lanes, -40, &mut rows);
             for (at, &level) in rows.iter().enumerate() {
                 let (column, lane) = (at / lanes, at % lanes);
-                let expected =
-                    if lane < width { height(width - 1 - lane, column) as i16 - 40 } else { 0 };
+                let expected = if lane < width { height(width - 1 - lane, column) as i16 - 40 } else { 0 };
                 assert_eq!(i16::from(level), expected, "{column} {lane} of {width}");
             }
         }

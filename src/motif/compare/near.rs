@@ -5,10 +5,10 @@
 //! nearer to it than that, and is looked for in steps of 16 bits first; a height is open only near the half between
 //! two, and a scale only where a bound is whole.
 
+use super::Profile;
 use super::columns::{BLOCK, Columns};
 use super::levels::Scale;
 use super::wide::{height_of, median_ranks, of_rank};
-use super::Profile;
 use crate::kernel::Instructions;
 use crate::kernel::instructions::vectorize;
 
@@ -358,9 +358,9 @@ fn near_heights_body(squares: &[f32], scale: NearScale, heights: &mut [u8], open
 
 #[cfg(test)]
 mod tests {
+    use super::super::Options;
     use super::super::columns::Index;
     use super::super::wide::Wide;
-    use super::super::Options;
     use super::*;
     use proptest::prelude::*;
 

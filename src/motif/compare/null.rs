@@ -179,9 +179,12 @@ impl Tails {
     /// Computes the chances of `scores` for targets of each of `widths`, which ascend.
     pub fn compute(&mut self, levels: &Levels, widths: &[usize], strands: usize, scores: Range<i32>) {
         let (query, count) = (levels.width, scores.len());
-        for (room, rows) in
-            [(&mut self.edges, query + 1), (&mut self.inside, query + 1), (&mut self.tails, widths.len()), (&mut self.one, 1)]
-        {
+        for (room, rows) in [
+            (&mut self.edges, query + 1),
+            (&mut self.inside, query + 1),
+            (&mut self.tails, widths.len()),
+            (&mut self.one, 1),
+        ] {
             room.clear();
             room.resize(rows * count, 0.0);
         }

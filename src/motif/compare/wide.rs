@@ -107,12 +107,7 @@ struct Median<'a> {
 impl<'a> Median<'a> {
     fn new(columns: &'a Columns) -> Self {
         let counts = &columns.counts[..columns.len()];
-        Self {
-            counts,
-            ranks: median_ranks(columns),
-            bins: vec![0; counts.len()],
-            sums: vec![0; BINS],
-        }
+        Self { counts, ranks: median_ranks(columns), bins: vec![0; counts.len()], sums: vec![0; BINS] }
     }
 
     /// Returns the median of scores between `low` and `high`.
