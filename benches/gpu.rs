@@ -13,7 +13,7 @@ use nyx::Result;
 use nyx::device::backend::{Backend, Number, Product, Queue};
 use nyx::device::cuda::Cuda;
 use nyx::kernel::Activation;
-use nyx::model::transformer::gpu::{GpuEncoder, Limits, PTX};
+use nyx::model::transformer::gpu::{GpuEncoder, Limits};
 use nyx::model::transformer::{
     Attending, Embeddings, Layer, Matrix, NormKind, NormPlace, Scale, Sequence, Spec, Tensors,
 };
@@ -82,7 +82,7 @@ impl Tensors for Random {
 fn main() -> Result<()> {
     let cuda = Cuda::open(0)?;
     println!("{}; cuBLASLt {}", cuda.describe()?, nyx::device::cuda::cublaslt_version()?);
-    let backend = Arc::new(cuda.backend(PTX)?);
+    let backend = Arc::new(cuda.backend()?);
     let ceiling = ceiling(&*backend)?;
     println!("bf16 products of {CEILING} by {CEILING} by {CEILING}: {:.0} TFLOP/s", ceiling / 1e12);
     let spec = Spec {

@@ -2,14 +2,16 @@
 ROC curve that both reach with the same recipe.
 
     cargo build --release --bin nyx-train
-    python benches/train.py target/release/nyx-train [--threads N] [--data DIR --architecture deepbind|danq]
+    python benches/train.py target/release/nyx-train [--threads N] [--networks sigtfb-1 …] [--data DIR --architecture deepbind|danq]
 
-A step is encoding, forward, backward, clipping and AdamW; evaluations are left out on both sides.
+A step is encoding, forward, backward, clipping and AdamW; evaluations are left out on both sides. Of SigTFB both stages
+are timed, of the pairs the network behind the encoder, BertSNR and BERT-TFBS on transformers of four layers of 256.
 """
 
 import argparse
 import csv
 import gzip
+import json
 import random
 import re
 import subprocess
@@ -24,14 +26,11 @@ from torch import nn
 from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
-from torch_gradients import DAEDNet, DanQ, DeepBind, DeepSNR  # noqa: E402
+import torch_gradients as networks  # noqa: E402
 
-NETWORKS = {
-    "deepbind": (DeepBind, 101, 64),
-    "danq": (DanQ, 101, 64),
-    "deepsnr": (DeepSNR, 100, 32),
-    "d-aednet": (DAEDNet, 100, 32),
-}
+COUNT = 4000  # sequences
+CELLS = 5
+NETWORKS = {"deepbind": networks.DeepBind, "danq": networks.DanQ}
 
 
 def with_dropout(name, model):
@@ -49,68 +48,179 @@ for index, base in enumerate(b"ACGT"):
     CODES[base] = index
 
 
+def codes(sequences):
+    return CODES[np.frombuffer("".join(sequences).encode(), dtype=np.uint8)].reshape(len(sequences), -1)
+
+
 def encode(sequences):
-    codes = CODES[np.frombuffer("".join(sequences).encode(), dtype=np.uint8)].reshape(len(sequences), -1)
-    return torch.from_numpy(np.eye(4, dtype=np.float32)[codes]).transpose(1, 2).contiguous()
+    return torch.from_numpy(np.eye(4, dtype=np.float32)[codes(sequences)]).transpose(1, 2).contiguous()
 
 
-def torch_steps(name, sequences, labels, batch, steps):
-    model = with_dropout(name, NETWORKS[name][0]()).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01)
+def kmers(sequences):
+    """Token ids of overlapping 3-mers between [CLS] and [SEP]; which k-mer has which number costs no time."""
+    c = codes(sequences)
+    ids = 5 + 16 * c[:, :-2] + 4 * c[:, 1:-1] + c[:, 2:]
+    return torch.from_numpy(np.pad(ids, ((0, 0), (1, 1)), constant_values=2))
+
+
+class Data:
+    """Random sequences and labels, as Python has them and as files for nyx."""
+
+    def __init__(self, folder, length, cells=1):
+        random.seed(1)
+        self.folder, self.length = folder, length
+        self.sequences = ["".join(random.choices("ACGT", k=length)) for _ in range(COUNT)]
+        self.labels = torch.tensor([[float(random.randint(0, 1)) for _ in range(cells)] for _ in range(COUNT)])
+        lists = [",".join(str(int(y)) for y in row) for row in self.labels]
+        for name, rows in (("train", COUNT), ("dev", 64)):
+            lines = [f"{s}\t{y}" for s, y in zip(self.sequences[:rows], lists)]
+            (folder / f"{name}.tsv").write_text("sequence\tlabel\n" + "\n".join(lines) + "\n")
+        pairs = zip(self.sequences, self.sequences[1:], lists)
+        (folder / "pairs.csv").write_text("sequence1,sequence2,label\n" + "\n".join(map(",".join, pairs)) + "\n")
+        (folder / "sequence.txt").write_text("\n".join(self.sequences) + "\n")
+        (folder / "label.txt").write_text("\n".join(y[0] * length for y in lists) + "\n")
+        self.sets = ["--train", folder / "train.tsv", "--dev", folder / "dev.tsv"]
+        self.lines = ["--sequences", folder / "sequence.txt", "--base-labels", folder / "label.txt"]
+
+    def transformer(self, **config):
+        """A directory of a transformer to begin with."""
+        shape = {"model_type": "bert", "architectures": ["BertModel"], "layer_norm_eps": 1e-12, "vocab_size": 69,
+                 "max_position_embeddings": 128, "hidden_dropout_prob": 0, "attention_probs_dropout_prob": 0}
+        directory = self.folder / "transformer"
+        directory.mkdir()
+        (directory / "config.json").write_text(json.dumps(shape | config))
+        return ["--model", directory, "--from-scratch"]
+
+
+def bce(logits, y):
+    return F.binary_cross_entropy_with_logits(logits.reshape(y.shape), y)
+
+
+def sequences_case(name, data):
+    model = with_dropout(name, NETWORKS[name]())
+    loss = lambda rows: bce(model(encode(data.sequences[rows])), data.labels[rows])  # noqa: E731
+    return model, loss, 64, ["cnn", "--architecture", name, "--no-reverse-complement", *data.sets]
+
+
+def bases_case(name, data):
+    model = {"deepsnr": networks.DeepSNR, "d-aednet": networks.DAEDNet}[name]()
+    loss = lambda rows: bce(model(encode(data.sequences[rows])), data.labels[rows].repeat(1, data.length))  # noqa: E731
+    return model, loss, 32, ["base-caller", "--architecture", name, "--tries", 1, *data.lines]
+
+
+def stage_1_case(_, data):
+    model = networks.CellTypes(64, CELLS)
+
+    def loss(rows):
+        cells = torch.arange(len(data.labels[rows])) % CELLS
+        of = torch.arange(len(cells))
+        return bce(model(encode(data.sequences[rows]))[of, cells], data.labels[rows][of, cells])
+
+    return model, loss, 128, ["sigtfb", "--filters", 64, *data.sets]
+
+
+def stage_2_case(_, data):
+    model = networks.ToldCell(64, CELLS, 16, 64)
+
+    def loss(rows):
+        cells = torch.arange(len(data.labels[rows])) % CELLS
+        of = torch.arange(len(cells))
+        told = F.one_hot(cells, CELLS).float() * (of < len(of) // 2)[:, None]
+        logits = model(encode(data.sequences[rows]), told)
+        return F.cross_entropy(logits, data.labels[rows][of, cells].long())
+
+    prepare = ["sigtfb", "--filters", 64, "--epochs", 1, "-o", data.folder / "stage1", *data.sets]
+    return model, loss, 128, ["sigtfb", "--stage1", data.folder / "stage1", *data.sets], prepare
+
+
+def pairs_case(_, data):
+    model = networks.ResidualLayers(3072, (1024, 512, 256))
+    vectors = torch.randn(COUNT, 768)
+
+    def loss(rows):
+        first, second = vectors[rows], vectors[rows.start + 1 : rows.stop + 1]
+        x = torch.cat([first, second, first - second, first * second], 1)
+        return F.cross_entropy(model(x), data.labels[rows, 0].long())
+
+    base = data.transformer(hidden_size=768, intermediate_size=768, num_hidden_layers=1, num_attention_heads=12)
+    few = ["--train", data.folder / "dev.tsv", "--dev", data.folder / "dev.tsv", "--epochs", 1]
+    prepare = ["mlm", *base, *few, "-o", data.folder / "encoder"]
+    return model, loss, 64, ["fcnn", "--encoder", data.folder / "encoder", "--train", data.folder / "pairs.csv"], prepare
+
+
+def transformer_case(name, data):
+    networks.SIZES |= {"hidden": 256, "heads": 4, "wide": 1024, "layers": 4, "positions": 128}
+    base = data.transformer(hidden_size=256, intermediate_size=1024, num_hidden_layers=4, num_attention_heads=4)
+    if name == "bertsnr":
+        model = networks.BertSNR()
+
+        def loss(rows):
+            sequence, token = model(kmers(data.sequences[rows]))
+            y = data.labels[rows]
+            return 0.15 * bce(sequence, y) + 0.85 * bce(token, y.repeat(1, data.length - 2))
+
+        return model, loss, 32, ["base-caller", "--architecture", name, *base, *data.lines]
+    model = networks.BertTfbs(data.length)
+    model.bert = networks.Body(networks.BertLayer, True)
+    del model.bert.pooler
+    loss = lambda rows: F.cross_entropy(model(kmers(data.sequences[rows])), data.labels[rows, 0].long())  # noqa: E731
+    return model, loss, 32, ["bert-tfbs", "--tokens", data.length, *base, *data.sets]
+
+
+CASES = {
+    "deepbind": (sequences_case, 101, 1),
+    "danq": (sequences_case, 101, 1),
+    "deepsnr": (bases_case, 100, 1),
+    "d-aednet": (bases_case, 100, 1),
+    "sigtfb-1": (stage_1_case, 101, CELLS),
+    "sigtfb-2": (stage_2_case, 101, CELLS),
+    "fcnn": (pairs_case, 100, 1),
+    "bertsnr": (transformer_case, 100, 1),
+    "bert-tfbs": (transformer_case, 101, 1),
+}
+
+
+def torch_steps(model, loss_of, batch, steps):
+    optimizer = torch.optim.AdamW(model.train().parameters(), lr=1e-3, weight_decay=0.01)
 
     def step(first):
-        rows = slice(first, first + batch)
-        y = labels[rows]
-        loss = F.binary_cross_entropy_with_logits(model(encode(sequences[rows])).reshape(y.shape), y)
+        loss = loss_of(slice(first, first + batch))
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
 
-    for warm in range(5):
+    for warm in range(3):
         step(warm * batch)
     began = time.perf_counter()
     for index in range(steps):
-        step(index * batch % (len(sequences) - batch))
+        step(index * batch % (COUNT - batch - 1))
     return (time.perf_counter() - began) / steps
 
 
-def nyx_steps(binary, name, folder, batch, steps, threads):
-    if name in ("deepbind", "danq"):
-        data = ["cnn", "--train", folder / "train.csv", "--dev", folder / "dev.csv", "--no-reverse-complement"]
-    else:
-        data = ["base-caller", "--sequences", folder / "sequence.txt", "--base-labels", folder / "label.txt", "--tries", 1]
-    command = [binary, *data, "--architecture", name, "-o", folder / name, "--train-batch", batch, "--epochs", 100,
-               "--eval-every", 10**9, "--stop-after", steps, "--max-grad-norm", 1, "-@", threads]
+def nyx_steps(binary, command, prepare, folder, batch, steps, threads):
+    if prepare:
+        subprocess.run([*map(str, [binary, *prepare, "-@", threads]), "-q"], check=True)
+    if command[0] == "sigtfb":
+        batch //= 2  # it counts draws of two
+    command = [binary, *command, "-o", folder / "model", "--train-batch", batch, "--epochs", 1000, "--eval-every", 10**9,
+               "--stop-after", steps, "--max-grad-norm", 1, "--optimizer", "adamw", "-@", threads]
     subprocess.run([*map(str, command), "-q"], check=True)
-    lines = [line for line in (folder / name / "training" / "metrics.jsonl").read_text().splitlines()]
+    lines = (folder / "model" / "training" / "metrics.jsonl").read_text().splitlines()
     runtimes = [(int(re.search(r'"_step":(\d+)', x)[1]), float(re.search(r'"_runtime":([\d.e-]+)', x)[1])) for x in lines]
     (first, began), (last, ended) = runtimes[0], runtimes[-1]
     return (ended - began) / (last - first)
 
 
-def write_data(folder, length, count):
-    random.seed(1)
-    sequences = ["".join(random.choices("ACGT", k=length)) for _ in range(count)]
-    labels = [random.randint(0, 1) for _ in sequences]
-    for name, rows in (("train", count), ("dev", 64)):
-        lines = [f"{s},{y}" for s, y in zip(sequences[:rows], labels)]
-        (folder / f"{name}.csv").write_text("sequence,label\n" + "\n".join(lines) + "\n")
-    (folder / "sequence.txt").write_text("\n".join(sequences) + "\n")
-    (folder / "label.txt").write_text("\n".join(str(y) * length for y in labels) + "\n")
-    return sequences, torch.tensor(labels, dtype=torch.float32)
-
-
-def compare_steps(binary, threads, steps):
-    print(f"{'network':10} {'batch':>5} {'PyTorch':>10} {'nyx':>10} {'ratio':>7}")
-    for name, (_, length, batch) in NETWORKS.items():
+def compare_steps(binary, threads, steps, names):
+    print(f"{'network':10} {'batch':>5} {'PyTorch':>11} {'nyx':>11} {'ratio':>7}")
+    for name in names:
+        case, length, cells = CASES[name]
         with tempfile.TemporaryDirectory() as folder:
-            sequences, labels = write_data(Path(folder), length, 4000)
-            if name in ("deepsnr", "d-aednet"):
-                labels = labels[:, None].repeat(1, length)
-            theirs = torch_steps(name, sequences, labels, batch, steps)
-            ours = nyx_steps(binary, name, Path(folder), batch, steps, threads)
-            print(f"{name:10} {batch:5} {theirs * 1e3:7.2f} ms {ours * 1e3:7.2f} ms {theirs / ours:6.2f}x", flush=True)
+            model, loss, batch, command, *prepare = case(name, Data(Path(folder), length, cells))
+            theirs = torch_steps(model, loss, batch, steps)
+            ours = nyx_steps(binary, command, *(prepare or [None]), Path(folder), batch, steps, threads)
+            print(f"{name:10} {batch:5} {theirs * 1e3:8.2f} ms {ours * 1e3:8.2f} ms {theirs / ours:6.2f}x", flush=True)
 
 
 def read(path):
@@ -137,7 +247,7 @@ def torch_area(name, data, seed):
     torch.manual_seed(seed)
     random.seed(seed)
     sets = {part: read(Path(data) / f"{part}.csv.gz") for part in ("train", "dev", "test")}
-    model = with_dropout(name, NETWORKS[name][0]())
+    model = with_dropout(name, NETWORKS[name]())
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01)
     sequences, labels = sets["train"]
     total = -(-len(sequences) // 64) * 15
@@ -186,13 +296,14 @@ def main():
     parser.add_argument("binary", type=Path)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--networks", nargs="+", default=list(CASES), choices=list(CASES))
     parser.add_argument("--data", type=Path)
     parser.add_argument("--architecture", default="deepbind", choices=["deepbind", "danq"])
     parser.add_argument("--seed", type=int, default=42)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     if not arguments.data:
-        return compare_steps(arguments.binary, arguments.threads, arguments.steps)
+        return compare_steps(arguments.binary.resolve(), arguments.threads, arguments.steps, arguments.networks)
     found, steps = torch_area(arguments.architecture, arguments.data, arguments.seed)
     print(f"PyTorch {arguments.architecture}: test ROC AUC {found:.4f} after {steps} steps")
 

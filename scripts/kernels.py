@@ -31,7 +31,11 @@ class Nvrtc:
         program = ctypes.c_void_p()
         create = self.library.nvrtcCreateProgram
         # The name goes into symbols, so it must not say where the project lies.
-        if create(ctypes.byref(program), path.read_bytes(), path.name.encode(), 0, None, None):
+        headers = sorted(KERNELS.glob("*.cuh"))
+        texts = (ctypes.c_char_p * len(headers))(*[header.read_bytes() for header in headers])
+        names = (ctypes.c_char_p * len(headers))(*[header.name.encode() for header in headers])
+        source = path.read_bytes()
+        if create(ctypes.byref(program), source, path.name.encode(), len(headers), texts, names):
             sys.exit("NVRTC does not start")
         options = [f"--gpu-architecture={TARGET}".encode(), b"--std=c++17"]
         failed = self.library.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*options))

@@ -5,8 +5,9 @@
 
 pub mod bed;
 pub mod bigwig;
-mod cell;
+pub(crate) mod cell;
 pub mod columnar;
+pub mod examples;
 pub mod fasta;
 pub mod fimo;
 pub mod general;
@@ -14,10 +15,12 @@ pub mod header;
 pub mod hub;
 pub mod json;
 pub mod npz;
+pub mod part;
 #[cfg(test)]
 mod sample;
 pub mod saturation;
 pub mod select;
+pub mod sidecar;
 pub mod table;
 pub mod track;
 pub mod vcf;

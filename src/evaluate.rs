@@ -8,6 +8,7 @@
 //! | `average_precision` | Σ (Rᵢ − Rᵢ₋₁)·Pᵢ (NyxBind, SigTFB) |
 //! | `pr_auc_trapezoid` | trapezoids under the same curve (BertSNR, DeepSNR), another number |
 //! | `hamming_score`, `exact_match` | rows with several labels (SigTFB) |
+//! | `roc_auc_or_accuracy` | the area, or the accuracy where all labels are the same (SigTFB, if asked for) |
 
 pub mod rows;
 
@@ -59,6 +60,26 @@ pub enum Average {
     Macro,
 }
 
+/// What stands for an area under the ROC curve where all labels are the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OneClass {
+    /// Nothing: there is none.
+    #[default]
+    None,
+    /// The accuracy, under a name that says so (SigTFB).
+    Accuracy,
+}
+
+impl OneClass {
+    /// Returns the name of an area and what it is.
+    fn area(self, area: Option<f64>, accuracy: impl FnOnce() -> f64) -> (&'static str, Option<f64>) {
+        match self {
+            Self::None => ("roc_auc", area),
+            Self::Accuracy => ("roc_auc_or_accuracy", area.or_else(|| Some(accuracy()))),
+        }
+    }
+}
+
 /// How predictions are evaluated.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -66,6 +87,8 @@ pub struct Options {
     pub threshold: f64,
     /// Means over classes.
     pub average: Average,
+    /// Areas where all labels are the same.
+    pub one_class: OneClass,
 }
 
 impl Predictions {
@@ -151,7 +174,8 @@ fn binary(
     let mut metrics = vec![("accuracy".to_string(), Some(confusion.accuracy()))];
     metrics.extend(averages(&confusion, options.average, true));
     metrics.push(("mcc".into(), Some(confusion.matthews())));
-    metrics.push(("roc_auc".into(), curve.roc_auc()));
+    let (name, area) = options.one_class.area(curve.roc_auc(), || confusion.accuracy());
+    metrics.push((name.into(), area));
     metrics.push(("average_precision".into(), curve.average_precision()));
     metrics.push(("pr_auc_trapezoid".into(), curve.trapezoid()));
     metrics
@@ -210,20 +234,23 @@ fn columns(scores: &[Vec<f64>], labels: &[Vec<bool>], options: &Options) -> Vec<
     let of = |column: usize| {
         let scores: Vec<f64> = scores.iter().map(|row| row[column]).collect();
         let labels: Vec<bool> = labels.iter().map(|row| row[column]).collect();
-        (metrics::roc_auc(&scores, &labels), metrics::average_precision(&scores, &labels))
+        let accuracy = || Confusion::above(options.threshold, &scores, &labels).accuracy();
+        let area = options.one_class.area(metrics::roc_auc(&scores, &labels), accuracy).1;
+        (area, metrics::average_precision(&scores, &labels))
     };
     let areas: Vec<_> = (0..width).map(of).collect();
+    let area = options.one_class.area(None, || 0.0).0;
     let mean = |values: Vec<Option<f64>>| {
         let values: Vec<f64> = values.into_iter().flatten().collect();
         (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
     };
-    metrics.push(("roc_auc_mean_of_columns".into(), mean(areas.iter().map(|areas| areas.0).collect())));
+    metrics.push((format!("{area}_mean_of_columns"), mean(areas.iter().map(|areas| areas.0).collect())));
     metrics.push((
         "average_precision_mean_of_columns".into(),
         mean(areas.iter().map(|areas| areas.1).collect()),
     ));
     for (column, (roc, precision)) in areas.iter().enumerate() {
-        metrics.push((format!("roc_auc_column_{column}"), *roc));
+        metrics.push((format!("{area}_column_{column}"), *roc));
         metrics.push((format!("average_precision_column_{column}"), *precision));
     }
     metrics
@@ -314,6 +341,53 @@ pub fn bootstrap(
     Ok(((0..models.len()).map(own).collect(), (1..models.len()).map(against).collect()))
 }
 
+/// Returns, for each number, the mean over sets of how much more it is of one model than of the first, with the percentile
+/// interval of `samples` samples of the sets; and in how many sets it is more, a tie counting half.
+///
+/// Sets in which one of the two is not defined do not count for it.
+pub fn over_sets(
+    first: &[&[Metric]],
+    other: &[&[Metric]],
+    samples: usize,
+    level: f64,
+    seed: u64,
+) -> (Intervals, Intervals) {
+    let names = first.first().map_or(&[] as &[Metric], |metrics| metrics).iter().map(|(name, _)| name);
+    let of = |metrics: &[Metric], name: &str| metrics.iter().find(|(other, _)| other == name)?.1;
+    let (mut means, mut better) = (Vec::new(), Vec::new());
+    for name in names {
+        let both = first.iter().zip(other);
+        let differences: Vec<f64> =
+            both.filter_map(|(first, other)| Some(of(other, name)? - of(first, name)?)).collect();
+        let value =
+            (!differences.is_empty()).then(|| differences.iter().sum::<f64>() / differences.len() as f64);
+        let drawn = sampled_means(&differences, samples, seed);
+        let at = |share: f64| quantile(&drawn, share);
+        let (low, high) = (at((1.0 - level) / 2.0), at((1.0 + level) / 2.0));
+        means.push(Interval { name: name.clone(), value, low, high });
+        let count =
+            |difference: &f64| if *difference > 0.0 { 1.0 } else { 0.5 * f64::from(*difference == 0.0) };
+        let count = value.map(|_| differences.iter().map(count).sum());
+        better.push(Interval { name: name.clone(), value: count, low: None, high: None });
+    }
+    (means, better)
+}
+
+/// Returns the means of samples of values, ascending.
+fn sampled_means(values: &[f64], samples: usize, seed: u64) -> Vec<f64> {
+    if values.is_empty() {
+        return Vec::new();
+    }
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut mean = || {
+        let sum: f64 = values.iter().map(|_| values[random.random_range(0..values.len())]).sum();
+        sum / values.len() as f64
+    };
+    let mut means: Vec<f64> = (0..samples).map(|_| mean()).collect();
+    means.sort_by(f64::total_cmp);
+    means
+}
+
 /// Returns the quantile of numbers that ascend, between neighbours by proportion.
 fn quantile(ascending: &[f64], share: f64) -> Option<f64> {
     let place = share * ascending.len().checked_sub(1)? as f64;
@@ -336,7 +410,7 @@ mod tests {
         Predictions::Binary { scores, labels }
     }
 
-    const OPTIONS: Options = Options { threshold: 0.5, average: Average::All };
+    const OPTIONS: Options = Options { threshold: 0.5, average: Average::All, one_class: OneClass::None };
 
     fn value(metrics: &[Metric], name: &str) -> f64 {
         metrics.iter().find(|(other, _)| other == name).unwrap().1.unwrap()
@@ -404,6 +478,51 @@ mod tests {
             labels: vec![0, 1, 2],
         };
         assert_eq!(value(&three.metrics(&OPTIONS), "accuracy"), 2.0 / 3.0);
+    }
+
+    #[test]
+    fn labels_of_one_class_have_no_area_or_the_accuracy_by_another_name() {
+        let one = Predictions::Binary { scores: vec![0.9, 0.2, 0.7], labels: vec![true; 3] };
+        let metrics = one.metrics(&OPTIONS);
+        assert_eq!(metrics.iter().find(|(name, _)| name == "roc_auc").unwrap().1, None);
+        let options = Options { one_class: OneClass::Accuracy, ..OPTIONS };
+        assert_eq!(value(&one.metrics(&options), "roc_auc_or_accuracy"), 2.0 / 3.0);
+        let both = set(0.4);
+        let area = value(&both.metrics(&OPTIONS), "roc_auc");
+        assert_eq!(value(&both.metrics(&options), "roc_auc_or_accuracy"), area);
+        let columns = Predictions::Columns {
+            scores: vec![vec![0.9, 0.1], vec![0.2, 0.8]],
+            labels: vec![vec![true, false], vec![false, false]],
+        };
+        let metrics = columns.metrics(&options);
+        assert_eq!(value(&metrics, "roc_auc_or_accuracy_column_1"), 0.5);
+        assert_eq!(value(&metrics, "roc_auc_or_accuracy_mean_of_columns"), 0.75);
+    }
+
+    #[test]
+    fn a_model_that_is_better_in_every_set_is_so_on_average_and_noise_is_not() {
+        let metrics = |value: f64| vec![("roc_auc".to_string(), Some(value)), ("mcc".to_string(), None)];
+        let mut random = StdRng::seed_from_u64(2);
+        let first: Vec<Vec<Metric>> = (0..30).map(|set| metrics(0.7 + 0.01 * f64::from(set % 7))).collect();
+        let mut shifted = |shift: f64| -> Vec<Vec<Metric>> {
+            first
+                .iter()
+                .map(|old| metrics(old[0].1.unwrap() + shift + 0.02 * (random.random::<f64>() - 0.5)))
+                .collect()
+        };
+        let (better, same) = (shifted(0.05), shifted(0.0));
+        let run = |other: &[Vec<Metric>]| {
+            let (first, other): (Vec<&[Metric]>, Vec<&[Metric]>) =
+                (first.iter().map(Vec::as_slice).collect(), other.iter().map(Vec::as_slice).collect());
+            over_sets(&first, &other, 500, 0.95, 1)
+        };
+        let (mean, count) = run(&better);
+        assert!(mean[0].low.unwrap() > 0.03 && mean[0].high.unwrap() < 0.07, "{mean:?}");
+        assert_eq!((count[0].value, mean[1].value, count[1].value), (Some(30.0), None, None));
+        let (mean, count) = run(&same);
+        assert!(mean[0].low.unwrap() < 0.0 && mean[0].high.unwrap() > 0.0, "{mean:?}");
+        assert!((5.0..25.0).contains(&count[0].value.unwrap()));
+        assert_eq!(run(&first).1[0].value, Some(15.0), "ties count half");
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod negatives;
 pub mod regions;
 pub mod sequences;
 pub mod shard;
+pub mod split;
 pub mod tiles;
 pub mod variants;
 pub mod windows;

@@ -327,6 +327,59 @@ mod tests {
     }
 
     #[test]
+    fn an_index_that_is_not_true_never_gives_bases() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("g.fa");
+        std::fs::write(&path, ">a first\nACGTACGTAC\nGGA\n>b\nTTTT\n\n>c\nCC\n").unwrap();
+        Genome::open(&path).unwrap().fetch("c", 0, 2, &mut Vec::new()).unwrap();
+        let whole = std::fs::read_to_string(fai(&path)).unwrap();
+        let first = "a\t13\t9\t10\t11";
+        assert!(whole.starts_with(first), "{whole}");
+        // Another name, a base more or less, a base to the left or right, another length of lines.
+        for wrong in [
+            "x\t13\t9\t10\t11",
+            "a\t12\t9\t10\t11",
+            "a\t14\t9\t10\t11",
+            "a\t13\t8\t10\t11",
+            "a\t13\t10\t10\t11",
+            "a\t13\t9\t9\t11",
+        ] {
+            std::fs::write(fai(&path), whole.replace(first, wrong)).unwrap();
+            let error = Genome::open(&path).unwrap().fetch(&wrong[..1], 0, 5, &mut Vec::new()).unwrap_err();
+            assert!(error.to_string().contains("delete its .fai"), "{wrong}: {error}");
+        }
+        // An index that was cut lacks a contig: it is made anew.
+        std::fs::write(fai(&path), &whole[..whole.find("c\t").unwrap()]).unwrap();
+        let genome = Genome::open(&path).unwrap();
+        assert_eq!((genome.contig_length("c"), genome.warnings().len()), (Some(2), 1));
+        assert_eq!(std::fs::read_to_string(fai(&path)).unwrap(), whole);
+    }
+
+    #[test]
+    fn a_table_of_blocks_that_is_not_true_never_gives_bases() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("g.fa.gz");
+        let text = format!(">a\n{}\n", "ACGTTGCAAC".repeat(20_000));
+        write(&path, &text, true);
+        Genome::open(&path).unwrap();
+        let gzi = path.with_added_extension("gzi");
+        let whole = std::fs::read(&gzi).unwrap();
+        // Every number of the table, the inflated offset of the second block among them.
+        for number in 1..whole.len() / 8 {
+            let mut bytes = whole.clone();
+            bytes[8 * number] ^= 1;
+            std::fs::write(&gzi, &bytes).unwrap();
+            let mut genome = Genome::open(&path).unwrap();
+            let mut bases = Vec::new();
+            match genome.fetch("a", 0, 200_000, &mut bases) {
+                Err(error) => assert!(error.to_string().contains(".gzi"), "{number}: {error}"),
+                // It was seen at once, and the table made anew.
+                Ok(()) => assert!(genome.warnings().len() == 1 && text.as_bytes()[3..].starts_with(&bases)),
+            }
+        }
+    }
+
+    #[test]
     fn an_index_that_cannot_be_written_stays_in_memory() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("g.fa");

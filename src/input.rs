@@ -1,21 +1,21 @@
 //! Opening things to read: `-`, files and FIFOs, compressed or not, known by their bytes.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
+use arrow_array::RecordBatch;
 use arrow_ipc::reader::FileReader;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use rust_hdf5::format::superblock::{SuperblockV0V1, SuperblockV2V3, detect_superblock_version};
-use rust_hdf5::{H5File, Hdf5Error};
 
-use crate::error::{Error, InFile, Result};
+use crate::error::{Error, InFile, Result, guarded};
 use crate::output::widen_pipe;
 use crate::pipe::{self, Pipe, ipc};
 use crate::provenance;
 
 pub mod bgzf;
 pub mod fetch;
+pub mod hdf5;
 pub mod hub;
 mod mapped;
 
@@ -36,13 +36,21 @@ pub fn open_raw(path: &Path) -> Result<Box<dyn BufRead + Send>> {
 
 /// Opens text at `path`, decompressing gzip, BGZF and zstd.
 pub fn open_text(path: &Path) -> Result<Box<dyn BufRead + Send>> {
-    decompress(open_raw(path)?).in_file(path)
+    decompress(open_raw(path)?, path == Path::new("-")).in_file(path)
 }
 
-/// Decompresses gzip, BGZF and zstd, known by their bytes; anything else passes as it is.
-pub fn decompress(mut reader: Box<dyn BufRead + Send>) -> Result<Box<dyn BufRead + Send>> {
+/// Decompresses gzip, BGZF and zstd, known by their bytes; anything else passes as it is. BGZF has to end with its
+/// end-of-file block; `piped` says that another program writes it.
+pub fn decompress(mut reader: Box<dyn BufRead + Send>, piped: bool) -> Result<Box<dyn BufRead + Send>> {
     let head = reader.fill_buf()?;
     if head.starts_with(&[0x1F, 0x8B]) {
+        let mut head = Vec::new();
+        reader.by_ref().take(bgzf::HEAD).read_to_end(&mut head)?;
+        let is_bgzf = bgzf::is_bgzf(&head);
+        let reader = io::Cursor::new(head).chain(reader);
+        if is_bgzf {
+            return Ok(Box::new(bgzf::Blocks::new(reader, piped)));
+        }
         let decoder = flate2::bufread::MultiGzDecoder::new(reader);
         return Ok(Box::new(BufReader::with_capacity(BUFFER, decoder)));
     }
@@ -90,14 +98,16 @@ pub fn open_any(path: &Path) -> Result<Opened> {
     let place = named(path);
     let head = reader.fill_buf().in_file(place)?;
     let pipe = if head.starts_with(b"ARROW1") {
-        let file = FileReader::try_new_buffered(File::open(path).in_file(place)?, None).in_file(place)?;
-        Pipe::new(file.schema(), file.map(|batch| Ok(batch?)))
+        let file = File::open(path).in_file(place)?;
+        let open = || FileReader::try_new_buffered(file, None);
+        let file = guarded("the Arrow file", open).in_file(place)?.in_file(place)?;
+        Pipe::new(file.schema(), checked("the Arrow file", file))
     } else if head.starts_with(b"PAR1") {
         open_parquet(path).in_file(place)?
     } else if head.starts_with(&[0xFF; 4]) || head.is_empty() {
         ipc::read(reader).in_file(place)?
     } else {
-        return Ok(Opened::Text(decompress(reader).in_file(place)?));
+        return Ok(Opened::Text(decompress(reader, path == Path::new("-")).in_file(place)?));
     };
     provenance::check_version(pipe.schema()).in_file(place)?;
     Ok(Opened::Pipe(pipe))
@@ -110,45 +120,82 @@ fn named(path: &Path) -> &Path {
 
 fn open_parquet(path: &Path) -> Result<Pipe> {
     let parquet = |error: parquet::errors::ParquetError| Error::data(error.to_string());
-    let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(path)?).map_err(parquet)?;
+    let file = File::open(path)?;
+    let what = "the Parquet file";
+    let reader = guarded(what, || ParquetRecordBatchReaderBuilder::try_new(file))?.map_err(parquet)?;
     let schema = reader.schema().clone();
-    let batches = reader.with_batch_size(1024).build().map_err(parquet)?;
+    let batches = guarded(what, || reader.with_batch_size(1024).build())?.map_err(parquet)?;
     let target = schema.clone();
-    Ok(Pipe::new(schema, batches.map(move |batch| pipe::with_schema(&batch?, &target))))
+    let batches = checked(what, batches).map(move |batch| pipe::with_schema(&batch?, &target));
+    Ok(Pipe::new(schema, batches))
 }
 
-/// Opens an HDF5 file that is whole.
-///
-/// The library reads chunks that a cut file no longer has as zeros, so the length is checked here against the
-/// one in the superblock.
-///
-/// # Errors
-///
-/// When the file is not HDF5 or ends before its own end.
-pub fn open_hdf5(path: &Path) -> Result<H5File> {
-    let hdf5 = |error: Hdf5Error| Error::data(format!("HDF5: {error}"));
-    let file = H5File::open(path).map_err(hdf5).in_file(path)?;
-    let mut raw = File::open(path).in_file(path)?;
-    let length = raw.metadata().in_file(path)?.len();
-    raw.seek(SeekFrom::Start(file.userblock_size())).in_file(path)?;
-    let mut head = Vec::new();
-    raw.take(1024).read_to_end(&mut head).in_file(path)?;
-    let end = match detect_superblock_version(&head) {
-        Ok(0 | 1) => SuperblockV0V1::decode(&head).map(|block| block.end_of_file_address),
-        _ => SuperblockV2V3::decode(&head).map(|block| block.end_of_file_address),
-    };
-    let end = end.map_err(|error| Error::data(format!("HDF5: {error}"))).in_file(path)?;
-    if length < end {
-        let message = format!("the file is cut: {length} bytes of {end}. Copy or download it again");
-        return Err(Error::data(message)).in_file(path);
+/// Passes on the batches of a file; what its reader panics about, and more rows than the batch has bits, are errors.
+fn checked<E: Into<Error>>(
+    what: &'static str,
+    mut batches: impl Iterator<Item = Result<RecordBatch, E>>,
+) -> impl Iterator<Item = Result<RecordBatch>> {
+    let mut failed = false;
+    std::iter::from_fn(move || {
+        if failed {
+            return None;
+        }
+        let batch = match guarded(what, || batches.next()) {
+            Ok(batch) => batch?.map_err(Into::into),
+            Err(error) => Err(error),
+        };
+        // Columns of nulls take no bytes, and a count of rows is easily written.
+        let batch = batch.and_then(|batch| match batch.num_rows() / 8 > batch.get_array_memory_size() {
+            true => Err(Error::data(format!("{what} is damaged: {} rows without values", batch.num_rows()))),
+            false => Ok(batch),
+        });
+        failed = batch.is_err();
+        Some(batch)
+    })
+}
+
+/// Bytes that a small text file may have, decompressed.
+const TEXT_MAX: u64 = 1 << 30;
+
+/// Passes on at most as many bytes as a small text file may have; more are an error, so that a few compressed bytes
+/// cannot fill the memory.
+pub fn small(text: impl BufRead) -> impl BufRead {
+    Small { inner: text, left: TEXT_MAX }
+}
+
+struct Small<R> {
+    inner: R,
+    left: u64,
+}
+
+impl<R: BufRead> Read for Small<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.fill_buf()?.read(buffer)?;
+        self.consume(count);
+        Ok(count)
     }
-    Ok(file)
+}
+
+impl<R: BufRead> BufRead for Small<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        let bytes = self.inner.fill_buf()?;
+        if self.left == 0 && !bytes.is_empty() {
+            let message = format!("longer than {} MiB: no file of this kind is", TEXT_MAX >> 20);
+            return Err(io::Error::other(Error::data(message)));
+        }
+        Ok(&bytes[..bytes.len().min(usize::try_from(self.left).unwrap_or(usize::MAX))])
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.left = self.left.saturating_sub(count as u64);
+        self.inner.consume(count);
+    }
 }
 
 /// Reads a whole small text file, decompressed.
 pub fn read_text(path: &Path) -> Result<String> {
     let mut text = String::new();
-    open_text(path)?.read_to_string(&mut text).in_file(path)?;
+    small(open_text(path)?).read_to_string(&mut text).in_file(path)?;
     Ok(text)
 }
 
@@ -171,20 +218,34 @@ mod tests {
     }
 
     #[test]
-    fn every_cut_of_an_hdf5_file_is_an_error() {
+    fn bgzf_text_that_is_cut_between_two_blocks_is_an_error() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("values.h5");
-        let file = H5File::create(&path).unwrap();
-        let dataset = file.new_dataset::<f32>().shape([64, 8]).chunk(&[8, 8]).deflate(6).create("values");
-        dataset.unwrap().write_raw(&[1.0f32; 512]).unwrap();
-        file.close().unwrap();
-        let whole = std::fs::read(&path).unwrap();
-        open_hdf5(&path).unwrap();
-        for cut in 0..whole.len() {
+        let path = directory.path().join("peaks.bed.gz");
+        let mut writer = noodles::bgzf::io::Writer::new(Vec::new());
+        writer.write_all(b"chr1\t1\t2\n").unwrap();
+        writer.flush().unwrap();
+        let first = writer.get_ref().len();
+        writer.write_all(b"chr1\t3\t4\n").unwrap();
+        let whole = writer.finish().unwrap();
+        std::fs::write(&path, [&whole[..], &whole].concat()).unwrap();
+        assert_eq!(read_text(&path).unwrap().lines().count(), 4, "joined files are one");
+        for cut in [first, whole.len() - 28] {
             std::fs::write(&path, &whole[..cut]).unwrap();
-            let error = open_hdf5(&path).err().unwrap_or_else(|| panic!("cut at {cut} passed"));
-            assert!(error.to_string().contains("values.h5"), "{error}");
+            let error = read_text(&path).unwrap_err().to_string();
+            assert!(error.contains("peaks.bed.gz") && error.contains("truncated"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_text_longer_than_any_of_its_kind_is_refused() {
+        let read = |text: &'static [u8], left| {
+            let mut all = String::new();
+            Small { inner: text, left }.read_to_string(&mut all).map(|_| all)
+        };
+        assert_eq!(read(b"0123", 4).unwrap(), "0123");
+        let message = Error::from(read(b"01234", 4).unwrap_err()).to_string();
+        assert!(message.contains("no file of this kind"), "{message}");
+        assert_eq!(Small { inner: &b"0123\n"[..], left: 9 }.lines().count(), 1);
     }
 
     #[test]

@@ -21,11 +21,11 @@
 //! # The rooms, and which way data flows
 //!
 //! ```text
-//!  bin ──▶ cli, every stage, genome, convert, report
+//!  bin ──▶ cli, verify, every stage, genome, convert, report
 //!  stages    extract  tokenize  score  attrib  hits  scan  effects  verbs: a pipe in, a pipe out
 //!  training  train                                       examples in, weights out
 //!  edges     genome  convert  report  input  output      files: no mathematics
-//!  numbers   model  kernel  tokenizer  motif  device  metrics  arrays in, arrays out: no Arrow, no pipes
+//!  numbers   model  kernel  tokenizer  motif  device  metrics  tune   arrays in, arrays out: no Arrow, no pipes
 //!  wire      pipe  schema  provenance                    what travels: no mathematics
 //!  words     dna  region  error                          know nobody
 //! ```
@@ -44,7 +44,10 @@
 //! * The **stages** are functions from a [`pipe::Pipe`] to a [`pipe::Pipe`]: [`extract`], [`tokenize`],
 //!   [`score`], [`attrib`], [`hits`], [`scan`], [`discover`], [`effects`]. No stage uses another; what two share moves
 //!   down.
-//! * **Training** ([`train`]) reads a pipe to its end and gives weights; [`metrics`] says how good predictions are.
+//! * **Training** ([`train`]) reads a pipe to its end and gives weights; [`metrics`] says how good predictions are,
+//!   [`tune`] which hyper-parameters to try next.
+//! * **Checking** ([`verify`]) reads any file that nyx wrote to its end, and the commands that made it; it knows every room
+//!   and nobody but the front door knows it.
 //! * The executables in `src/bin` parse arguments, open, call a stage, and write, with what [`cli`] gives
 //!   all of them. [`demo`] is the data and the story of `nyx demo`.
 //!
@@ -91,12 +94,16 @@ pub mod score;
 pub mod tokenize;
 pub mod tokenizer;
 pub mod train;
+pub mod tune;
+pub mod verify;
 
 #[cfg(test)]
 mod testing;
 
 pub use error::{Error, Result};
 
-/// Batches of megabytes come and go all the time; the system's allocator returns their pages each time.
+/// Batches of megabytes come and go all the time; the system's allocator returns their pages each time. A fuzzer
+/// watches that one for allocations out of proportion.
+#[cfg(not(fuzzing))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -153,6 +153,11 @@ impl Curve {
         self.points.last().map_or((0, 0), |&(_, hits, misses)| (hits, misses))
     }
 
+    /// Returns the score at each point of the curves; before the first, where nothing is positive, infinity.
+    pub fn thresholds(&self) -> Vec<f64> {
+        [f64::INFINITY].into_iter().chain(self.points.iter().map(|point| point.0)).collect()
+    }
+
     /// Returns the ROC curve: false and true positive rate, from (0, 0) to (1, 1).
     pub fn roc(&self) -> Vec<(f64, f64)> {
         let (positives, negatives) = self.totals();

@@ -43,6 +43,7 @@ pub mod sequential_cnn;
 pub mod sig_tfb;
 mod substitute;
 pub mod transformer;
+mod trunk_gpu;
 
 pub use ensemble::{Ensemble, Gradient, Member};
 pub use explain::{Background, Explanation, Steps, Way};
@@ -54,7 +55,7 @@ pub use substitute::Table;
 use config::Config;
 use network::Head;
 use transformer::gpu::GpuEncoder;
-use transformer::{Encoder, Gpu, Runner, Spec, Tensors};
+use transformer::{Checkpoint, Encoder, Gpu, Runner, Spec, Tensors};
 use weights::Weights;
 
 use crate::kernel::Precision;
@@ -127,6 +128,11 @@ pub struct Source<'a> {
 }
 
 impl Source<'_> {
+    /// Returns what a language model keeps of where it came from, to be differentiated.
+    pub fn checkpoint(&self) -> Checkpoint {
+        Checkpoint { config: self.config.clone(), weights: self.weights.clone(), precision: self.precision }
+    }
+
     /// Builds an encoder where it is to run.
     ///
     /// # Errors

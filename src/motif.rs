@@ -18,7 +18,7 @@ use std::io::BufRead;
 use std::path::Path;
 
 use crate::error::{Error, InFile, Result};
-use crate::input::open_text;
+use crate::input::{open_text, small};
 
 /// A 4 × W matrix, rows A, C, G, T.
 #[derive(Clone, Debug, PartialEq)]
@@ -173,6 +173,7 @@ pub fn read_probabilities(path: &Path, trim: f64) -> Result<Vec<meme::Motif>> {
         return Err(Error::data(message)).in_file(path);
     }
     let jaspar = head.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'>');
+    let text = small(text);
     if jaspar { jaspar::parse(text).in_file(path) } else { meme::parse(text).in_file(path) }
 }
 

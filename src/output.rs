@@ -141,4 +141,39 @@ mod tests {
         let error = Output::create(Path::new("/nowhere/at/all.txt")).err().unwrap();
         assert!(error.to_string().starts_with("/nowhere/at/all.txt"), "{error}");
     }
+
+    /// A link that somebody planted under the final name is replaced, and what it leads to stays; a file that is being
+    /// written has a name nobody can foresee.
+    #[cfg(unix)]
+    #[test]
+    fn a_link_under_the_name_is_replaced_not_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, victim) = (directory.path().join("out.tsv"), directory.path().join("victim"));
+        fs::write(&victim, b"precious").unwrap();
+        std::os::unix::fs::symlink(&victim, &path).unwrap();
+        write_file(&path, b"rows").unwrap();
+        assert_eq!(fs::read(&victim).unwrap(), b"precious");
+        assert_eq!(fs::read(&path).unwrap(), b"rows");
+        assert!(!fs::symlink_metadata(&path).unwrap().is_symlink());
+        let names = [0; 2].map(|_| temporary_beside(&path).unwrap().path().to_owned());
+        assert_ne!(names[0], names[1]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_has_the_permissions_of_the_umask_from_its_first_byte() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let plain = directory.path().join("plain");
+        File::create(&plain).unwrap();
+        let path = directory.path().join("a.txt");
+        let output = Output::create(&path).unwrap();
+        let partial = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path());
+        let partial = partial.into_iter().find(|path| path.extension().is_some_and(|e| e == "tmp")).unwrap();
+        assert_eq!(mode(&partial), mode(&plain));
+        output.commit().unwrap();
+        assert_eq!(mode(&path), mode(&plain));
+        assert_eq!(mode(&path) & 0o111, 0, "data are no programs");
+    }
 }

@@ -10,14 +10,17 @@ pub mod spool;
 
 use std::any::Any;
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use arrow_array::{RecordBatch, RecordBatchOptions};
 use arrow_schema::SchemaRef;
 use arrow_select::concat::concat_batches;
 use crossbeam_channel::{Receiver, bounded};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// The batches of a pipe, in input order.
 pub type Batches = Box<dyn Iterator<Item = Result<RecordBatch>> + Send>;
@@ -82,11 +85,23 @@ impl Pipe {
         Self::new(schema, cut)
     }
 
+    /// Adds the nanoseconds that each batch takes to arrive to `spent`.
+    pub fn timed(self, spent: Arc<AtomicU64>) -> Self {
+        let (schema, mut batches) = self.into_parts();
+        let timed = std::iter::from_fn(move || {
+            let began = Instant::now();
+            let batch = batches.next();
+            spent.fetch_add(began.elapsed().as_nanos() as u64, Ordering::Relaxed);
+            batch
+        });
+        Self::new(schema, timed)
+    }
+
     /// Runs everything upstream on a thread of its own, at most `depth` batches ahead.
     pub fn ahead(self, depth: usize) -> Self {
         let (schema, batches) = self.into_parts();
         let (sender, receiver) = bounded(depth.max(1));
-        let worker = std::thread::spawn(move || {
+        let worker = std::thread::Builder::new().spawn(move || {
             for batch in batches {
                 let failed = batch.is_err();
                 // A send fails when the reader has gone: there is nobody left to tell.
@@ -95,7 +110,13 @@ impl Pipe {
                 }
             }
         });
-        Self::new(schema, Ahead { receiver, worker: Some(worker) })
+        match worker {
+            Ok(worker) => Self::new(schema, Ahead { receiver, worker: Some(worker) }),
+            Err(error) => {
+                let error = Error::data(format!("cannot start a thread: {error}"));
+                Self::new(schema, std::iter::once(Err(error)))
+            }
+        }
     }
 }
 
@@ -194,13 +215,10 @@ impl Iterator for Rebatch {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use arrow_array::{Int64Array, cast::AsArray, types::Int64Type};
     use arrow_schema::{DataType, Field, Schema};
 
     use super::*;
-    use crate::error::Error;
 
     pub(super) fn numbers(sizes: &[usize]) -> Pipe {
         let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)]));
@@ -248,6 +266,20 @@ mod tests {
         let batches: Vec<_> = pipe.into_parts().1.map(|batch| batch.unwrap()).collect();
         assert!(batches.iter().all(|batch| batch.schema() == with("one, two")));
         assert_eq!(batches.iter().flat_map(values).collect::<Vec<_>>(), [0, 1, 2]);
+    }
+
+    #[test]
+    fn the_time_of_a_slow_producer_is_its_own() {
+        let (fast, slow) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let pipe = numbers(&[1, 1]).timed(fast.clone());
+        let schema = pipe.schema().clone();
+        let pause = std::time::Duration::from_millis(3);
+        let slowed = pipe.map(schema, move |batch| {
+            std::thread::sleep(pause);
+            Ok(batch)
+        });
+        assert_eq!(slowed.timed(slow.clone()).into_parts().1.count(), 2);
+        assert!(slow.load(Ordering::Relaxed) >= 2 * pause.as_nanos() as u64 + fast.load(Ordering::Relaxed));
     }
 
     #[test]

@@ -6,10 +6,14 @@
 //! them in another order.
 
 pub mod adapter;
+pub mod callers;
+pub mod cells;
 pub mod checkpoint;
 pub mod curves;
+pub mod embeddings;
 pub mod examples;
 pub mod language;
+pub mod measures;
 pub mod network;
 pub mod optimizer;
 pub mod record;

@@ -14,7 +14,7 @@ use crate::input::hub;
 use crate::kernel::Precision;
 use crate::model::long::Long;
 use crate::model::transformer::Gpu;
-use crate::model::transformer::gpu::{Limits, PTX};
+use crate::model::transformer::gpu::Limits;
 use crate::model::{Ensemble, Member, Opened as Directory, Wanted};
 use crate::provenance::Step;
 
@@ -134,7 +134,7 @@ impl ModelArgs {
             Opened::Cpu => None,
             Opened::Cuda(cuda) => {
                 let number = self.dtype.number()?;
-                Some(Gpu { backend: Arc::new(cuda.backend(PTX)?), number, limits: Limits::default() })
+                Some(Gpu { backend: Arc::new(cuda.backend()?), number, limits: Limits::default() })
             }
         };
         let precision = if gpu.is_some() { Precision::F32 } else { self.dtype.precision()? };

@@ -32,6 +32,9 @@ pub fn write(pipe: Pipe, provenance: bool, mut output: impl Write) -> Result<()>
         write_rows(&batch, name, before, &mut output)?;
         before += batch.num_rows();
     }
+    if provenance {
+        header::write_end(before as u64, before as u64, &mut output)?;
+    }
     Ok(output.flush()?)
 }
 
@@ -50,7 +53,7 @@ fn write_rows(batch: &RecordBatch, name: Option<&str>, before: usize, output: &m
         let chrom = located(chroms, row, before)?;
         let name = names.filter(|names| names.is_valid(row)).map_or(".", |names| names.value(row));
         // A tab in a name would begin another column.
-        let name = name.replace(['\t', '\n', '\r'], " ");
+        let [chrom, name] = [chrom, name].map(|text| text.replace(['\t', '\n', '\r'], " "));
         let (start, end) = (starts.value(row).max(0), ends.value(row));
         writeln!(output, "{chrom}\t{start}\t{end}\t{name}\t0\t{}", strands.value(row))?;
     }

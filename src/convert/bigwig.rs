@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -11,7 +12,7 @@ use bigtools::{BBIProcessError, BedEntry, BigBedWrite, BigWigWrite, InputSortTyp
 
 use super::bed::Line;
 use super::track::Interval;
-use crate::error::{Error, InFile, Result};
+use crate::error::{Error, InFile, Result, guarded};
 use crate::output::temporary_beside;
 use crate::provenance::Genome;
 
@@ -55,7 +56,9 @@ pub fn write_beds(lines: Vec<Line>, genome: &Genome, path: &Path) -> Result<()> 
         return Err(Error::data("there is no hit: a bigBed file cannot be empty"));
     }
     let temporary = temporary_beside(path)?;
-    let mut writer = BigBedWrite::new(temporary.as_file().try_clone().in_file(path)?, sizes(genome)?);
+    let failure = Arc::new(Failure::default());
+    let file = Noted { file: temporary.as_file().try_clone().in_file(path)?, failure: failure.clone() };
+    let mut writer = BigBedWrite::new(file, sizes(genome)?);
     writer.autosql = Some(COLUMNS.into());
     writer.options.input_sort_type = InputSortType::START;
     writer.options.channel_size = 0;
@@ -63,11 +66,72 @@ pub fn write_beds(lines: Vec<Line>, genome: &Genome, path: &Path) -> Result<()> 
         .into_iter()
         .map(|(chrom, start, end, rest)| Ok::<_, BedValueError>((chrom, BedEntry { start, end, rest })));
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    let outcome = writer.write(BedParserStreamingIterator::wrap_iter(lines, true), runtime);
-    outcome.map_err(|error| Error::data(format!("bigBed: {error}")))?;
+    let write = || writer.write(BedParserStreamingIterator::wrap_iter(lines, true), runtime);
+    failure.resolve(write).in_file(path)?;
     temporary.as_file().sync_all().in_file(path)?;
     temporary.persist(path).map_err(|error| error.error).in_file(path)?;
     Ok(())
+}
+
+/// The first error of a file or of what is written into it, while another crate says something else, or panics.
+#[derive(Default)]
+struct Failure(Mutex<Option<Error>>);
+
+impl Failure {
+    fn note(&self, error: Error) {
+        self.0.lock().expect("no thread panics with it").get_or_insert(error);
+    }
+
+    /// Gives the first error back, or else turns what `write` says or panics about into one.
+    fn resolve(&self, write: impl FnOnce() -> Result<(), BBIProcessError<BedValueError>>) -> Result<()> {
+        let outcome = guarded("the file", write);
+        if let Some(error) = self.0.lock().expect("no thread panics with it").take() {
+            return Err(error);
+        }
+        let outcome = outcome.map_err(|_| {
+            Error::data("it cannot be written: is a disk full, that of temporary files (TMPDIR) perhaps?")
+        })?;
+        outcome.map_err(|error| match error {
+            BBIProcessError::IoError(error) => error.into(),
+            other => Error::data(other.to_string()),
+        })
+    }
+}
+
+/// A file that notes its first error.
+struct Noted {
+    file: File,
+    failure: Arc<Failure>,
+}
+
+impl Noted {
+    fn note<T>(&self, outcome: io::Result<T>) -> io::Result<T> {
+        outcome.inspect_err(|error| {
+            let same = error.raw_os_error().map_or(error.kind().into(), io::Error::from_raw_os_error);
+            if same.kind() != io::ErrorKind::Interrupted {
+                self.failure.note(same.into());
+            }
+        })
+    }
+}
+
+impl Write for Noted {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let outcome = self.file.write(bytes);
+        self.note(outcome)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let outcome = self.file.flush();
+        self.note(outcome)
+    }
+}
+
+impl Seek for Noted {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let outcome = self.file.seek(to);
+        self.note(outcome)
+    }
 }
 
 fn sizes(genome: &Genome) -> Result<HashMap<String, u32>> {
@@ -84,15 +148,16 @@ fn write_values(
     file: File,
 ) -> Result<()> {
     // Our error steps aside while another crate carries word of it.
-    let failure = Arc::new(Mutex::new(None));
+    let failure = Arc::new(Failure::default());
     let noted = failure.clone();
+    let file = Noted { file, failure: failure.clone() };
     let values = intervals.map(move |interval| match interval {
         Ok(Interval { chrom, start, end, value }) => {
             // The contig's length fits, so do positions within it.
             Ok((chrom.to_string(), Value { start: start as u32, end: end as u32, value }))
         }
         Err(error) => {
-            *noted.lock().expect("no other thread writes") = Some(error);
+            noted.note(error);
             Err(BedValueError::InvalidInput("the input failed".into()))
         }
     });
@@ -101,14 +166,7 @@ fn write_values(
     // As bigtools itself has it with one thread: whoever fills the channel yields to whoever empties it.
     writer.options.channel_size = 0;
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    let outcome = writer.write(BedParserStreamingIterator::wrap_iter(values, true), runtime);
-    if let Some(error) = failure.lock().expect("no other thread writes").take() {
-        return Err(error);
-    }
-    outcome.map_err(|error| match error {
-        BBIProcessError::IoError(error) => error.into(),
-        other => Error::data(format!("bigWig: {other}")),
-    })
+    failure.resolve(|| writer.write(BedParserStreamingIterator::wrap_iter(values, true), runtime))
 }
 
 #[cfg(test)]

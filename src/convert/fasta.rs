@@ -20,7 +20,9 @@ pub fn write(pipe: Pipe, mut output: impl Write) -> Result<u64> {
                 left_out += 1;
                 continue;
             }
-            writeln!(output, ">{}\n{}", title(&batch, row)?, sequences.value(row))?;
+            // A line end in a name would begin a record of its own.
+            let title = title(&batch, row)?.replace(['\n', '\r'], " ");
+            writeln!(output, ">{title}\n{}", sequences.value(row))?;
         }
     }
     output.flush()?;

@@ -6,19 +6,21 @@ use arrow_array::RecordBatch;
 
 use super::cell::Cells;
 use super::header;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, printable};
 use crate::pipe::Pipe;
 
 /// What stands above the rows of a table.
 #[derive(Clone, Copy, Debug)]
 pub struct Head {
-    /// Provenance as comment lines (TSV only: CSV knows no comments).
+    /// Provenance as comment lines, and one at the end that says how many rows there are (TSV only: CSV knows no
+    /// comments).
     pub provenance: bool,
     /// The names of the columns.
     pub names: bool,
 }
 
-/// Writes tab-separated values; null is `.`, and a tab or newline inside a text becomes `\t` or `\n`.
+/// Writes tab-separated values; null is `.`, and a tab or newline inside a text becomes `\t` or `\n`, another control
+/// character `\u{1b}`: a table on a terminal does not move the cursor.
 pub fn write_tsv(pipe: Pipe, head: Head, mut output: impl Write) -> Result<()> {
     let (schema, batches) = pipe.into_parts();
     if head.provenance {
@@ -28,11 +30,16 @@ pub fn write_tsv(pipe: Pipe, head: Head, mut output: impl Write) -> Result<()> {
         let names: Vec<_> = schema.fields().iter().map(|field| field.name().as_str()).collect();
         writeln!(output, "{}", names.join("\t"))?;
     }
-    let mut text = String::new();
+    let (mut text, mut rows) = (String::new(), 0);
     for batch in batches {
+        let batch = batch?;
         text.clear();
-        append_rows(&batch?, &mut text)?;
+        append_rows(&batch, &mut text)?;
         output.write_all(text.as_bytes())?;
+        rows += batch.num_rows() as u64;
+    }
+    if head.provenance {
+        header::write_end(rows, rows + u64::from(head.names), &mut output)?;
     }
     Ok(output.flush()?)
 }
@@ -46,8 +53,9 @@ fn append_rows(batch: &RecordBatch, text: &mut String) -> Result<()> {
             }
             let start = text.len();
             cells.write(row, ".", text);
-            if text[start..].contains(['\t', '\n', '\r']) {
-                let escaped = text[start..].replace('\t', "\\t").replace('\n', "\\n").replace('\r', "\\r");
+            // A minimum, unlike a search that may stop early, is made vector code.
+            if text.as_bytes()[start..].iter().fold(u8::MAX, |least, &byte| least.min(byte)) < b' ' {
+                let escaped = printable(&text[start..]).into_owned();
                 text.truncate(start);
                 text.push_str(&escaped);
             }

@@ -64,7 +64,7 @@ pub fn annotate(pipe: Pipe, input: &Path, options: &Options, output: &Path) -> R
     let (head, reader) = peek(input::open_raw(input)?).in_file(input)?;
     let (head, reader) = match bgzf::is_bgzf(&head) {
         true => boxed(peek(bgzf::Blocks::new(reader, piped)).in_file(input)?),
-        false => boxed(peek(input::decompress(Box::new(reader)).in_file(input)?).in_file(input)?),
+        false => boxed(peek(input::decompress(Box::new(reader), piped).in_file(input)?).in_file(input)?),
     };
     let fields = Fields::new(pipe.schema())?;
     let lines = if options.provenance { provenance_lines(&pipe)? } else { Vec::new() };

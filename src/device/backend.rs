@@ -160,12 +160,19 @@ pub struct Product {
 
 /// A device.
 pub trait Backend: Send + Sync {
-    /// Returns whether the device has all of these kernels, and prepares them.
+    /// Prepares these kernels of a PTX file.
     ///
     /// # Errors
     ///
-    /// When one is missing.
-    fn prepare(&self, kernels: &[String]) -> Result<()>;
+    /// When the device cannot read the file, or a kernel is not in it.
+    fn prepare(&self, ptx: &str, kernels: &[String]) -> Result<()>;
+
+    /// Prepares [`Backend::multiply`].
+    ///
+    /// # Errors
+    ///
+    /// When there is no library for it, with the remedy.
+    fn prepare_products(&self) -> Result<()>;
 
     /// Allocates memory of zeros.
     ///

@@ -58,15 +58,25 @@ impl Queues {
     }
 }
 
-/// A library of kernels, compiled once by all tests together.
+/// The libraries of kernels, each compiled once by all tests together.
 static TRANSFORMER: OnceLock<Option<Arc<Library>>> = OnceLock::new();
+static CONVOLUTION: OnceLock<Option<Arc<Library>>> = OnceLock::new();
 /// The shim runs one launch at a time.
 static SHIM: Mutex<()> = Mutex::new(());
 
 impl Host {
     /// Compiles `kernels/transformer.cu`, or says why not and returns nothing where there is no C++ compiler.
     pub fn transformer() -> Option<Arc<Self>> {
-        let library = TRANSFORMER.get_or_init(|| compile("transformer_on_host").map(Arc::new)).clone();
+        Self::open(&TRANSFORMER, "transformer_on_host")
+    }
+
+    /// Compiles `kernels/convolution.cu`, like [`Host::transformer`].
+    pub fn convolution() -> Option<Arc<Self>> {
+        Self::open(&CONVOLUTION, "convolution_on_host")
+    }
+
+    fn open(library: &OnceLock<Option<Arc<Library>>>, source: &str) -> Option<Arc<Self>> {
+        let library = library.get_or_init(|| compile(source).map(Arc::new)).clone();
         if library.is_none() {
             eprintln!("skipped: there is no C++ compiler");
         }
@@ -119,7 +129,11 @@ fn compile(name: &str) -> Option<Library> {
 }
 
 impl Backend for Host {
-    fn prepare(&self, _kernels: &[String]) -> Result<()> {
+    fn prepare(&self, _ptx: &str, _kernels: &[String]) -> Result<()> {
+        Ok(())
+    }
+
+    fn prepare_products(&self) -> Result<()> {
         Ok(())
     }
 
@@ -277,4 +291,14 @@ fn no_kernel_of_transformers_leaves_its_arrays() {
 #[test]
 fn no_threads_of_a_kernel_of_transformers_race() {
     run_sanitized("transformer_sanitized", "thread");
+}
+
+#[test]
+fn no_kernel_of_convolutions_leaves_its_arrays() {
+    run_sanitized("convolution_sanitized", "address");
+}
+
+#[test]
+fn no_threads_of_a_kernel_of_convolutions_race() {
+    run_sanitized("convolution_sanitized", "thread");
 }

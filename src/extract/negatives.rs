@@ -50,6 +50,8 @@ pub struct Options {
     pub count: usize,
     /// Whether positives come, too, with the label 1.
     pub with_positives: bool,
+    /// Whether positives without all their negatives are left out with those they have.
+    pub only_matched: bool,
     /// Windows must not touch these.
     pub exclude: IntervalSet,
     /// Draws per negative before a positive is left without.
@@ -237,7 +239,11 @@ impl Windows {
         };
         let mut builder = RowBuilder::new(RowKind::Labelled, self.schema.clone());
         for (positive, windows) in all.iter().zip(found) {
-            self.unmatched.missing.fetch_add((self.options.count - windows.len()) as u64, Ordering::Relaxed);
+            let missing = self.options.count - windows.len();
+            self.unmatched.missing.fetch_add(missing as u64, Ordering::Relaxed);
+            if self.options.only_matched && missing > 0 {
+                continue;
+            }
             if self.options.with_positives {
                 let row = positive.row(text(&positive.sequence), positive.start, positive.end, true);
                 builder.push_labelled(&row, Some(&[1.0]));
@@ -399,6 +405,7 @@ mod tests {
             kind,
             count: 2,
             with_positives,
+            only_matched: false,
             exclude: [Interval::new("chr1", 3000, 3200)].into_iter().collect(),
             tries: 500,
             seed: 4,

@@ -1,6 +1,6 @@
 //! Rows of `nyx-extract sequences`: sequences that do not come from a genome.
 
-use std::io::BufRead;
+use std::io::{BufRead, Read};
 
 use std::sync::Arc;
 
@@ -52,17 +52,30 @@ impl Default for Options {
 /// has more or fewer columns than the header, or a label is no number.
 pub fn sequences(mut text: Box<dyn BufRead + Send>, place: &str, options: Options) -> Result<Pipe> {
     let first = skip_blank(&mut text).map_err(|error| error.at(place))?;
-    let records: Box<dyn Iterator<Item = Result<Record>> + Send> = match first {
-        None => return Err(Error::data("there is nothing in it")).map_err(|error: Error| error.at(place)),
-        Some(b'>') => Box::new(Fasta::new(text, options.coordinates)),
+    match first {
+        None => Err(Error::data("there is nothing in it")).map_err(|error: Error| error.at(place)),
+        Some(b'>') => {
+            let labelled = first_line(&mut text).map_err(|error| error.at(place))?.contains(LABEL_MARK);
+            let records = Fasta::new(text, options.coordinates, labelled);
+            let kind = if labelled { RowKind::Labelled } else { RowKind::Regions };
+            Ok(pipe(kind, false, records, place, options.batch_rows))
+        }
         Some(_) => {
             let table = Table::new(text, &options).map_err(|error| error.at(place))?;
             let kind = if table.label.is_some() { RowKind::Labelled } else { RowKind::Regions };
             let pairs = table.second.is_some();
-            return Ok(pipe(kind, pairs, table, place, options.batch_rows));
+            Ok(pipe(kind, pairs, table, place, options.batch_rows))
         }
-    };
-    Ok(pipe(RowKind::Regions, false, records, place, options.batch_rows))
+    }
+}
+
+/// What stands before the label in headers of FASTA as DNABERT-Enhancer writes them: `chr1:99-200;label=1`.
+const LABEL_MARK: &str = ";label=";
+
+/// Returns the first line, as far as it is in the buffer.
+fn first_line(text: &mut dyn BufRead) -> Result<String> {
+    let line = text.fill_buf()?.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    Ok(String::from_utf8_lossy(line).into_owned())
 }
 
 /// Passes over blank space and a byte-order mark; returns the first byte after it.
@@ -198,6 +211,8 @@ impl<I: Iterator<Item = Result<Record>>> Iterator for Batches<I> {
 struct Fasta<R> {
     text: R,
     coordinates: bool,
+    /// Whether headers end with a label.
+    labelled: bool,
     /// The line that was read last: a header, once the first record was begun.
     line: Vec<u8>,
     number: u64,
@@ -205,15 +220,16 @@ struct Fasta<R> {
 }
 
 impl<R: BufRead> Fasta<R> {
-    fn new(text: R, coordinates: bool) -> Self {
-        Self { text, coordinates, line: Vec::new(), number: 0, begun: false }
+    fn new(text: R, coordinates: bool, labelled: bool) -> Self {
+        Self { text, coordinates, labelled, line: Vec::new(), number: 0, begun: false }
     }
 
     /// Reads a line; returns whether there was one.
     fn read_line(&mut self) -> Result<bool> {
         self.line.clear();
         self.number += 1;
-        Ok(self.text.read_until(b'\n', &mut self.line)? > 0)
+        let most = ROW_BASES as u64 + 2;
+        Ok(self.text.by_ref().take(most).read_until(b'\n', &mut self.line)? > 0)
     }
 
     fn read(&mut self) -> Result<Option<Record>> {
@@ -228,10 +244,24 @@ impl<R: BufRead> Fasta<R> {
         let word = header.split_ascii_whitespace().next().unwrap_or_default().to_string();
         let place = format!("line {} (`{word}`)", self.number);
         let mut bases = Vec::new();
-        while self.read_line()? && !self.line.starts_with(b">") {
+        // More than a row can have is refused before the rest is read.
+        while bases.len() as i64 <= ROW_BASES && self.read_line()? && !self.line.starts_with(b">") {
             bases.extend_from_slice(self.line.trim_ascii());
         }
-        record(word, bases, self.coordinates).map(Some).map_err(|error| error.at(place))
+        let (word, labels) = self.label(word).map_err(|error| error.at(place.as_str()))?;
+        let record = record(word, bases, self.coordinates).map_err(|error| error.at(place))?;
+        Ok(Some(Record { labels, ..record }))
+    }
+
+    /// Takes the label off a header, where headers have one.
+    fn label(&self, word: String) -> Result<(String, Option<Vec<f32>>)> {
+        if !self.labelled {
+            return Ok((word, None));
+        }
+        let (name, label) = word
+            .split_once(LABEL_MARK)
+            .ok_or_else(|| Error::data(format!("no `{LABEL_MARK}` in the header, as the first one has")))?;
+        Ok((name.to_string(), Some(parse_labels(label)?)))
     }
 }
 
@@ -485,6 +515,18 @@ mod tests {
             .iter()
             .map(|list| list.map(|list| list.as_primitive::<Float32Type>().values().to_vec()))
             .collect()
+    }
+
+    #[test]
+    fn headers_that_end_with_a_label_are_labelled_rows() {
+        let text = ">chr1:9-13;label=1\nACGT\n>chr2:0-2(-);label=0\nAC\n";
+        let rows = read_with(text, Options { coordinates: true, ..Options::default() }).unwrap();
+        assert_eq!(labels(&rows), [Some(vec![1.0]), Some(vec![0.0])]);
+        assert_eq!(column(&rows, schema::CHROM), ["chr1", "chr2"]);
+        assert_eq!(column(&read(text).unwrap(), schema::NAME), ["chr1:9-13", "chr2:0-2(-)"]);
+        let error = read(">a;label=1\nA\n>b\nC\n").unwrap_err().to_string();
+        assert!(error.contains("line 3 (`b`)") && error.contains(";label="), "{error}");
+        assert!(read(">a;label=x\nA\n").unwrap_err().to_string().contains("line 1"));
     }
 
     #[test]

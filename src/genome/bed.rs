@@ -1,10 +1,13 @@
 //! Intervals of BED and narrowPeak files, and sets of them.
 
 use std::collections::HashMap;
-use std::io::BufRead;
+use std::io::{BufRead, Read};
 
 use crate::error::{Error, Result};
 use crate::region::{Strand, unite};
+
+/// Longest line that is read, in bytes.
+const LINE_MAX: u64 = 1 << 24;
 
 /// A line of a BED or narrowPeak file, 0-based and half-open.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,10 +72,14 @@ impl<R: BufRead> Reader<R> {
     fn read(&mut self) -> Result<Option<Interval>> {
         loop {
             self.buffer.clear();
-            if self.text.read_until(b'\n', &mut self.buffer)? == 0 {
+            let read = self.text.by_ref().take(LINE_MAX).read_until(b'\n', &mut self.buffer)?;
+            if read == 0 {
                 return Ok(None);
             }
             self.line += 1;
+            if read as u64 == LINE_MAX {
+                return Err(Error::data("longer than 16 MiB: no BED file has such lines"));
+            }
             let line =
                 std::str::from_utf8(&self.buffer).map_err(|_| Error::data("this is not text (UTF-8)"))?;
             let line = line.trim_end_matches(['\n', '\r']);
@@ -108,8 +115,9 @@ fn parse(line: &str, columns: Columns) -> Result<Interval> {
         false => fill(&mut fields, line.split_ascii_whitespace()),
     };
     if count < 3 || fields[0].is_empty() {
+        let shown: String = line.chars().take(60).collect();
         return Err(Error::data(format!(
-            "`{line}` has {count} columns; BED has contig, start and end at least"
+            "`{shown}` has {count} columns; BED has contig, start and end at least"
         )));
     }
     let (start, end) = (position(fields[1], "start")?, position(fields[2], "end")?);
@@ -137,7 +145,8 @@ fn fill<'a>(fields: &mut [&'a str; 11], values: impl Iterator<Item = &'a str>) -
 fn position(text: &str, what: &str) -> Result<i64> {
     // Coordinates are 32 bits wide in all genomics formats but BED; this leaves room for any window.
     let number = text.trim().parse::<i64>().ok().filter(|number| (0..1 << 48).contains(number));
-    number.ok_or_else(|| Error::data(format!("`{text}` is no {what} (a whole number, 0-based)")))
+    let shown = || text.chars().take(30).collect::<String>();
+    number.ok_or_else(|| Error::data(format!("`{}` is no {what} (a whole number, 0-based)", shown())))
 }
 
 fn summit(text: &str, length: i64) -> Result<Option<i64>> {

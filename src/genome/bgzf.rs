@@ -78,6 +78,21 @@ impl Blocks {
     ///
     /// When the file ends before or a block is damaged.
     pub(super) fn slice(&mut self, start: u64, end: u64) -> Result<&[u8]> {
+        let bytes = self.part(start, end)?;
+        if (bytes.len() as u64) < end - start {
+            return Err(Error::data(
+                "the file ends before the index says: it is cut short, or the index is not its own",
+            ));
+        }
+        Ok(bytes)
+    }
+
+    /// Returns the inflated bytes `[start, end)`, or fewer where the file ends before.
+    ///
+    /// # Errors
+    ///
+    /// When a block is damaged, or not as long as the table says.
+    pub(super) fn part(&mut self, start: u64, end: u64) -> Result<&[u8]> {
         let mut block = self.table.partition_point(|&(_, offset)| offset <= start).saturating_sub(1);
         let block_start = self.table[block].1;
         let (first, last) = ((start - block_start) as usize, (end - block_start) as usize);
@@ -96,11 +111,6 @@ impl Blocks {
             block += 1;
         }
         self.joined = joined;
-        if self.joined.len() < width {
-            return Err(Error::data(
-                "the file ends before the index says: it is cut short, or the index is not its own",
-            ));
-        }
         Ok(&self.joined)
     }
 
@@ -110,7 +120,8 @@ impl Blocks {
         if slot.block != Some(block) {
             slot.block = None;
             slot.bytes.clear();
-            let offset = self.table[block].0;
+            let (offset, first) = self.table[block];
+            let length = self.table.get(block + 1).map(|&(_, next)| next.saturating_sub(first));
             let damaged = |error: io::Error| {
                 Error::data(format!(
                     "BGZF block at byte {offset}: {error}; the file is damaged or its .gzi is not its own"
@@ -118,8 +129,14 @@ impl Blocks {
             };
             let position =
                 VirtualPosition::new(offset, 0).ok_or_else(|| damaged(io::ErrorKind::InvalidData.into()))?;
-            self.reader.seek(position).map_err(damaged)?;
-            slot.bytes.extend_from_slice(self.reader.fill_buf().map_err(damaged)?);
+            // The reader passes over a block without bytes.
+            if length != Some(0) {
+                self.reader.seek(position).map_err(damaged)?;
+                slot.bytes.extend_from_slice(self.reader.fill_buf().map_err(damaged)?);
+            }
+            if length.is_some_and(|length| slot.bytes.len() as u64 != length) {
+                return Err(damaged(io::Error::other("it is not as long as the index says")));
+            }
             slot.block = Some(block);
         }
         Ok(&slot.bytes)

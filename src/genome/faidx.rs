@@ -10,6 +10,9 @@ use crate::error::{Error, Result};
 /// Bytes of a line taken at once.
 const PIECE: u64 = 1 << 16;
 
+/// Bytes that the name of a contig may have.
+const NAME_MAX: usize = 1 << 12;
+
 /// A contig of a FASTA file, one line of its `.fai`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contig {
@@ -32,6 +35,26 @@ impl Contig {
     pub fn offset_of(&self, position: u64) -> u64 {
         self.offset + position / self.line_bases * self.line_width + position % self.line_bases
     }
+
+    /// Returns the offset in the file behind its last base; where its bases would begin when it has none.
+    pub fn end(&self) -> u64 {
+        match self.length.checked_sub(1) {
+            Some(last) => self.offset_of(last) + 1,
+            None => self.offset,
+        }
+    }
+
+    /// Returns whether the lines can be, and end somewhere in a file: what [`Contig::offset_of`] computes is then a
+    /// number.
+    fn is_sound(&self) -> bool {
+        if self.line_bases == 0 {
+            return self.length == 0;
+        }
+        let end = (self.length / self.line_bases + 1)
+            .checked_mul(self.line_width)
+            .and_then(|bytes| bytes.checked_add(self.offset)?.checked_add(self.line_bases));
+        self.line_width >= self.line_bases && end.is_some_and(|end| end < 1 << 62)
+    }
 }
 
 /// Reads an index. `None` when the text is not one.
@@ -45,8 +68,7 @@ fn parse_line(line: &str) -> Option<Contig> {
     let mut number = || fields.next()?.parse::<u64>().ok();
     let contig =
         Contig { name, length: number()?, offset: number()?, line_bases: number()?, line_width: number()? };
-    let sound = contig.line_width >= contig.line_bases && (contig.line_bases > 0 || contig.length == 0);
-    sound.then_some(contig)
+    contig.is_sound().then_some(contig)
 }
 
 /// Writes an index.
@@ -105,7 +127,8 @@ impl Line {
             rest = &piece[1..];
         }
         if let Some(header) = &mut self.header {
-            header.extend_from_slice(rest);
+            // The name is its first word; what follows may be long and is of no interest.
+            header.extend_from_slice(&rest[..rest.len().min((2 * NAME_MAX).saturating_sub(header.len()))]);
         }
         let end = piece.trim_ascii_end().len();
         if end > 0 {
@@ -146,6 +169,12 @@ impl Indexer {
     fn begin(&mut self, header: &[u8]) -> Result<()> {
         self.close();
         let word = header.split(u8::is_ascii_whitespace).find(|word| !word.is_empty()).unwrap_or_default();
+        if word.len() > NAME_MAX {
+            return Err(Error::data(format!(
+                "line {}: a contig's name of more than 4096 letters",
+                self.line
+            )));
+        }
         let name = String::from_utf8(word.to_vec())
             .map_err(|_| Error::data(format!("line {}: the contig's name is not UTF-8", self.line)))?;
         self.open = Some(Contig { name, length: 0, offset: self.offset, line_bases: 0, line_width: 0 });
@@ -278,6 +307,16 @@ mod tests {
     #[test]
     fn what_is_no_index_is_not_read_as_one() {
         for text in ["a\t1\t2\t3\n", "a\t1\t2\t0\t0\n", "a\t9\t2\t5\t4\n", "a\tx\t2\t5\t6\n", "\n"] {
+            assert_eq!(parse(text), None, "{text:?}");
+        }
+        // Places that no file has: as numbers of 64 bits they would wrap around.
+        for text in [
+            "a\t18446744073709551615\t2\t5\t6\n",
+            "a\t9223372036854775807\t2\t1\t2\n",
+            "a\t9\t18446744073709551610\t5\t6\n",
+            "a\t9\t2\t5\t18446744073709551615\n",
+            "a\t9\t2\t9223372036854775807\t9223372036854775807\n",
+        ] {
             assert_eq!(parse(text), None, "{text:?}");
         }
     }

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use noodles::bgzf::gzi;
 
@@ -13,10 +14,17 @@ use crate::error::{Error, InFile, Result};
 use crate::input::Mapped;
 use crate::output;
 
+/// Bytes before the bases of a contig among which its header is looked for.
+const HEADER: u64 = 1 << 12;
+/// Bytes behind the bases of a contig among which the next header is looked for.
+const BEHIND: u64 = 1 << 8;
+
 /// An open FASTA file. A clone has a cache of its own.
 #[derive(Clone)]
 pub(super) struct Fasta {
     contigs: Arc<[Contig]>,
+    /// The contigs that were found where the index has them.
+    found: Arc<[AtomicBool]>,
     bytes: Bytes,
     path: Arc<Path>,
 }
@@ -31,11 +39,9 @@ impl Fasta {
     /// Opens a FASTA file with its index, which is made when it is missing or old.
     pub(super) fn open(path: &Path, file: Arc<File>, bgzf: bool, warnings: &mut Vec<String>) -> Result<Self> {
         let index = Index::of(path, &file, bgzf, warnings)?;
-        let bytes = match index.blocks {
-            Some(blocks) => Bytes::Bgzf(Blocks::new(file, bgzf::block_table(&blocks))),
-            None => Bytes::Plain(Mapped::new(&file).in_file(path)?),
-        };
-        Ok(Self { contigs: index.contigs.into(), bytes, path: path.into() })
+        let bytes = Bytes::open(&file, index.blocks.as_ref()).in_file(path)?;
+        let found = index.contigs.iter().map(|_| AtomicBool::new(false)).collect();
+        Ok(Self { contigs: index.contigs.into(), found, bytes, path: path.into() })
     }
 
     /// Returns the names and lengths of the contigs in the order of the file.
@@ -51,12 +57,14 @@ impl Fasta {
     /// Appends the bases of `[start, end)`, which lies inside the contig and is not empty, as they are written.
     pub(super) fn append(&mut self, ordinal: usize, start: u64, end: u64, bases: &mut Vec<u8>) -> Result<()> {
         let contig = &self.contigs[ordinal];
+        if !self.found[ordinal].load(Relaxed) {
+            if !self.bytes.has(contig).in_file(&self.path)? {
+                return Err(foreign_index().at(contig.name.clone())).in_file(&self.path);
+            }
+            self.found[ordinal].store(true, Relaxed);
+        }
         let (first, last) = (contig.offset_of(start), contig.offset_of(end - 1) + 1);
-        let raw = match &mut self.bytes {
-            Bytes::Plain(plain) => plain.slice(first, last),
-            Bytes::Bgzf(blocks) => blocks.slice(first, last),
-        };
-        let raw = raw.in_file(&self.path)?;
+        let raw = self.bytes.slice(first, last).in_file(&self.path)?;
         let filled = bases.len();
         append_lines(raw, (start % contig.line_bases) as usize, contig, bases);
         // A minimum, unlike a search that may stop early, is made vector code.
@@ -66,6 +74,60 @@ impl Fasta {
         }
         Ok(())
     }
+}
+
+impl Bytes {
+    fn open(file: &Arc<File>, blocks: Option<&gzi::Index>) -> Result<Self> {
+        Ok(match blocks {
+            Some(blocks) => Self::Bgzf(Blocks::new(file.clone(), bgzf::block_table(blocks))),
+            None => Self::Plain(Mapped::new(file)?),
+        })
+    }
+
+    /// Returns the (inflated) bytes `[start, end)`.
+    fn slice(&mut self, start: u64, end: u64) -> Result<&[u8]> {
+        match self {
+            Self::Plain(plain) => plain.slice(start, end),
+            Self::Bgzf(blocks) => blocks.slice(start, end),
+        }
+    }
+
+    /// Returns some bytes from `start` on, none behind the end of the file.
+    fn behind(&mut self, start: u64) -> Result<&[u8]> {
+        let end = start.saturating_add(BEHIND);
+        match self {
+            Self::Plain(plain) => {
+                let size = plain.bytes().len() as u64;
+                plain.slice(start.min(size), end.min(size))
+            }
+            Self::Bgzf(blocks) => blocks.part(start, end),
+        }
+    }
+
+    /// Returns whether a contig, which is not empty, stands where the index has it: behind a header with its name, and
+    /// before the next header or the end of the file.
+    fn has(&mut self, contig: &Contig) -> Result<bool> {
+        let first = contig.offset.saturating_sub(HEADER);
+        let before = self.slice(first, contig.offset)?;
+        let Some(text) = before.strip_suffix(b"\n") else { return Ok(false) };
+        let line = match text.iter().rposition(|&byte| byte == b'\n') {
+            Some(end) => &text[end + 1..],
+            None if first == 0 => text,
+            // A header that is longer; its beginning is out of sight.
+            None => b">",
+        };
+        let is_header = line == b">" || name(line) == Some(contig.name.as_bytes());
+        let behind = self.behind(contig.end())?;
+        let ends_line = behind.first().is_none_or(u8::is_ascii_whitespace);
+        let next = behind.iter().find(|byte| !byte.is_ascii_whitespace());
+        Ok(is_header && ends_line && next.is_none_or(|&byte| byte == b'>'))
+    }
+}
+
+/// Returns the name of a contig in its header line.
+fn name(line: &[u8]) -> Option<&[u8]> {
+    let words = line.strip_prefix(b">")?.split(u8::is_ascii_whitespace);
+    Some(words.into_iter().find(|word| !word.is_empty()).unwrap_or_default())
 }
 
 /// Appends `raw`, which begins at `column` of a line, without the line ends.
@@ -137,22 +199,31 @@ impl Index {
         Some(Self { contigs, blocks })
     }
 
-    /// Returns whether the file is long enough and the blocks are in order.
-    fn fits(&self, file: &File) -> Result<bool> {
+    /// Returns whether the file is long enough, the blocks are in order, and no contig follows the last one.
+    fn fits(&self, file: &Arc<File>) -> Result<bool> {
         let size = file.metadata()?.len();
-        Ok(match &self.blocks {
-            None => self
-                .contigs
-                .iter()
-                .filter(|contig| contig.length > 0)
-                .all(|contig| contig.offset_of(contig.length - 1) < size),
+        let sound = match &self.blocks {
+            None => self.contigs.iter().all(|contig| contig.end() <= size),
             Some(blocks) => {
                 let blocks = blocks.as_ref();
                 blocks.is_sorted()
                     && blocks.is_sorted_by_key(|block| block.1)
                     && blocks.iter().all(|block| block.0 < size)
             }
-        })
+        };
+        // What cannot be read by this index may be read by a new one.
+        Ok(sound && self.reaches_the_end(file).unwrap_or(false))
+    }
+
+    /// Returns whether nothing follows the last contig but one whose name occurs before. An index that was cut leaves
+    /// out contigs of the file.
+    fn reaches_the_end(&self, file: &Arc<File>) -> Result<bool> {
+        let end = self.contigs.iter().map(Contig::end).max().unwrap_or(0);
+        let mut bytes = Bytes::open(file, self.blocks.as_ref())?;
+        let behind = bytes.behind(end)?.trim_ascii_start();
+        let line = behind.split(|&byte| byte == b'\n').next().unwrap_or_default();
+        let known = |name: &[u8]| self.contigs.iter().any(|contig| contig.name.as_bytes() == name);
+        Ok(behind.is_empty() || name(line).is_some_and(known))
     }
 
     fn build(file: Arc<File>, bgzf: bool, warnings: &mut Vec<String>) -> Result<Self> {

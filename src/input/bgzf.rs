@@ -12,6 +12,9 @@ use crate::error::{Error, Result};
 const END: [u8; 28] =
     [0x1F, 0x8B, 8, 4, 0, 0, 0, 0, 0, 0xFF, 6, 0, 0x42, 0x43, 2, 0, 0x1B, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
+/// Bytes at the beginning of a file that tell whether it is BGZF.
+pub const HEAD: u64 = 18;
+
 /// Who failed when standard input ends early.
 pub const WRITER: &str = "the program that writes standard input";
 

@@ -60,6 +60,25 @@ impl Padding {
     }
 }
 
+/// What a convolution over positions is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Parameters<'a> {
+    /// `[outputs, taps, inputs]`.
+    pub weights: &'a [f32],
+    /// One for each output.
+    pub bias: &'a [f32],
+    /// Outputs, taps, inputs.
+    pub shape: [usize; 3],
+    /// Positions from one output to the next.
+    pub stride: usize,
+    /// Positions from one tap to the next.
+    pub dilation: usize,
+    /// Zeros before the first position.
+    pub left: usize,
+    /// Whether negative outputs become zero.
+    pub relu: bool,
+}
+
 /// A convolution (cross-correlation, as in PyTorch and Keras) with its bias and perhaps a ReLU.
 ///
 /// Cheap to clone: the weights are shared.
@@ -152,6 +171,20 @@ impl Conv {
     /// Returns in what numbers the layer multiplies.
     pub fn precision(&self) -> Precision {
         if self.way().is_rounded() { Precision::Bf16 } else { Precision::F32 }
+    }
+
+    /// Returns what the layer is made of, if it goes over positions alone.
+    pub fn parameters(&self) -> Option<Parameters<'_>> {
+        let Filters { kernel: [height, width], inputs, outputs, ref plain, .. } = *self.filters;
+        (height == 1).then(|| Parameters {
+            weights: plain,
+            bias: self.filters.bias(),
+            shape: [outputs, width, inputs],
+            stride: self.stride[1],
+            dilation: self.dilation[1],
+            left: self.padding.left,
+            relu: self.relu,
+        })
     }
 
     /// Returns the number of output channels.

@@ -4,6 +4,12 @@
 
 use std::sync::LazyLock;
 
+use crate::error::{Error, Result};
+
+/// The environment variable that names a set to use instead of the widest one: `avx512`, `avx2` or `portable`. For
+/// tests, and for comparing: results do not depend on it.
+pub const VARIABLE: &str = "NYX_INSTRUCTIONS";
+
 /// A set of vector instructions with fused multiply-add.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Instructions {
@@ -18,10 +24,27 @@ pub enum Instructions {
 }
 
 impl Instructions {
-    /// Returns the widest set this processor has.
+    /// Returns the widest set this processor has, or the one that [`VARIABLE`] names.
     pub fn detect() -> Self {
-        static WIDEST: LazyLock<Instructions> = LazyLock::new(|| Instructions::available()[0]);
-        *WIDEST
+        static CHOSEN: LazyLock<Instructions> =
+            LazyLock::new(|| Instructions::chosen().unwrap_or(Instructions::available()[0]));
+        *CHOSEN
+    }
+
+    /// Returns the set that [`VARIABLE`] names; the widest one without it.
+    ///
+    /// # Errors
+    ///
+    /// When the processor has no set of that name.
+    pub fn chosen() -> Result<Self> {
+        let available = Self::available();
+        let Some(name) = std::env::var_os(VARIABLE) else { return Ok(available[0]) };
+        let plain = |text: &str| text.to_lowercase().replace('-', "");
+        let wanted = plain(&name.to_string_lossy());
+        available.iter().copied().find(|set| plain(set.name()) == wanted).ok_or_else(|| {
+            let names: Vec<_> = available.iter().map(|set| plain(set.name())).collect();
+            Error::usage(format!("{VARIABLE}={}: this processor has {}", name.display(), names.join(", ")))
+        })
     }
 
     /// Returns the sets this processor has, the widest first.

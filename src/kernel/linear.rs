@@ -47,17 +47,6 @@ pub struct Linear {
     activation: Activation,
 }
 
-/// What a layer is made of. A gated one has twice as many rows as outputs, the activated half first.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Plain {
-    /// `[rows, inputs]`.
-    pub weights: Vec<f32>,
-    /// `[rows]`.
-    pub bias: Vec<f32>,
-    /// What follows.
-    pub activation: Activation,
-}
-
 struct Weights {
     columns: Columns,
     /// `[strips, WIDTH]`.
@@ -144,14 +133,6 @@ impl Linear {
     /// Returns the numbers of a row that comes out.
     pub fn outputs(&self) -> usize {
         self.weights.columns.outputs
-    }
-
-    /// Returns the weights as they were packed, where they are 32-bit numbers.
-    pub fn plain(&self) -> Option<Plain> {
-        let Weights { columns, bias, packed: Packed::F32(strips) } = &*self.weights else { return None };
-        let weights = columns.unpack(strips);
-        let bias = columns.gather(bias);
-        Some(Plain { weights, bias, activation: self.activation })
     }
 
     /// Returns in what numbers the layer multiplies.

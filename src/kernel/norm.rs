@@ -35,26 +35,6 @@ impl Norm {
         Self { weights: weights.into(), bias: None, epsilon, centred: false }
     }
 
-    /// Returns the weights, `[hidden]`.
-    pub fn weights(&self) -> &[f32] {
-        &self.weights
-    }
-
-    /// Returns the bias, `[hidden]`, if there is one.
-    pub fn bias(&self) -> Option<&[f32]> {
-        self.bias.as_deref()
-    }
-
-    /// Returns what is added to the variance.
-    pub fn epsilon(&self) -> f32 {
-        self.epsilon
-    }
-
-    /// Returns whether the mean is taken off.
-    pub fn is_centred(&self) -> bool {
-        self.centred
-    }
-
     /// Returns the numbers of a row.
     pub fn width(&self) -> usize {
         self.weights.len()

@@ -200,6 +200,11 @@ impl Affine {
         Self { scale: scale.into(), shift: shift.into() }
     }
 
+    /// Returns scale and shift, a number for each channel.
+    pub fn parameters(&self) -> [&[f32]; 2] {
+        [&self.scale, &self.shift]
+    }
+
     /// Applies the map to `[…, C]`.
     ///
     /// # Errors

@@ -117,6 +117,11 @@ impl Stack {
         Self { layers }
     }
 
+    /// Returns the layers, the first to be applied first.
+    pub fn layers(&self) -> &[Layer] {
+        &self.layers
+    }
+
     /// Returns whether there are no layers.
     pub fn is_empty(&self) -> bool {
         self.layers.is_empty()
@@ -158,8 +163,12 @@ impl Stack {
         })
     }
 
-    /// Returns the shape of the input and of every layer's output.
-    fn shapes(&self, input: [usize; 2]) -> Result<Vec<[usize; 2]>> {
+    /// Returns the shape of the input and of every layer's output, positions and channels.
+    ///
+    /// # Errors
+    ///
+    /// When a layer does not fit what comes from the one before.
+    pub fn shapes(&self, input: [usize; 2]) -> Result<Vec<[usize; 2]>> {
         let mut shapes = vec![input];
         for layer in &self.layers {
             shapes.push(layer.output(shapes[shapes.len() - 1])?);

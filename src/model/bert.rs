@@ -64,6 +64,7 @@ pub fn load(source: &Source) -> Result<LanguageModel> {
         tokenizer: Tokenizer::of_model(source.directory)?,
         encoder,
         classifier,
+        checkpoint: Some(source.checkpoint()),
     })
 }
 
@@ -151,10 +152,14 @@ pub(super) fn head_width(hidden: usize, heads: usize) -> Result<usize> {
     }
 }
 
+/// More layers than a model has.
+const LAYERS_MAX: usize = 10_000;
+
 /// Returns so many layers of one kind.
 pub(super) fn layers(count: usize, attending: Attending) -> Result<Vec<Attending>> {
     match count {
         0 => Err(Error::data("config.json: `num_hidden_layers` is 0")),
+        LAYERS_MAX.. => Err(Error::data(format!("config.json: {count} layers, more than any model has"))),
         _ => Ok(vec![attending; count]),
     }
 }

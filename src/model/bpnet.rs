@@ -19,6 +19,8 @@ pub struct Shape {
     pub trimming: Option<usize>,
 }
 
+/// Dilated layers at most: the last one reaches over two million bases.
+const DILATIONS_MAX: usize = 20;
 /// Bases of a row where `config.json` has none.
 const WINDOW: usize = 2114;
 
@@ -45,6 +47,9 @@ pub(super) fn load(
     let mut layers = vec![Layer::Conv(stem.with_relu())];
     while weights.tensors().contains_key(&format!("rconvs.{}.weight", layers.len() - 1)) {
         let layer = layers.len() - 1;
+        if layer > DILATIONS_MAX {
+            return Err(Error::data("a BPNet whose layers reach over more than any window"));
+        }
         let conv = same(weights, &format!("rconvs.{layer}"), filters, 2 << layer)?.0;
         layers.push(Layer::Residual(conv.with_relu().with_precision(precision)));
     }
@@ -53,7 +58,7 @@ pub(super) fn load(
     let flank = width / 2;
     let trimming = config.part::<Shape>()?.trimming.unwrap_or(1 << (layers.len() - 1));
     let window = config.window.unwrap_or(WINDOW);
-    if trimming < flank || window <= 2 * trimming {
+    if trimming < flank || trimming.checked_mul(2).is_none_or(|both| window <= both) {
         let message =
             format!("config.json: trimming {trimming} does not fit {window} bases, flanks of {flank}");
         return Err(Error::data(message));
@@ -94,11 +99,7 @@ impl Network for BpNet {
 
     fn forward(&self, input: &Tensor) -> Result<Prediction> {
         encoding::check_input(input, self.window())?;
-        let seen = self.trunk.forward(input)?;
-        let logits = self.finish(&seen)?;
-        let profile = self.profile.forward_1d(&seen)?.narrow(1, 0, self.length)?;
-        let profile = profile.transpose(1, 2)?.contiguous()?;
-        Ok(Prediction { logits, probs: None, base_scores: None, profile: Some(profile) })
+        self.conclude(&self.trunk.forward(input)?)
     }
 
     fn rounds(&self) -> bool {
@@ -107,6 +108,13 @@ impl Network for BpNet {
 
     fn trunk(&self) -> Option<&Stack> {
         Some(&self.trunk)
+    }
+
+    fn conclude(&self, trunk: &Tensor) -> Result<Prediction> {
+        let logits = self.finish(trunk)?;
+        let profile = self.profile.forward_1d(trunk)?.narrow(1, 0, self.length)?;
+        let profile = profile.transpose(1, 2)?.contiguous()?;
+        Ok(Prediction { logits, probs: None, base_scores: None, profile: Some(profile) })
     }
 
     fn finish(&self, trunk: &Tensor) -> Result<Tensor> {

@@ -65,6 +65,7 @@ pub fn load(source: &Source) -> Result<LanguageModel> {
         classifier,
         token_head: token_head(source, &tensors)?,
         pooling: own_pooling(source, spec.layers.len())?,
+        checkpoint: None,
     })
 }
 
@@ -76,7 +77,8 @@ fn spec(source: &Source, shape: &Shape, body: &Weights) -> Result<Spec> {
     let [keys, _] = body.shape("layers.0.self_attn.k_proj.weight")?;
     let width = shape.head_dim.unwrap_or(queries / heads.max(1));
     let key_value_heads = shape.num_key_value_heads.unwrap_or(heads);
-    let fits = width > 0 && [heads * width, key_value_heads * width] == [queries, keys];
+    let numbers = |heads: usize| heads.checked_mul(width);
+    let fits = width > 0 && [numbers(heads), numbers(key_value_heads)] == [Some(queries), Some(keys)];
     if !fits || key_value_heads == 0 || !heads.is_multiple_of(key_value_heads) || !width.is_multiple_of(2) {
         return Err(Error::data(format!(
             "config.json: {heads} heads of queries and {key_value_heads} of keys do not fit {queries} and {keys} \
@@ -188,14 +190,14 @@ impl Tensors for Body {
                 matrix("self_attn.q_proj", [heads * width, hidden])?,
                 matrix("self_attn.k_proj", keys)?,
                 matrix("self_attn.v_proj", keys)?,
-            ]),
+            ])?,
             head_norms,
             output: matrix("self_attn.o_proj", [hidden, heads * width])?,
             attention_norm: Some(scale("input_layernorm", hidden)?),
             up: Matrix::stack(&[
                 matrix("mlp.gate_proj", [intermediate, hidden])?,
                 matrix("mlp.up_proj", [intermediate, hidden])?,
-            ]),
+            ])?,
             down: matrix("mlp.down_proj", [hidden, intermediate])?,
             feed_forward_norm: scale("post_attention_layernorm", hidden)?,
         })

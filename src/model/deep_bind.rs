@@ -55,11 +55,15 @@ impl Network for DeepBind {
 
     fn forward(&self, input: &Tensor) -> Result<Prediction> {
         encoding::check_input(input, None)?;
-        Head::Sigmoid.predict(self.finish(&self.motifs.forward(input)?)?)
+        self.conclude(&self.motifs.forward(input)?)
     }
 
     fn trunk(&self) -> Option<&Stack> {
         Some(&self.motifs)
+    }
+
+    fn conclude(&self, trunk: &Tensor) -> Result<Prediction> {
+        Head::Sigmoid.predict(self.finish(trunk)?)
     }
 
     fn finish(&self, trunk: &Tensor) -> Result<Tensor> {

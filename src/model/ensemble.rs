@@ -410,7 +410,9 @@ fn turn_background(background: &Background) -> Background {
 }
 
 pub(super) fn not_differentiable() -> Error {
-    Error::data("the model cannot be differentiated with respect to bases: use --method ism")
+    Error::data(
+        "the model cannot be differentiated with respect to bases (on a GPU none can): use --method ism, or --device cpu",
+    )
 }
 
 /// Refuses members that do not read or name the same.

@@ -6,12 +6,18 @@
 
 mod base_caller;
 mod binding;
+mod cells;
+mod convolutions;
+mod pairs;
 mod parameters;
 mod pass;
 mod random;
 
 pub use base_caller::{DAedNet, DeepSnr};
 pub use binding::{DanQ, DeepBind};
+pub use cells::{CellTypes, ToldCell};
+pub use convolutions::Convolutions;
+pub use pairs::ResidualLayers;
 pub use parameters::{Initial, Lora, Parameters, Snapshot};
 pub use pass::{Pass, Seen};
 pub use random::Random;

@@ -81,6 +81,7 @@ pub fn load(source: &Source) -> Result<LanguageModel> {
         classifier,
         token_head: token_head(source, &shape, &tensors)?,
         pooling: own_pooling(source, spec.layers.len())?,
+        checkpoint: None,
     })
 }
 

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use candle_core::Tensor;
 use rayon::prelude::*;
 
+use super::transformer::Gpu;
+use super::trunk_gpu::GpuTrunk;
 use super::{Answer, Input, Model, Outputs, Scores, Wanted};
 use crate::error::{Error, Result};
 use crate::kernel::{Stack, pointwise};
@@ -13,8 +15,14 @@ use crate::kernel::{Stack, pointwise};
 /// promise that results do not depend on it.
 pub const PASS_BASES: usize = 1 << 14;
 
+/// The same on a GPU, which must have enough to do.
+const GPU_PASS_BASES: usize = 1 << 20;
+
 /// Length of the sequence that shows which outputs a network without a window has.
 const PROBE_BASES: usize = 1000;
+
+/// Bases that a network may read at once: a few times the longest window of any published one.
+pub const WINDOW_MAX: usize = 1 << 21;
 
 /// What a network says about a batch of sequences. All tensors are f32 on the network's device.
 pub struct Prediction {
@@ -54,6 +62,11 @@ pub trait Network: Send + Sync {
         None
     }
 
+    /// Predicts from what the trunk made of sequences, `[B, positions, channels]`.
+    fn conclude(&self, _trunk: &Tensor) -> Result<Prediction> {
+        Err(Error::data("the network has no trunk"))
+    }
+
     /// Returns the logits `[B, classes]` of what the trunk made of sequences, `[B, positions, channels]`. They have
     /// the bits of [`Network::forward`] where the trunk's output has.
     fn finish(&self, _trunk: &Tensor) -> Result<Tensor> {
@@ -87,6 +100,8 @@ impl Head {
 /// A network as a model: sequences of equal length go through it together.
 pub struct NetworkModel {
     network: Box<dyn Network>,
+    /// Its trunk, if that is not on the processor.
+    gpu: Option<GpuTrunk>,
     outputs: Outputs,
 }
 
@@ -98,12 +113,29 @@ impl NetworkModel {
     /// When it fails on a sequence of its length, or has more or fewer outputs than labels.
     pub fn new(network: Box<dyn Network>) -> Result<Self> {
         let outputs = probe(network.as_ref())?;
-        Ok(Self { network, outputs })
+        Ok(Self { network, gpu: None, outputs })
+    }
+
+    /// Puts its trunk on a GPU.
+    ///
+    /// # Errors
+    ///
+    /// When it has none, there are no kernels for it, or memory is full.
+    pub fn on(self, gpu: &Gpu) -> Result<Self> {
+        let trunk = self.network.trunk().ok_or_else(|| {
+            Error::data("--device cuda: there are no kernels for this kind of network; use --device cpu")
+        })?;
+        let trunk = GpuTrunk::new(gpu.backend.clone(), trunk, gpu.number)?;
+        Ok(Self { gpu: Some(trunk), ..self })
     }
 
     /// Predicts rows of equal length.
     fn predict_pass(&self, pass: &[&[u8]], wanted: &Wanted) -> Result<Vec<Answer>> {
-        let mut prediction = self.network.forward(&self.network.encode(pass)?)?;
+        let input = self.network.encode(pass)?;
+        let mut prediction = match &self.gpu {
+            Some(trunk) => self.network.conclude(&trunk.forward(&input)?)?,
+            None => self.network.forward(&input)?,
+        };
         if wanted.logits_only {
             prediction = Prediction { probs: None, base_scores: None, profile: None, ..prediction };
         }
@@ -126,14 +158,13 @@ impl Model for NetworkModel {
     }
 
     fn predict(&self, rows: &[Input], wanted: &Wanted) -> Result<Vec<Answer>> {
+        let bases = if self.gpu.is_some() { GPU_PASS_BASES } else { PASS_BASES };
         let mut lengths = BTreeMap::<usize, Vec<usize>>::new();
         for (index, row) in rows.iter().enumerate() {
             lengths.entry(row.bases.len()).or_default().push(index);
         }
-        let passes: Vec<&[usize]> = lengths
-            .iter()
-            .flat_map(|(&length, rows)| rows.chunks((PASS_BASES / length.max(1)).max(1)))
-            .collect();
+        let passes: Vec<&[usize]> =
+            lengths.iter().flat_map(|(&length, rows)| rows.chunks((bases / length.max(1)).max(1))).collect();
         let answers: Vec<Vec<Answer>> = passes
             .par_iter()
             .map(|pass| {
@@ -147,13 +178,21 @@ impl Model for NetworkModel {
     }
 
     fn network(&self) -> Option<&dyn Network> {
-        Some(self.network.as_ref())
+        // On a GPU it only predicts: gradients and substitutions that are followed are the processor's.
+        self.gpu.is_none().then_some(self.network.as_ref())
     }
 }
 
 /// Finds out what a network predicts.
 fn probe(network: &dyn Network) -> Result<Outputs> {
-    let sequence = vec![b'A'; network.window().unwrap_or(PROBE_BASES)];
+    let window = network.window().unwrap_or(PROBE_BASES);
+    if window > WINDOW_MAX {
+        let message = format!(
+            "config.json makes it read {window} bases at once; nyx runs networks of at most {WINDOW_MAX}"
+        );
+        return Err(Error::data(message));
+    }
+    let sequence = vec![b'A'; window];
     let prediction = network.forward(&network.encode(&[&sequence])?)?;
     let classes = prediction.logits.dim(1)?;
     if classes != network.labels().len() {

@@ -70,11 +70,12 @@ impl Opened {
         self.build_on(device, precision, None)
     }
 
-    /// Builds the model like [`Opened::build`], with the encoder of a language model on `gpu`.
+    /// Builds the model like [`Opened::build`], with the encoder of a language model or the first layers of a network
+    /// on `gpu`.
     ///
     /// # Errors
     ///
-    /// When it is no language model, there are no kernels for it, or as [`Opened::build`].
+    /// When there are no kernels for it, or as [`Opened::build`].
     pub fn build_on(&self, device: &Device, precision: Precision, gpu: Option<&Gpu>) -> Result<Loaded> {
         let Self { config, weights, path, .. } = self;
         let source = Source { directory: path, config, weights, precision, gpu };
@@ -82,7 +83,11 @@ impl Opened {
             Builder::Model(build) => build(&source).in_file(path)?,
             networks => {
                 let network = network(networks, &source, device).in_file(path)?;
-                Box::new(NetworkModel::new(network).in_file(path)?)
+                let model = NetworkModel::new(network).in_file(path)?;
+                Box::new(match gpu {
+                    Some(gpu) => model.on(gpu).in_file(path)?,
+                    None => model,
+                })
             }
         };
         Ok(Loaded {
@@ -96,12 +101,8 @@ impl Opened {
 
 /// Builds a network on the processor.
 fn network(builder: &Builder, source: &Source, device: &Device) -> Result<Box<dyn Network>> {
-    let Source { config, weights, precision, gpu, .. } = *source;
+    let Source { config, weights, precision, .. } = *source;
     let name = config.architecture();
-    if gpu.is_some() {
-        let message = format!("--device cuda: there are no kernels for a {name}; use --device cpu");
-        return Err(Error::data(message));
-    }
     let refuse =
         |numbers: &str| Err(Error::data(format!("a {name} computes in {numbers}: leave --dtype out")));
     match (builder, precision) {

@@ -90,18 +90,43 @@ pub(super) fn load(source: &Source) -> Result<Box<dyn Model>> {
     Ok(Box::new(ResidualFcnn::new(encoder, pooling, range, source.config, source.weights)?))
 }
 
-/// Loads the encoder: a directory as seen from the network's, or a model of the hub.
+/// Loads the encoder.
 fn load_encoder(source: &Source, encoder: &Path) -> Result<Box<dyn Model>> {
-    let path = match encoder.to_str().is_some_and(|name| name.starts_with(hub::SCHEME)) {
-        true => hub::locate(encoder)?.path,
-        false => source.directory.join(encoder),
-    };
-    let opened =
-        Opened::read(&path).and_then(|opened| opened.build_on(&Device::Cpu, source.precision, source.gpu));
+    let opened = open_encoder(source.directory, encoder).and_then(|opened| {
+        // Encoders of encoders could lead in circles.
+        match opened.config.architecture() == NAME {
+            true => {
+                Err(Error::data(format!("a {NAME} reads the embeddings of a language model, not of another")))
+            }
+            false => opened.build_on(&Device::Cpu, source.precision, source.gpu),
+        }
+    });
     Ok(opened.map_err(|error| error.at("the encoder that config.json names"))?.model)
 }
 
-fn pooling_of(name: Option<&str>) -> Result<Pooling> {
+/// Opens an encoder: a directory as seen from another, or a model of the hub.
+///
+/// # Errors
+///
+/// When it cannot be read.
+pub fn open_encoder(directory: &Path, encoder: &Path) -> Result<Opened> {
+    Opened::read(&match is_of_hub(encoder) {
+        true => hub::locate(encoder)?.path,
+        false => directory.join(encoder),
+    })
+}
+
+/// Returns whether an encoder is named as a model of the hub.
+pub fn is_of_hub(encoder: &Path) -> bool {
+    encoder.to_str().is_some_and(|name| name.starts_with(hub::SCHEME))
+}
+
+/// Returns the pooling that `config.json` names, the mean where it names none.
+///
+/// # Errors
+///
+/// When there is no such pooling.
+pub fn pooling_of(name: Option<&str>) -> Result<Pooling> {
     match name {
         None | Some("mean") => Ok(Pooling::Mean),
         Some("cls") => Ok(Pooling::Cls),

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config::Config;
 use super::encoding::{self, Unknown};
+use super::network::WINDOW_MAX;
 use super::weights::{BatchNorm, Weights};
 use super::{Head, Network, Prediction};
 use crate::error::{Error, Result};
@@ -217,8 +218,19 @@ pub(super) fn load(
     }))
 }
 
-/// Checks that no width or step of a layer is zero.
+/// Checks that no width or step of a layer is zero, and none is beyond all windows.
 fn check(index: usize, layer: &Layer) -> Result<()> {
+    let largest = match *layer {
+        Layer::Conv1d { k, padding, stride, dilation, .. } => {
+            let around = if let Around::Both(amount) = padding { amount } else { 0 };
+            dilation.saturating_mul(k).max(stride).max(around)
+        }
+        Layer::Maxpool1d { k, stride } => k.max(stride.unwrap_or(k)),
+        _ => 0,
+    };
+    if largest > WINDOW_MAX {
+        return Err(Error::data(format!("config.json: layer {index} reaches over {largest} positions")));
+    }
     let smallest = match *layer {
         Layer::Conv1d { in_, out, k, stride, dilation, .. } => in_.min(out).min(k).min(stride).min(dilation),
         Layer::Maxpool1d { k, stride } => k.min(stride.unwrap_or(k)),
@@ -299,9 +311,12 @@ fn smallest_window(layers: &[(usize, Layer)]) -> Option<usize> {
             Layer::Conv1d { k, padding, stride, dilation, .. } => {
                 let reach = dilation * (k - 1);
                 let (left, right) = padding.amounts(reach);
-                ((length.max(1) - 1) * stride + reach + 1).saturating_sub(left + right)
+                ((length.max(1) - 1).saturating_mul(stride).saturating_add(reach + 1))
+                    .saturating_sub(left + right)
             }
-            Layer::Maxpool1d { k, stride } => (length.max(1) - 1) * stride.unwrap_or(k) + k,
+            Layer::Maxpool1d { k, stride } => {
+                (length.max(1) - 1).saturating_mul(stride.unwrap_or(k)).saturating_add(k)
+            }
             _ => length,
         };
     }
@@ -323,11 +338,15 @@ impl Network for SequentialCnn {
 
     fn forward(&self, input: &Tensor) -> Result<Prediction> {
         encoding::check_input(input, self.window)?;
-        self.head.predict(self.finish(&self.trunk.forward(input)?)?)
+        self.conclude(&self.trunk.forward(input)?)
     }
 
     fn trunk(&self) -> Option<&Stack> {
         (!self.trunk.is_empty()).then_some(&self.trunk)
+    }
+
+    fn conclude(&self, trunk: &Tensor) -> Result<Prediction> {
+        self.head.predict(self.finish(trunk)?)
     }
 
     fn finish(&self, trunk: &Tensor) -> Result<Tensor> {

@@ -18,12 +18,11 @@ mod runner;
 mod sentence;
 mod spec;
 mod tensors;
-mod token_graph;
 
 pub use encoder::{Encoder, Scratch, Sequence, Watch};
 pub use explain::{TokenShare, TokenWay};
 pub use head::{Classifier, Decision, LongHead, Reads, TokenHead};
-pub use language::{LanguageModel, Parts};
+pub use language::{Checkpoint, LanguageModel, Parts};
 pub use read::states;
 pub use recurrent::{Direction, Recurrent};
 pub use runner::{Gpu, Runner};

@@ -192,6 +192,11 @@ impl Weights {
         }
     }
 
+    /// Returns the tensors under other names.
+    pub fn renamed(&self, rename: impl Fn(&str) -> String) -> Self {
+        Self { tensors: self.tensors.clone().rename(rename), ..self.clone() }
+    }
+
     /// Returns the first of these names that there is: names of one tensor in different checkpoints, or of two
     /// that are tied.
     ///

@@ -99,8 +99,8 @@ impl Open {
             false => (0..width).map(|at| std::array::from_fn(|base| self.rows[base][at])).collect(),
         };
         let sums: Vec<f64> = columns.iter().map(|column| column.iter().sum()).collect();
-        if sums.iter().any(|&sum| sum <= 0.0) {
-            return Err(Error::data("a position without any count"));
+        if sums.iter().any(|&sum| sum <= 0.0 || !sum.is_finite()) {
+            return Err(Error::data("a position without any count, or with more than there are numbers"));
         }
         let columns: Vec<[f64; 4]> =
             columns.iter().zip(&sums).map(|(column, sum)| column.map(|count| count / sum)).collect();

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::{Matrix, Pattern};
 use crate::error::{Error, InFile, Result};
-use crate::input::open_text;
+use crate::input::{open_text, small};
 
 /// A motif of a MEME file.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,7 +50,7 @@ fn relative_bits(p: f64, background: f64) -> f64 {
 /// With file and line: no MEME header, no motif, a motif without a matrix, a row that is not four
 /// probabilities, an alphabet other than ACGT, an identifier that occurs twice.
 pub fn read(path: &Path) -> Result<Vec<Motif>> {
-    parse(open_text(path)?).in_file(path)
+    parse(small(open_text(path)?)).in_file(path)
 }
 
 /// Reads motifs from MEME text: see [`read`].
@@ -149,7 +149,9 @@ impl Parser {
         let words: Vec<&str> = line.split_whitespace().collect();
         for pair in words.chunks(2) {
             match pair.get(1).and_then(|number| number.parse::<f64>().ok()) {
-                Some(frequency) if frequency > 0.0 => self.background.push(frequency),
+                Some(frequency) if frequency > 0.0 && frequency.is_finite() => {
+                    self.background.push(frequency)
+                }
                 _ => return Err(Error::data(format!("`{line}` is not letters with their frequencies"))),
             }
         }
@@ -194,13 +196,15 @@ impl Parser {
             Some(Some(width)) => Some(width),
             Some(None) => return Err(Error::data("the matrix has no width (`w= 8`)")),
         };
-        self.sites = value("nsites=").and_then(|text| text.parse().ok()).unwrap_or(20.0);
+        let sites = value("nsites=").and_then(|text| text.parse().ok());
+        self.sites = sites.filter(|sites: &f64| sites.is_finite()).unwrap_or(20.0);
         self.columns.clear();
         Ok(())
     }
 
     fn row(&mut self, line: &str) -> Result<()> {
-        if self.missing == Some(usize::MAX) && line.starts_with(|c: char| c.is_ascii_alphabetic()) {
+        let is_open = self.missing == Some(usize::MAX) && !self.columns.is_empty();
+        if is_open && line.starts_with(|c: char| c.is_ascii_alphabetic()) {
             self.push()?;
             return self.line(line);
         }

@@ -2,12 +2,10 @@
 
 use std::path::Path;
 
-use rust_hdf5::H5File;
-
 use super::meme::Motif;
 use super::{Matrix, Pattern};
 use crate::error::{Error, InFile, Result};
-use crate::input;
+use crate::input::hdf5::{self, Hdf5};
 
 /// The groups of patterns, in the order in which patterns are numbered.
 const GROUPS: [&str; 2] = ["pos_patterns", "neg_patterns"];
@@ -20,16 +18,11 @@ const GROUPS: [&str; 2] = ["pos_patterns", "neg_patterns"];
 /// When the file is not HDF5, has no group of patterns (a file from before tfmodisco-lite), or a pattern
 /// lacks `contrib_scores` of shape (W, 4).
 pub fn read(path: &Path) -> Result<Vec<Pattern>> {
-    let file = input::open_hdf5(path)?;
-    let present = file.root_group().group_names().map_err(hdf5).in_file(path)?;
+    let file = Hdf5::open(path)?;
+    let present = file.groups("").in_file(path)?;
     let mut patterns = Vec::new();
     for group in GROUPS.iter().filter(|group| present.iter().any(|name| name == *group)) {
-        let mut names = file
-            .root_group()
-            .group(group)
-            .and_then(|group| group.group_names())
-            .map_err(hdf5)
-            .in_file(path)?;
+        let mut names = file.groups(group).in_file(path)?;
         names.sort_by_key(|name| (number(name).is_none(), number(name), name.clone()));
         for name in names {
             patterns.push(read_pattern(&file, group, &name).in_file(path)?);
@@ -53,7 +46,7 @@ pub fn read(path: &Path) -> Result<Vec<Pattern>> {
 pub fn read_probabilities(path: &Path, trim: f64) -> Result<Vec<Motif>> {
     let patterns = read(path)?;
     let seqlets = read_seqlets(path, &patterns)?;
-    let file = input::open_hdf5(path)?;
+    let file = Hdf5::open(path)?;
     let mut motifs = Vec::new();
     for (index, pattern) in patterns.into_iter().enumerate() {
         let name = format!("{}/sequence", pattern.tag.replacen('.', "/", 1));
@@ -106,19 +99,11 @@ pub struct Seqlet {
 ///
 /// When the columns of seqlets differ in length.
 pub fn read_seqlets(path: &Path, patterns: &[Pattern]) -> Result<Vec<Seqlet>> {
-    let file = input::open_hdf5(path)?;
+    let file = Hdf5::open(path)?;
     let mut seqlets = Vec::new();
     for (index, pattern) in patterns.iter().enumerate() {
         let base = pattern.tag.replacen('.', "/", 1);
-        if !file
-            .root_group()
-            .group(&base)
-            .and_then(|group| group.group_names())
-            .map_err(hdf5)
-            .in_file(path)?
-            .iter()
-            .any(|name| name == "seqlets")
-        {
+        if !file.groups(&base).in_file(path)?.iter().any(|name| name == "seqlets") {
             continue;
         }
         let base = format!("{base}/seqlets");
@@ -139,14 +124,14 @@ pub fn read_seqlets(path: &Path, patterns: &[Pattern]) -> Result<Vec<Seqlet>> {
     Ok(seqlets)
 }
 
-fn read_integers(file: &H5File, name: &str) -> Result<Vec<i64>> {
-    let dataset = file.dataset(name).map_err(hdf5).map_err(|error| error.at(name))?;
+fn read_integers(file: &Hdf5, name: &str) -> Result<Vec<i64>> {
+    let dataset = file.dataset(name)?;
     // NumPy's booleans are an enumeration over bytes, which is no number to the library.
     let bytes = || Ok(dataset.read_raw::<u8>()?.into_iter().map(i64::from).collect());
-    dataset.read_numeric_as::<i64>().or_else(|_| bytes()).map_err(hdf5).map_err(|error| error.at(name))
+    hdf5::run(|| dataset.read_numeric_as::<i64>().or_else(|_| bytes())).map_err(|error| error.at(name))
 }
 
-fn read_pattern(file: &H5File, group: &str, name: &str) -> Result<Pattern> {
+fn read_pattern(file: &Hdf5, group: &str, name: &str) -> Result<Pattern> {
     let base = format!("{group}/{name}");
     let cwm = read_matrix(file, &format!("{base}/contrib_scores"))?;
     let hypothetical = read_matrix(file, &format!("{base}/hypothetical_contribs"))?;
@@ -157,10 +142,10 @@ fn read_pattern(file: &H5File, group: &str, name: &str) -> Result<Pattern> {
 }
 
 /// Reads a dataset of shape (W, 4).
-fn read_matrix(file: &H5File, name: &str) -> Result<Matrix> {
-    let dataset = file.dataset(name).map_err(hdf5).map_err(|error| error.at(name))?;
+fn read_matrix(file: &Hdf5, name: &str) -> Result<Matrix> {
+    let dataset = file.dataset(name)?;
     let shape = dataset.shape();
-    let values = dataset.read_numeric_as::<f64>().map_err(hdf5).map_err(|error| error.at(name))?;
+    let values = hdf5::run(|| dataset.read_numeric_as::<f64>()).map_err(|error| error.at(name))?;
     if shape.len() != 2 || shape[1] != 4 || shape[0] == 0 || values.len() != 4 * shape[0] {
         return Err(Error::data(format!("{name}: shape {shape:?}, expected (W, 4)")));
     }
@@ -175,12 +160,10 @@ fn number(name: &str) -> Option<u64> {
     after('_').or_else(|| after('#'))
 }
 
-fn hdf5(error: rust_hdf5::Hdf5Error) -> Error {
-    Error::data(error.to_string())
-}
-
 #[cfg(test)]
 mod tests {
+    use rust_hdf5::H5File;
+
     use super::*;
 
     #[test]

@@ -6,7 +6,6 @@
 
 mod frame;
 
-use std::cell::Cell;
 use std::io::{Read, Write};
 use std::sync::Arc;
 
@@ -21,15 +20,6 @@ use frame::{Fault, Frame};
 
 /// Bytes that make every Arrow reader fail: the announcement of a message that never comes.
 pub const POISON: [u8; 8] = [0xFF, 0xFF, 0xFF, 0xFF, 0x40, 0x00, 0x00, 0x00];
-
-thread_local! {
-    static DECODING: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Returns whether this thread is decoding bytes it was given, so that a panic is about them.
-pub fn is_decoding() -> bool {
-    DECODING.get()
-}
 
 /// Reads a stream from the start of `reader`.
 ///

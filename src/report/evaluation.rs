@@ -1,11 +1,13 @@
 //! The page of an evaluation: numbers, confusion matrices, ROC, precision-recall and calibration plots.
 
+pub mod pictures;
+
 use std::fmt::Write;
 
-use super::{escape, short};
+use super::{chain_element, escape, short};
 use crate::evaluate::{Interval, Metric, Predictions};
 use crate::metrics::{self, Curve};
-use crate::provenance::Step;
+use crate::provenance::{Step, extend};
 
 const STYLE: &str = include_str!("page.css");
 const PALETTE: [&str; 8] =
@@ -52,6 +54,7 @@ pub fn page(sets: &[Evaluated], differences: &[(String, Vec<Interval>)], step: &
         escape(&step.version),
         escape(&step.command)
     );
+    html += &chain_element(&extend(Vec::new(), step.clone()));
     html + "</main></body></html>\n"
 }
 
@@ -140,47 +143,57 @@ struct Line {
     dots: bool,
 }
 
-fn plots(sets: &[Evaluated]) -> String {
-    let binary: Vec<(usize, &Evaluated, &Vec<f64>, &Vec<bool>)> = sets
-        .iter()
-        .enumerate()
-        .take(DRAWN)
-        .filter_map(|(index, set)| match &set.predictions {
-            Predictions::Binary { scores, labels } => Some((index, set, scores, labels)),
-            _ => None,
-        })
-        .collect();
-    if binary.is_empty() {
-        return String::new();
-    }
+/// A plot: its name as a file and as a title, its lines, its axes.
+struct Chart {
+    name: &'static str,
+    title: &'static str,
+    note: &'static str,
+    lines: Vec<Line>,
+    axes: [&'static str; 2],
+    diagonal: bool,
+}
+
+/// Returns the ROC, precision-recall and calibration plots of sets with two classes; none where there is no such set.
+fn charts(sets: &[Evaluated]) -> Vec<Chart> {
     let (mut roc, mut precision, mut calibration) = (Vec::new(), Vec::new(), Vec::new());
-    for (index, set, scores, labels) in binary {
+    for (index, set) in sets.iter().enumerate().take(DRAWN) {
+        let Predictions::Binary { scores, labels } = &set.predictions else { continue };
         let (curve, colour) = (Curve::new(scores, labels), PALETTE[index % PALETTE.len()]);
         let line = |points, title, dots| Line { points, colour, title, dots };
-        roc.push(line(
-            thinned(curve.roc()),
-            format!("{}: area {}", set.name, number(curve.roc_auc())),
-            false,
-        ));
+        let title = format!("{}: area {}", set.name, number(curve.roc_auc()));
+        roc.push(line(thinned(curve.roc()), title, false));
         let title = format!("{}: average precision {}", set.name, number(curve.average_precision()));
         precision.push(line(thinned(curve.precision_recall()), title, false));
         let bins = metrics::calibration(scores, labels, BINS);
         let points = bins.iter().filter(|bin| bin.0 > 0).map(|bin| (bin.1, bin.2)).collect();
         calibration.push(line(points, set.name.clone(), true));
     }
-    let mut html = String::from("<section><h2>Curves</h2>\n<div class=\"charts\">");
-    for (title, note, lines, names, diagonal) in [
-        ("ROC", "", &roc, ["false positive rate", "true positive rate"], true),
-        ("Precision and recall", "", &precision, ["recall", "precision"], false),
-        (
+    if roc.is_empty() {
+        return Vec::new();
+    }
+    let chart = |name, title, note, lines, axes, diagonal| Chart { name, title, note, lines, axes, diagonal };
+    vec![
+        chart("roc", "ROC", "", roc, ["false positive rate", "true positive rate"], true),
+        chart("precision_recall", "Precision and recall", "", precision, ["recall", "precision"], false),
+        chart(
+            "calibration",
             "Calibration",
             "Ten parts of 0 to 1.",
-            &calibration,
+            calibration,
             ["mean prediction", "part that is positive"],
             true,
         ),
-    ] {
-        let picture = plot(lines, names, diagonal, 340.0);
+    ]
+}
+
+fn plots(sets: &[Evaluated]) -> String {
+    let charts = charts(sets);
+    if charts.is_empty() {
+        return String::new();
+    }
+    let mut html = String::from("<section><h2>Curves</h2>\n<div class=\"charts\">");
+    for Chart { title, note, lines, axes, diagonal, .. } in charts {
+        let picture = plot(&lines, axes, diagonal, 340.0);
         let _ = writeln!(html, "<figure><figcaption><b>{title}</b>{note}</figcaption>{picture}</figure>");
     }
     html + "</div></section>\n"

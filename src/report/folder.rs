@@ -33,7 +33,7 @@ pub fn write(
         save(&format!("{name}.svg"), &alone(&svg))?;
     }
     for motif in &gathered.motifs {
-        let name = motif.name.replace(['/', '\\'], "_");
+        let name = file_name(&motif.name);
         for (kind, columns) in matrices(motif, gathered.recall) {
             save(&format!("motifs/{name}/{kind}.txt"), &tables::matrix(&columns))?;
             save(&format!("motifs/{name}/{kind}.svg"), &alone(&logo::draw(&columns, 1000.0, 200.0, "")))?;
@@ -53,9 +53,17 @@ pub fn write(
     save("report.html", html)
 }
 
+/// Returns the name of a motif as that of a file in a folder: it leads nowhere else, is not hidden, and is not longer
+/// than names may be.
+fn file_name(motif: &str) -> String {
+    let shown = |c: char| if c.is_control() || "/\\".contains(c) { '_' } else { c };
+    let name: String = motif.chars().take(50).map(shown).collect();
+    if name.starts_with('.') || name.is_empty() { format!("_{name}") } else { name }
+}
+
 /// Returns how many of all regions have 0, 1, 2, … hits of a motif.
 pub fn per_region(motif: &MotifSummary, regions: u64) -> Vec<u64> {
-    let mut counts = vec![regions - motif.regions];
+    let mut counts = vec![regions.saturating_sub(motif.regions)];
     for (&hits, &regions) in &motif.per_region {
         counts.resize(hits as usize + 1, 0);
         counts[hits as usize] = regions;
@@ -99,4 +107,20 @@ fn alone(svg: &str) -> String {
     let Some(head) = svg.find('>') else { return svg };
     let (head, rest) = svg.split_at(head + 1);
     format!("{head}<style>{}</style>{letters}{rest}\n", page::PICTURE_STYLE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_motif_leads_nowhere_else() {
+        assert_eq!(file_name("pos_patterns.pattern_0"), "pos_patterns.pattern_0");
+        for (motif, name) in
+            [("../../x", "_.._.._x"), ("..", "_.."), ("a/b\\c", "a_b_c"), ("", "_"), ("x\u{1b}\n", "x__")]
+        {
+            assert_eq!(file_name(motif), name);
+        }
+        assert_eq!(file_name(&"é".repeat(300)).len(), 100);
+    }
 }

@@ -3,8 +3,11 @@
 use sha2::{Digest, Sha256};
 
 use super::Tokens;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, guarded};
 use crate::provenance;
+
+/// What the library reads.
+const WHAT: &str = "tokenizer.json";
 
 /// A tokenizer of the Hugging Face library, without its own truncation and padding.
 pub struct Bpe {
@@ -19,7 +22,7 @@ impl Bpe {
     ///
     /// When it is not one.
     pub fn new(json: &[u8]) -> Result<Self> {
-        let mut tokenizer = tokenizers::Tokenizer::from_bytes(json)
+        let mut tokenizer = guarded(WHAT, || tokenizers::Tokenizer::from_bytes(json))?
             .map_err(|error| Error::data(format!("not a Hugging Face tokenizer.json: {error}")))?;
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).map_err(|error| Error::data(error.to_string()))?;
@@ -32,8 +35,8 @@ impl Bpe {
     ///
     /// When the tokenizer has no token for a letter, not even an unknown one.
     pub fn encode(&self, sequence: &str) -> Result<Tokens> {
-        let encoding =
-            self.tokenizer.encode(sequence, true).map_err(|error| Error::data(error.to_string()))?;
+        let encoding = guarded(WHAT, || self.tokenizer.encode(sequence, true))?;
+        let encoding = encoding.map_err(|error| Error::data(error.to_string()))?;
         let mut tokens = Tokens::default();
         let places = encoding.get_offsets().iter().zip(encoding.get_special_tokens_mask());
         for (&id, (&(start, end), &special)) in encoding.get_ids().iter().zip(places) {

@@ -1,10 +1,12 @@
 //! Examples: sequences and what they are.
 
 use arrow_array::{Array, ArrayRef};
+use arrow_schema::SchemaRef;
 use sha2::{Digest, Sha256};
 
 use crate::dna;
 use crate::error::{Error, Result};
+use crate::model::graph::Random;
 use crate::pipe::Pipe;
 use crate::{provenance, schema};
 
@@ -17,6 +19,8 @@ pub struct Examples {
     pub seconds: Vec<Vec<u8>>,
     /// One or more numbers for each sequence.
     pub labels: Vec<Vec<f32>>,
+    /// What the numbers are called, where that is known.
+    pub names: Vec<String>,
 }
 
 impl Examples {
@@ -32,7 +36,7 @@ impl Examples {
             return Err(Error::data("the rows have no column `label`: training needs one"));
         }
         let pairs = schema::has(&target, schema::SECOND);
-        let mut examples = Self::default();
+        let mut examples = Self { names: names(&target)?, ..Self::default() };
         for batch in batches {
             let batch = batch?;
             let sequences = schema::strings(&batch, schema::SEQUENCE)?;
@@ -107,12 +111,28 @@ impl Examples {
             sequences: pick(&self.sequences),
             seconds: pick(&self.seconds),
             labels: rows.clone().map(|row| self.labels[row].clone()).collect(),
+            names: self.names.clone(),
         }
+    }
+
+    /// Splits at random into two: the second has this share of all, and of the examples of each label.
+    pub fn split(&self, share: f64, seed: u64) -> [Self; 2] {
+        let mut order: Vec<usize> = (0..self.len()).collect();
+        Random::new(seed, "split", 0).shuffle(&mut order);
+        let bits = |row: usize| self.labels[row].iter().map(|label| label.to_bits()).collect::<Vec<_>>();
+        order.sort_by_cached_key(|&row| bits(row));
+        let taken = |count: usize| (count as f64 * share) as usize;
+        let mut parts = [Vec::new(), Vec::new()];
+        for (place, row) in order.into_iter().enumerate() {
+            parts[usize::from(taken(place + 1) > taken(place))].push(row);
+        }
+        parts.iter_mut().for_each(|rows| rows.sort_unstable());
+        parts.map(|rows| self.select(rows.into_iter()))
     }
 
     /// Puts the reverse complement of each example after it, with the same label.
     pub fn with_reverse_complements(&self) -> Self {
-        let mut all = Self::default();
+        let mut all = Self { names: self.names.clone(), ..Self::default() };
         for (sequence, label) in self.sequences.iter().zip(&self.labels) {
             let mut other = sequence.clone();
             dna::reverse_complement(&mut other);
@@ -169,6 +189,12 @@ impl Examples {
     }
 }
 
+/// Returns what the numbers of the column `label` are called.
+fn names(target: &SchemaRef) -> Result<Vec<String>> {
+    let names = target.field_with_name(schema::LABEL)?.metadata().get(schema::LABELS_KEY);
+    Ok(names.map_or(Vec::new(), |names| names.split(',').map(String::from).collect()))
+}
+
 /// The column `label`: lists of numbers, or numbers.
 struct Labels<'a> {
     column: &'a ArrayRef,
@@ -220,6 +246,24 @@ mod tests {
         assert_eq!(both.sequences, [b"AACG".to_vec(), b"CGTT".to_vec()]);
         assert_eq!(both.labels, [[1.0], [1.0]]);
         assert_ne!(both.digest(), examples.digest());
+    }
+
+    #[test]
+    fn a_split_has_its_share_of_each_label_and_each_example_once() {
+        let examples = Examples {
+            sequences: (0..200u8).map(|row| vec![row]).collect(),
+            labels: (0..200).map(|row| vec![f32::from(u8::from(row % 10 == 0))]).collect(),
+            ..Examples::default()
+        };
+        let [rest, part] = examples.split(0.2, 3);
+        assert_eq!((rest.len(), part.len()), (160, 40));
+        let positives = |part: &Examples| part.labels.iter().filter(|label| label[0] == 1.0).count();
+        assert_eq!((positives(&rest), positives(&part)), (16, 4));
+        let mut all = [rest.sequences.clone(), part.sequences.clone()].concat();
+        all.sort();
+        assert_eq!(all, examples.sequences);
+        assert_eq!(examples.split(0.2, 3)[1], part);
+        assert_ne!(examples.split(0.2, 4)[1], part);
     }
 
     #[test]

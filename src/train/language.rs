@@ -8,13 +8,14 @@ use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
 use super::examples::Examples;
-use super::run::{Measures, Task};
+use super::measures::{self, named};
+use super::run::{Measures, Task, shuffled};
 use crate::error::{Error, Result};
-use crate::kernel::Precision;
 use crate::kernel::learn::{linear, loss};
-use crate::metrics::{self, Confusion};
+use crate::kernel::{Precision, pointwise};
+use crate::metrics;
 use crate::model::config::Config;
-use crate::model::graph::{Parameters, Pass, Random};
+use crate::model::graph::{Convolutions, Parameters, Pass, Random};
 use crate::model::transformer::LayerPooling;
 use crate::model::transformer::graph::{EncoderGraph, Tokens};
 use crate::model::{Input, Model, Opened, Pooling, Wanted};
@@ -54,8 +55,8 @@ impl Body {
         })
     }
 
-    /// Returns the last hidden states of rows of tokens, and where they lie.
-    fn states(&self, rows: &[&[u32]], pass: &mut Pass) -> Result<(Vec<Tensor>, Tokens)> {
+    /// Returns the hidden states of rows of tokens, and where they lie.
+    pub(super) fn states(&self, rows: &[&[u32]], pass: &mut Pass) -> Result<(Vec<Tensor>, Tokens)> {
         let tokens = Tokens::of(rows);
         let words = self.graph.word_vectors(&tokens, pass)?;
         Ok((self.graph.states(&words, &tokens, pass)?, tokens))
@@ -102,20 +103,43 @@ impl Labelled {
     }
 }
 
-/// Shuffles `count` examples into batches.
-fn shuffled(count: usize, batch: usize, mut random: Random) -> Vec<Vec<usize>> {
-    let mut order: Vec<usize> = (0..count).collect();
-    random.shuffle(&mut order);
-    order.chunks(batch.max(1)).map(<[usize]>::to_vec).collect()
-}
-
 /// Rows that are evaluated together.
 const ROWS: usize = 512;
+
+/// What makes classes of hidden states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Head {
+    /// The family's own classifier.
+    Own,
+    /// The convolutions of BERT-TFBS. Its loss takes their probabilities for logits, as it was published.
+    Convolutions(Convolutions),
+}
+
+impl Head {
+    /// Returns what the loss takes for logits, `[sequences, classes]`.
+    fn logits(
+        self,
+        graph: &EncoderGraph,
+        states: &Tensor,
+        tokens: &Tokens,
+        pass: &mut Pass,
+    ) -> Result<Tensor> {
+        match self {
+            Self::Own => graph.classify(states, tokens, pass),
+            Self::Convolutions(head) => {
+                let image = graph.image(states, tokens, head.tokens)?;
+                pointwise::softmax(&head.logits(&image, pass)?)
+            }
+        }
+    }
+}
 
 /// Fine-tuning: a class for each sequence.
 pub struct ClassTask {
     /// The transformer.
     pub body: Body,
+    /// What stands on it.
+    pub head: Head,
     /// The training set.
     pub train: Labelled,
     /// The dev set.
@@ -132,17 +156,17 @@ impl ClassTask {
     /// When the model cannot read one.
     pub fn measure(&self, parameters: &Parameters, set: &Labelled) -> Result<Measures> {
         let model = self.body.scorer(parameters)?;
-        let wanted = Wanted { logits_only: true, ..Wanted::default() };
+        let wanted = Wanted { logits_only: self.head == Head::Own, ..Wanted::default() };
         let mut logits = Vec::new();
         for rows in set.tokens.chunks(ROWS) {
             let rows: Vec<Input> =
                 rows.iter().map(|ids| Input { bases: b"", second: None, tokens: Some(ids) }).collect();
             for answer in model.predict(&rows, &wanted)? {
                 let scores = answer.map_err(|_| Error::data("an example is longer than the model reads"))?;
-                logits.push(scores.logits);
+                logits.push(scores.probs.filter(|_| !wanted.logits_only).unwrap_or(scores.logits));
             }
         }
-        Ok(measures(&logits, &set.classes))
+        Ok(measures::of_logits(&logits, &set.classes))
     }
 }
 
@@ -154,7 +178,7 @@ impl Task for ClassTask {
     fn loss(&self, batch: &[usize], pass: &mut Pass) -> Result<Tensor> {
         let rows: Vec<&[u32]> = batch.iter().map(|&row| self.train.tokens[row].as_slice()).collect();
         let (states, tokens) = self.body.states(&rows, pass)?;
-        let logits = self.body.graph.classify(&states[states.len() - 1], &tokens, pass)?;
+        let logits = self.head.logits(&self.body.graph, &states[states.len() - 1], &tokens, pass)?;
         let targets: Vec<Option<u32>> = batch.iter().map(|&row| Some(self.train.classes[row])).collect();
         loss::cross_entropy(&logits, &targets)
     }
@@ -162,36 +186,6 @@ impl Task for ClassTask {
     fn evaluate(&self, parameters: &Parameters) -> Result<Measures> {
         self.measure(parameters, &self.dev)
     }
-}
-
-/// Returns the measures of logits: macro means as NyxBind has them, areas of two classes.
-fn measures(logits: &[Vec<f32>], classes: &[u32]) -> Measures {
-    let count = logits.first().map_or(2, Vec::len);
-    let actual: Vec<usize> = classes.iter().map(|&class| class as usize).collect();
-    let predicted: Vec<usize> = logits.iter().map(|row| metrics::argmax(row)).collect();
-    let confusion = Confusion::new(&actual, &predicted, count);
-    let term = |(row, &class): (&Vec<f32>, &usize)| {
-        let largest = f64::from(row.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-        let total = row.iter().map(|&x| (f64::from(x) - largest).exp()).sum::<f64>().ln() + largest;
-        total - f64::from(row[class])
-    };
-    let loss = logits.iter().zip(&actual).map(term).sum::<f64>() / logits.len().max(1) as f64;
-    let mut all = vec![
-        ("loss", loss),
-        ("accuracy", confusion.accuracy()),
-        ("f1", confusion.macro_mean(Confusion::f1)),
-        ("matthews_correlation", confusion.matthews()),
-        ("precision", confusion.macro_mean(Confusion::precision)),
-        ("recall", confusion.macro_mean(Confusion::recall)),
-    ];
-    if count == 2 {
-        // The odds of the second class rank as its probability does.
-        let odds: Vec<f64> = logits.iter().map(|row| f64::from(row[1]) - f64::from(row[0])).collect();
-        let labels: Vec<bool> = actual.iter().map(|&class| class == 1).collect();
-        all.push(("roc_auc", metrics::roc_auc(&odds, &labels).unwrap_or(f64::NAN)));
-        all.push(("pr_auc", metrics::average_precision(&odds, &labels).unwrap_or(f64::NAN)));
-    }
-    all.into_iter().map(|(name, value)| (name.to_string(), value)).collect()
 }
 
 /// Continued pre-training: tokens that are hidden are guessed.
@@ -313,9 +307,8 @@ impl Task for MaskTask {
                 .count();
         }
         let loss = sum / count.max(1) as f64;
-        let named =
-            [("loss", loss), ("perplexity", loss.exp()), ("accuracy", right as f64 / count.max(1) as f64)];
-        Ok(named.map(|(name, value)| (name.to_string(), value)).to_vec())
+        let accuracy = right as f64 / count.max(1) as f64;
+        Ok(named([("loss", loss), ("perplexity", loss.exp()), ("accuracy", accuracy)]))
     }
 }
 

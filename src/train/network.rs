@@ -3,10 +3,10 @@
 use candle_core::Tensor;
 
 use super::examples::Examples;
-use super::run::{Measures, Task};
+use super::measures::{self, Convention};
+use super::run::{Measures, Task, shuffled};
 use crate::error::{Error, Result};
 use crate::kernel::learn::loss;
-use crate::metrics::{self, Confusion};
 use crate::model::config::Config;
 use crate::model::graph::{Graph, Parameters, Pass, Random, scorer};
 
@@ -62,7 +62,11 @@ impl NetworkTask {
         check(self.graph.as_ref(), self.objective, examples)?;
         let scores = self.scores(parameters, examples)?;
         let labels: Vec<bool> = examples.labels.iter().flatten().map(|&label| label > 0.5).collect();
-        Ok(measures(&scores, &labels, self.objective))
+        let convention = match self.objective {
+            Objective::Sequences => Convention::Macro,
+            Objective::Bases => Convention::Trapezoid,
+        };
+        Ok(measures::of_probabilities(&scores, &labels, 0.5, convention))
     }
 
     /// Returns probabilities: one for each sequence or base, from the network as it will score.
@@ -101,10 +105,8 @@ fn check(graph: &dyn Graph, objective: Objective, examples: &Examples) -> Result
 }
 
 impl Task for NetworkTask {
-    fn batches(&self, mut random: Random) -> Vec<Vec<usize>> {
-        let mut order: Vec<usize> = (0..self.train.len()).collect();
-        random.shuffle(&mut order);
-        order.chunks(self.batch).map(<[usize]>::to_vec).collect()
+    fn batches(&self, random: Random) -> Vec<Vec<usize>> {
+        shuffled(self.train.len(), self.batch, random)
     }
 
     fn loss(&self, batch: &[usize], pass: &mut Pass) -> Result<Tensor> {
@@ -117,35 +119,4 @@ impl Task for NetworkTask {
     fn evaluate(&self, parameters: &Parameters) -> Result<Measures> {
         self.measure(parameters, &self.dev)
     }
-}
-
-/// Returns the measures of probabilities: of sequences macro means as NyxBind has them, of bases those of the
-/// positive class and the trapezoid as BertSNR has them.
-fn measures(scores: &[f64], labels: &[bool], objective: Objective) -> Measures {
-    let confusion = Confusion::above(0.5, scores, labels);
-    let of_class = |of: fn(&Confusion, usize) -> f64| match objective {
-        Objective::Sequences => confusion.macro_mean(of),
-        Objective::Bases => of(&confusion, 1),
-    };
-    let area = match objective {
-        Objective::Sequences => metrics::average_precision(scores, labels),
-        Objective::Bases => metrics::precision_recall_trapezoid(scores, labels),
-    };
-    let named = [
-        ("loss", log_loss(scores, labels)),
-        ("accuracy", confusion.accuracy()),
-        ("f1", of_class(Confusion::f1)),
-        ("matthews_correlation", confusion.matthews()),
-        ("precision", of_class(Confusion::precision)),
-        ("recall", of_class(Confusion::recall)),
-        ("roc_auc", metrics::roc_auc(scores, labels).unwrap_or(f64::NAN)),
-        ("pr_auc", area.unwrap_or(f64::NAN)),
-    ];
-    named.map(|(name, value)| (name.to_string(), value)).to_vec()
-}
-
-/// Returns the mean binary cross-entropy; logarithms end at -100, as in PyTorch.
-fn log_loss(scores: &[f64], labels: &[bool]) -> f64 {
-    let term = |(&score, &label): (&f64, &bool)| -(if label { score } else { 1.0 - score }).ln().max(-100.0);
-    scores.iter().zip(labels).map(term).sum::<f64>() / scores.len().max(1) as f64
 }

@@ -31,6 +31,13 @@ pub trait Task {
     fn evaluate(&self, parameters: &Parameters) -> Result<Measures>;
 }
 
+/// Shuffles `count` examples into batches.
+pub(super) fn shuffled(count: usize, batch: usize, mut random: Random) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..count).collect();
+    random.shuffle(&mut order);
+    order.chunks(batch.max(1)).map(<[usize]>::to_vec).collect()
+}
+
 /// Measures by name, in the order in which they are shown.
 pub type Measures = Vec<(String, f64)>;
 

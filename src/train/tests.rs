@@ -1,9 +1,14 @@
 //! Trainings of small networks, from the first step to the last.
 
+use super::callers::{CallTask, Called};
+use super::language::{Body, ClassTask, Head, Labelled};
 use super::network::{NetworkTask, Objective};
 use super::*;
-use crate::model::graph::{DAedNet, DanQ, DeepBind, DeepSnr, Graph, Initial, Parameters, Pass, Random};
+use crate::model::graph::{
+    Convolutions, DAedNet, DanQ, DeepBind, DeepSnr, Graph, Initial, Parameters, Pass, Random,
+};
 use crate::model::testing::{golden_sequences, hashed_weights};
+use crate::model::transformer::graph::EncoderGraph;
 use crate::testing::shared;
 
 /// Random sequences, of which those with a motif are positive.
@@ -102,6 +107,82 @@ fn what_goes_on_from_a_checkpoint_ends_with_the_bits_of_what_was_never_stopped()
     let mut other = begin(&DeepBind, &plan);
     let message = checkpoint::read(&mut other, "other", &path).unwrap_err().to_string();
     assert!(message.contains("another training"), "{message}");
+}
+
+/// Returns a small transformer over 3-mers in a directory that its tokenizer is read from, and sequences of it.
+fn transformer(directory: &std::path::Path, architecture: &str) -> (Body, Parameters, Vec<Vec<u32>>) {
+    let text = format!(
+        r#"{{"architectures": ["{architecture}"], "model_type": "bert", "vocab_size": 69, "hidden_size": 16,
+        "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "max_position_embeddings": 64}}"#
+    );
+    std::fs::write(directory.join("config.json"), &text).unwrap();
+    let config: crate::model::config::Config = serde_json::from_str(&text).unwrap();
+    let (graph, mut parameters) = EncoderGraph::fresh(&config, 1).unwrap();
+    graph.add_classifier(&mut parameters, 2, 1).unwrap();
+    let tokenizer = crate::tokenizer::Tokenizer::of_model(directory).unwrap();
+    let tokens = language::tokens(&tokenizer, &planted(24, 20, 1), None).unwrap();
+    (Body { graph, config, path: directory.into() }, parameters, tokens)
+}
+
+/// Returns every kind of task with the weights that it begins with.
+fn tasks(directory: &std::path::Path) -> Vec<(&'static str, Box<dyn Task + Sync>, Parameters)> {
+    let (first, parameters) = cells::tests::first();
+    let (second, on_first) = cells::tests::second(&parameters, false);
+    let (pairs, layers) = embeddings::tests::task();
+    let (body, mut encoder, tokens) = transformer(directory, "BERT_TFBS");
+    encoder.remove_under("classifier");
+    let head = Convolutions { tokens: 22, states: 16, classes: 2 };
+    let mut initial = Initial::on(encoder, 1);
+    head.initial(&mut initial);
+    let set = || Labelled { tokens: tokens.clone(), classes: (0..24).map(|row| row % 2).collect() };
+    let head = Head::Convolutions(head);
+    let tfbs = ClassTask { body, head, train: set(), dev: set(), batch: 8 };
+    let (mut body, mut callers, tokens) = transformer(directory, "BertSNR");
+    body.config.window = Some(20);
+    callers.remove_under("classifier.");
+    body.graph.add_callers(&mut callers, 1).unwrap();
+    let bases: Vec<Vec<f32>> =
+        (0..24).map(|row| (0..20).map(|base| f32::from(u8::from(base / 5 == row % 4))).collect()).collect();
+    let set = || Called { tokens: tokens.clone(), bases: bases.clone() };
+    let snr = CallTask { body, width: 3, train: set(), dev: set(), batch: 8 };
+    vec![
+        ("SigTFB stage 1", Box::new(first), parameters),
+        ("SigTFB stage 2", Box::new(second), on_first),
+        ("residual FCNN", Box::new(pairs), layers),
+        ("BERT-TFBS", Box::new(tfbs), initial.finish()),
+        ("BertSNR", Box::new(snr), callers),
+    ]
+}
+
+/// Begins a training with copies of weights.
+fn copied(parameters: &Parameters, plan: &Plan) -> Training {
+    Training::new(plan.clone(), Parameters::of(&parameters.weights().unwrap()).unwrap())
+}
+
+#[test]
+fn every_task_has_the_same_bits_with_any_threads_and_after_a_stop() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("checkpoint");
+    let plan = Plan { epochs: 2, evaluate_every: Some(2), ..plan() };
+    for (name, task, parameters) in tasks(directory.path()) {
+        let run = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let mut training = copied(&parameters, &plan);
+                training.run(&*task, &mut ()).unwrap();
+                (bits(training.parameters()), training.state().clone())
+            })
+        };
+        let whole = run(1);
+        assert_eq!(run(2), whole, "{name}: threads");
+        assert_ne!(whole.0, bits(&parameters), "{name}: nothing was learned");
+        let mut first = copied(&parameters, &plan);
+        first.run(&*task, &mut StopAt(3, &path)).unwrap();
+        let mut second = copied(&parameters, &plan);
+        checkpoint::read(&mut second, "test", &path).unwrap();
+        second.run(&*task, &mut ()).unwrap();
+        assert_eq!((bits(second.parameters()), second.state().clone()), whole, "{name}: resumed");
+    }
 }
 
 #[test]

@@ -105,3 +105,48 @@ fn models_on_the_same_rows_are_compared_and_others_are_not() {
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("same rows"));
 }
+
+#[test]
+fn folders_of_models_are_compared_set_by_set_and_on_average() {
+    let directory = tempfile::tempdir().unwrap();
+    let folder = |model: &str| directory.path().join(model);
+    for (model, shift) in [("a", 10), ("b", 60)] {
+        std::fs::create_dir(folder(model)).unwrap();
+        for (set, step) in [("CTCF", 7919), ("GATA2", 6151), ("MEF2A", 4409)] {
+            let score = |row: usize| ((row * step % 100) + shift * (row % 2)) as f64 / 200.0;
+            let rows: String = (0..120).map(|row| format!("{}\t{}\n", row % 2, score(row))).collect();
+            std::fs::write(folder(model).join(format!("{set}.tsv")), format!("label\tscore\n{rows}"))
+                .unwrap();
+        }
+    }
+    let at = |name: &str| directory.path().join(name).to_str().unwrap().to_string();
+    let (a, b, curves, svg) = (at("a"), at("b"), at("curves.tsv"), at("plots"));
+    let more = ["--compare", "--bootstrap", "100", "--curves", &curves, "--svg", &svg, "-q", "--no-pg"];
+    let arguments = [&[a.as_str(), b.as_str()], &more[..]].concat();
+    let rows = table(&stdout_of(nyx("eval", &arguments), b""));
+    let names: Vec<&str> = rows.iter().map(|row| row["set"].as_str()).collect();
+    let sets = ["a/CTCF", "b/CTCF", "a/GATA2", "b/GATA2", "a/MEF2A", "b/MEF2A"];
+    let summary = ["a: mean", "a: median", "b: mean", "b: median"];
+    let differences =
+        ["b/CTCF - a/CTCF", "b/GATA2 - a/GATA2", "b/MEF2A - a/MEF2A", "mean of b - a", "sets where b > a"];
+    assert_eq!(names, [&sets[..], &summary, &differences].concat());
+    let number = |name: &str, column: &str| -> f64 {
+        rows.iter().find(|row| row["set"] == name).unwrap()[column].parse().unwrap()
+    };
+    let mean = (number("b/CTCF - a/CTCF", "roc_auc")
+        + number("b/GATA2 - a/GATA2", "roc_auc")
+        + number("b/MEF2A - a/MEF2A", "roc_auc"))
+        / 3.0;
+    assert!((number("mean of b - a", "roc_auc") - mean).abs() < 1e-12);
+    assert!(number("mean of b - a", "roc_auc_low") > 0.0);
+    assert_eq!(number("sets where b > a", "roc_auc"), 3.0);
+    for name in ["roc", "precision_recall", "calibration", "confusion"] {
+        assert!(directory.path().join(format!("plots/{name}.svg")).is_file(), "{name}");
+    }
+    let points = std::fs::read_to_string(&curves).unwrap();
+    assert!(points.lines().count() > 6 * 100 && points.contains("b/MEF2A\tprecision_recall\t"));
+    std::fs::remove_file(folder("b").join("CTCF.tsv")).unwrap();
+    let output = run(nyx("eval", &arguments));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(1) && said.contains("`CTCF`"), "{said}");
+}

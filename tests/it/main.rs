@@ -1,19 +1,23 @@
 //! What a user sees: commands, pipes, statuses, files. One binary, a module per subject.
 
+mod corpus;
 mod door;
 mod effects;
 mod evaluate;
+mod faults;
 mod foreign;
 mod haplotypes;
 mod hits;
 mod instances;
 mod language;
 mod layers;
+mod ledger;
 mod models;
 mod motifs;
 mod negatives;
 mod pipeline;
 mod pipes;
+mod properties;
 mod readme;
 mod real;
 mod report;
@@ -21,7 +25,11 @@ mod safety;
 mod saturation;
 mod scan;
 mod score;
+mod security;
 mod shards;
+mod split;
 mod support;
 mod tomtom;
 mod train;
+mod tune;
+mod verify;

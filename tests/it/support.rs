@@ -87,3 +87,17 @@ pub fn genome(directory: &Path, length: usize) -> PathBuf {
     std::fs::write(&path, text).expect("the scratch directory can be written");
     path
 }
+
+/// Turns a VCF into a BCF, as noodles writes it.
+pub fn write_bcf(vcf: &Path, bcf: &Path) {
+    use noodles::vcf::variant::io::Write;
+    let file = std::fs::File::open(vcf).expect("it is there");
+    let mut reader = noodles::vcf::io::Reader::new(std::io::BufReader::new(file));
+    let header = reader.read_header().expect("it has a header");
+    let mut writer = noodles::bcf::io::Writer::new(std::fs::File::create(bcf).expect("there is room"));
+    writer.write_variant_header(&header).expect("there is room");
+    for record in reader.records() {
+        writer.write_variant_record(&header, &record.expect("a record")).expect("there is room");
+    }
+    writer.try_finish().expect("there is room");
+}

@@ -13,6 +13,7 @@ mod negatives;
 mod regions;
 mod sequences;
 mod shard;
+mod split;
 mod tiles;
 mod variants;
 mod windows;
@@ -39,6 +40,7 @@ enum Command {
     Mutate(mutate::Args),
     Negatives(negatives::Args),
     MergePeaks(merge_peaks::Args),
+    Split(split::Args),
 }
 
 impl AsRef<Common> for Args {
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
             Command::Mutate(args) => mutate::run(args, &common),
             Command::Negatives(args) => negatives::run(args, &common),
             Command::MergePeaks(args) => merge_peaks::run(args, &common),
+            Command::Split(args) => split::run(args, &common),
         }
     })
 }

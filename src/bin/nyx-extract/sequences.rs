@@ -16,7 +16,7 @@ use crate::shard::{self, ShardArg};
 /// FASTA, or CSV or TSV with a header that has a column `sequence` and perhaps `label` (a number, or several by `,` or
 /// `;`) and `name`; gzip or not. Pairs of sequences come from the columns `sequence1` and `sequence2`, or from a table
 /// of sequence, sequence and label without a header; the second goes into the column `sequence_2`. Sequences written as overlapping k-mers (DNABERT) are joined. Letters other than ACGT
-/// become N. An empty sequence, a ragged row or a label that is no number is an error that names the line.
+/// become N. FASTA headers that end with `;label=1` (DNABERT-Enhancer's) are labelled. An empty sequence, a ragged row or a label that is no number is an error that names the line.
 ///
 /// Example: nyx-extract sequences test.csv.gz | nyx-score --model model/ | nyx-eval
 #[derive(clap::Args)]

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use nyx::cli::Common;
 use nyx::error::InFile;
 use nyx::extract::sequences::{self, Options};
 use nyx::input::{self, Opened};
@@ -10,6 +11,9 @@ use nyx::{Error, Result};
 
 /// Endings of files that examples are read from.
 const ENDINGS: [&str; 8] = ["csv", "tsv", "csv.gz", "tsv.gz", "csv.zst", "tsv.zst", "parquet", "arrows"];
+
+/// The part of a training set that becomes the dev set where there is none.
+const DEV_SHARE: f64 = 0.2;
 
 /// The sets of a folder: train, dev and test.
 pub fn folder(folder: &Path) -> Result<Sets> {
@@ -41,9 +45,31 @@ pub struct Sets {
     pub test: Option<Examples>,
 }
 
+impl Sets {
+    /// Returns what tells the sets to train and to choose by from others.
+    pub fn digest(&self) -> String {
+        format!("{}{}", &self.train.digest()[..16], &self.dev.digest()[..16])
+    }
+
+    /// Says how large the sets are.
+    pub fn say(&self, common: &Common) {
+        let sizes = format!("{} examples to train on, {} dev", self.train.len(), self.dev.len());
+        common.say(&format!("{sizes}, {} test", self.test.as_ref().map_or(0, Examples::len)));
+    }
+}
+
 impl DataArgs {
     /// Reads the three sets.
     pub fn read(&self) -> Result<Sets> {
+        self.sets(None)
+    }
+
+    /// Reads the three sets; where there is no dev set, a fifth of the training set becomes it, drawn by `seed`.
+    pub fn read_or_split(&self, seed: u64) -> Result<Sets> {
+        self.sets(Some(seed))
+    }
+
+    fn sets(&self, splits: Option<u64>) -> Result<Sets> {
         let path = |own: &Option<PathBuf>, names: &[&str]| -> Option<PathBuf> {
             own.clone().or_else(|| find(self.data.as_deref()?, names))
         };
@@ -54,10 +80,17 @@ impl DataArgs {
                 Error::usage(format!("no {name} set{place}: name it with --{name}, or put {name}.csv there"))
             })
         };
-        let train = need(path(&self.train, &["train", "Train"]), "train")?;
-        let dev = need(path(&self.dev, &["dev", "valid", "val"]), "dev")?;
-        let test = path(&self.test, &["test"]);
-        Ok(Sets { train: read(&train)?, dev: read(&dev)?, test: test.map(|path| read(&path)).transpose()? })
+        let mut train = read(&need(path(&self.train, &["train", "Train"]), "train")?)?;
+        let dev = match (path(&self.dev, &["dev", "valid", "val"]), splits) {
+            (None, Some(seed)) => {
+                let [rest, dev] = train.split(DEV_SHARE, seed);
+                train = rest;
+                dev
+            }
+            (dev, _) => read(&need(dev, "dev")?)?,
+        };
+        let test = path(&self.test, &["test"]).map(|path| read(&path)).transpose()?;
+        Ok(Sets { train, dev, test })
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use nyx::cli::{Common, TrainingProgress};
+use nyx::error::InFile;
 use nyx::model::graph::Parameters;
 use nyx::train::record::Record;
 use nyx::train::{Evaluation, Measures, Plan, Step, Task, Training, Watch, checkpoint};
@@ -17,28 +18,52 @@ pub struct Job<'a> {
     pub common: &'a Common,
     pub args: &'a TrainArgs,
     pub plan: Plan,
-    /// What the record shows besides the plan.
+    /// What the record shows, and a checkpoint must have been made for: network, data, plan.
     pub settings: Map<String, Value>,
-    /// What a checkpoint must have been made for: network, data, plan.
-    pub purpose: String,
 }
 
 impl Job<'_> {
     /// Returns the directory of the model.
-    pub fn directory(&self) -> Result<&Path> {
+    fn directory(&self) -> Result<&Path> {
         directory(self.common)
     }
 
+    /// Trains, writes the model, and measures it on the test set, where there is one. Returns the weights and these
+    /// measures; `None` when it was stopped before its end.
+    pub fn complete(
+        &self,
+        task: &dyn Task,
+        parameters: Parameters,
+        write: impl FnOnce(&Parameters, &Path) -> Result<()>,
+        test: impl FnOnce(&Parameters) -> Result<Option<Measures>>,
+    ) -> Result<Option<(Training, Option<Measures>)>> {
+        let Some((training, mut record)) = self.run(task, parameters)? else { return Ok(None) };
+        write(training.parameters(), self.directory()?)?;
+        let measures = test(training.parameters())?;
+        if let Some(measures) = &measures {
+            say(self.common, "test", measures);
+        }
+        record.finish(training.state().step, measures.as_ref())?;
+        Ok(Some((training, measures)))
+    }
+
+    fn purpose(&self) -> Result<String> {
+        Ok(serde_json::to_string(&self.settings)?)
+    }
+
     /// Trains; `None` when it was stopped before its end.
-    pub fn run(&self, task: &dyn Task, parameters: Parameters) -> Result<Option<(Training, Record)>> {
+    fn run(&self, task: &dyn Task, parameters: Parameters) -> Result<Option<(Training, Record)>> {
         let folder = self.directory()?.join("training");
         std::fs::create_dir_all(&folder)
             .map_err(Error::Io)
             .map_err(|error| error.at(folder.display().to_string()))?;
         let path = folder.join("checkpoint.safetensors");
         let mut training = Training::new(self.plan.clone(), parameters);
+        if self.args.resume {
+            sweep(&folder)?;
+        }
         if self.args.resume && path.is_file() {
-            checkpoint::read(&mut training, &self.purpose, &path)?;
+            checkpoint::read(&mut training, &self.purpose()?, &path)?;
             self.common.say(&format!("goes on after step {}", training.state().step));
         }
         let [trained, all] = training.parameters().count();
@@ -66,6 +91,18 @@ impl Job<'_> {
         }
         Ok(Some((training, watcher.record)))
     }
+}
+
+/// Removes what a killed training left unfinished: its checkpoints may be large.
+fn sweep(folder: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(folder).in_file(folder)? {
+        let path = entry.in_file(folder)?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name.starts_with('.') && name.ends_with(".tmp") {
+            std::fs::remove_file(&path).in_file(&path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Returns the directory that `-o` names.
@@ -121,7 +158,7 @@ impl Watch for Watcher<'_> {
         let every = self.job.args.checkpoint_every;
         if std::mem::take(&mut self.is_due) || stops || every.is_some_and(|every| step.is_multiple_of(every))
         {
-            checkpoint::write(training, &self.job.purpose, &self.path)?;
+            checkpoint::write(training, &self.job.purpose()?, &self.path)?;
         }
         self.since = Instant::now();
         Ok(!stops)

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use nyx::cli::Common;
 use nyx::error::InFile;
 use nyx::model::convert;
+use nyx::model::graph::Parameters;
 use nyx::model::layout::{LayerWeights, Mode, Pooling};
 use nyx::model::transformer::LayerPooling;
 use nyx::model::transformer::graph::Family;
@@ -17,7 +18,7 @@ use nyx::{Error, Result, output};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;
 
-use crate::data::{self, DataArgs, Sets};
+use crate::data::{self, DataArgs};
 use crate::drive::{self, Job};
 use crate::finetune::BaseArgs;
 use crate::options::{self, TrainArgs};
@@ -143,7 +144,7 @@ pub fn run_contrastive(args: ContrastiveArgs, common: &Common) -> Result<()> {
     let plan = args.train.plan(recipe, seed)?;
     let batch = args.train.train_batch.map_or(128, |batch| batch as usize);
     let mut settings = options::settings(&plan, batch);
-    settings.insert("model".into(), args.base.model.display().to_string().into());
+    settings.insert("model".into(), args.base.begin.model.display().to_string().into());
     settings.insert("data".into(), train.sequences.digest()[..16].into());
     settings.insert("pairs".into(), format!("{} {}", args.train_numbers, args.test_numbers).into());
     settings.insert("start_layer".into(), start.into());
@@ -156,23 +157,19 @@ pub fn run_contrastive(args: ContrastiveArgs, common: &Common) -> Result<()> {
         layers: pooling,
     };
     drive::say(common, "before: dev", &task.evaluate(&parameters)?);
-    let purpose = serde_json::to_string(&settings)?;
-    let job = Job { common, args: &args.train, plan, settings, purpose };
-    let Some((training, mut record)) = job.run(&task, parameters)? else { return Ok(()) };
-    let directory = job.directory()?;
-    convert::write_directory(&task.body.opened(training.parameters())?, &task.body.path, directory)?;
-    write_pooling(directory, start, &weights, task.body.graph.spec().hidden)?;
-    let measures = match test.sets.is_empty() {
-        true => None,
+    let job = Job { common, args: &args.train, plan, settings };
+    let write = |trained: &Parameters, directory: &Path| {
+        convert::write_directory(&task.body.opened(trained)?, &task.body.path, directory)?;
+        write_pooling(directory, start, &weights, task.body.graph.spec().hidden)
+    };
+    let measure = |trained: &Parameters| match test.sets.is_empty() {
+        true => Ok(None),
         false => {
             let pairs = test.dev_pairs(&tokenizer, most, args.test_numbers, seed)?;
-            Some(task.measure(training.parameters(), &pairs)?)
+            task.measure(trained, &pairs).map(Some)
         }
     };
-    if let Some(measures) = &measures {
-        drive::say(common, "test", measures);
-    }
-    record.finish(training.state().step, measures.as_ref())
+    job.complete(&task, parameters, write, measure).map(drop)
 }
 
 /// Returns the folders of a folder, in the order of their names.
@@ -221,7 +218,7 @@ pub fn run_mlm(args: MlmArgs, common: &Common) -> Result<()> {
     drive::directory(common)?;
     let (mut body, mut parameters, tokenizer) = args.base.open(common.seed)?;
     let most = args.base.most(&body.graph);
-    let Sets { train, dev, .. } = args.data.read()?;
+    let sets = args.data.read()?;
     body.graph.add_token_head(&mut parameters, common.seed)?;
     parameters.remove_under("classifier");
     let name = if body.graph.family() == Family::Esm { "EsmForMaskedLM" } else { "BertForMaskedLM" };
@@ -240,17 +237,16 @@ pub fn run_mlm(args: MlmArgs, common: &Common) -> Result<()> {
     let plan = args.train.plan(recipe, common.seed)?;
     let batch = args.train.train_batch.map_or(32, |batch| batch as usize);
     let mut settings = options::settings(&plan, batch);
-    settings.insert("model".into(), args.base.model.display().to_string().into());
-    settings.insert("data".into(), format!("{}{}", &train.digest()[..16], &dev.digest()[..16]).into());
+    settings.insert("model".into(), args.base.begin.model.display().to_string().into());
+    settings.insert("data".into(), sets.digest().into());
     settings.insert("mask_chance".into(), masking.chance.into());
     let read = |examples: &Examples| language::tokens(&tokenizer, examples, most);
-    let task = MaskTask { body, train: read(&train)?, dev: read(&dev)?, batch, masking };
-    let purpose = serde_json::to_string(&settings)?;
-    let job = Job { common, args: &args.train, plan, settings, purpose };
-    let Some((training, mut record)) = job.run(&task, parameters)? else { return Ok(()) };
-    let opened = task.body.opened(training.parameters())?;
-    convert::write_directory(&opened, &task.body.path, job.directory()?)?;
-    record.finish(training.state().step, None)
+    let task = MaskTask { body, train: read(&sets.train)?, dev: read(&sets.dev)?, batch, masking };
+    let job = Job { common, args: &args.train, plan, settings };
+    let write = |trained: &Parameters, directory: &Path| {
+        convert::write_directory(&task.body.opened(trained)?, &task.body.path, directory)
+    };
+    job.complete(&task, parameters, write, |_| Ok(None)).map(drop)
 }
 
 /// Returns how a model's tokens are hidden.

@@ -1,11 +1,14 @@
 //! nyx-train: examples → a model directory.
 
+mod base_caller;
 mod cnn;
 mod data;
 mod drive;
+mod fcnn;
 mod finetune;
 mod language;
 mod options;
+mod sigtfb;
 
 use std::process::ExitCode;
 
@@ -32,9 +35,13 @@ struct Args {
 #[derive(Subcommand)]
 enum Command {
     Cnn(cnn::CnnArgs),
-    BaseCaller(cnn::BaseCallerArgs),
+    BaseCaller(base_caller::BaseCallerArgs),
+    #[command(name = "sigtfb")]
+    SigTfb(sigtfb::SigTfbArgs),
+    Fcnn(fcnn::FcnnArgs),
     Full(finetune::FullArgs),
     Lora(finetune::LoraArgs),
+    BertTfbs(finetune::BertTfbsArgs),
     Contrastive(language::ContrastiveArgs),
     Mlm(language::MlmArgs),
 }
@@ -48,12 +55,16 @@ impl AsRef<Common> for Args {
 fn run(args: Args) -> Result<()> {
     match args.command {
         Command::Cnn(command) => cnn::run(command, &args.common),
-        Command::BaseCaller(command) => cnn::run_base_caller(command, &args.common),
+        Command::BaseCaller(command) => base_caller::run(command, &args.common),
+        Command::SigTfb(command) => sigtfb::run(command, &args.common),
+        Command::Fcnn(command) => fcnn::run(command, &args.common),
         Command::Full(command) => finetune::run(command, &args.common),
         Command::Lora(command) => finetune::run_lora(command, &args.common),
+        Command::BertTfbs(command) => finetune::run_bert_tfbs(command, &args.common),
         Command::Contrastive(command) => language::run_contrastive(command, &args.common),
         Command::Mlm(command) => language::run_mlm(command, &args.common),
-    }
+    }?;
+    args.common.sign_model()
 }
 
 fn main() -> ExitCode {

@@ -58,8 +58,8 @@ pub struct TrainArgs {
     #[arg(long, value_enum, value_name = "RULE", help_heading = HEADING)]
     pub optimizer: Option<OptimizerArg>,
     /// Momentum of sgd
-    #[arg(long, value_name = "SHARE", default_value_t = 0.9, help_heading = HEADING)]
-    pub momentum: f64,
+    #[arg(long, value_name = "SHARE", help_heading = HEADING)]
+    pub momentum: Option<f64>,
     /// Weight decay
     #[arg(long, value_name = "DECAY", help_heading = HEADING)]
     pub weight_decay: Option<f64>,
@@ -100,7 +100,7 @@ impl TrainArgs {
         let plan = Plan {
             epochs: self.epochs.unwrap_or(recipe.epochs),
             accumulation: self.accumulate.map_or(recipe.accumulation, |count| count as usize),
-            rule: self.optimizer.map_or(recipe.rule, |rule| self.rule(rule)),
+            rule: self.rule(recipe.rule),
             rate: self.learning_rate.unwrap_or(recipe.rate),
             decay: self.weight_decay.unwrap_or(recipe.decay),
             schedule: self.schedule.map_or(recipe.schedule, schedule),
@@ -121,11 +121,14 @@ impl TrainArgs {
         Ok(plan)
     }
 
-    fn rule(&self, rule: OptimizerArg) -> Rule {
-        match rule {
-            OptimizerArg::Adamw => Rule::AdamW(Betas::default()),
-            OptimizerArg::Adam => Rule::Adam(Betas::default()),
-            OptimizerArg::Sgd => Rule::Sgd { momentum: self.momentum, nesterov: self.momentum > 0.0 },
+    fn rule(&self, recipe: Rule) -> Rule {
+        let sgd = |momentum: f64| Rule::Sgd { momentum, nesterov: momentum > 0.0 };
+        match (self.optimizer, recipe) {
+            (None, Rule::Sgd { momentum, .. }) => sgd(self.momentum.unwrap_or(momentum)),
+            (None, rule) => rule,
+            (Some(OptimizerArg::Adamw), _) => Rule::AdamW(Betas::default()),
+            (Some(OptimizerArg::Adam), _) => Rule::Adam(Betas::default()),
+            (Some(OptimizerArg::Sgd), _) => sgd(self.momentum.unwrap_or(0.9)),
         }
     }
 }

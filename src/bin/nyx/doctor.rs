@@ -124,7 +124,7 @@ fn cublaslt() -> Finding {
 
 fn device() -> Finding {
     let text = "`--device auto` takes the processor, because no kernel has run on a GPU yet; `--device cuda` is for nyx-hits \
-                and the language models of nyx-score";
+                and for nyx-score with language models and with the networks that begin with convolutions over positions";
     Finding { subject: "device", fine: true, text: text.into(), value: json!({ "auto": "cpu", "why": text }) }
 }
 

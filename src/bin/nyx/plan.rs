@@ -101,7 +101,7 @@ fn share_of(pipeline: &Pipeline, shard: Shard) -> Result<Share> {
     let schema = ipc::read(Box::new(stream)).map(|pipe| pipe.schema().clone());
     // The pipe is closed by now, which ends the command.
     let _ = child.wait();
-    let failed = |error: Error| Error::data(format!("{}\n{error}", sharded::end_of(&log)));
+    let failed = |error: Error| Error::Command { message: error.to_string(), log: sharded::end_of(&log) };
     let share = provenance::share(&schema.map_err(failed)?.metadata)?;
     share.ok_or_else(|| Error::data(format!("`{}` does not say how many regions it has", code.trim())))
 }
@@ -119,7 +119,8 @@ fn measure(pipeline: &Pipeline, shard: Shard) -> Result<Cost> {
     let status = child.wait()?;
     let seconds = began.elapsed().as_secs_f64();
     if !status.success() {
-        return Err(Error::data(format!("the calibration failed ({status})\n{}", sharded::end_of(&log))));
+        let message = format!("the calibration failed ({status})");
+        return Err(Error::Command { message, log: sharded::end_of(&log) });
     }
     let (cpu_seconds, peak_mib) = processes(directory.path())?;
     let windows = (share.end - share.first) as f64;

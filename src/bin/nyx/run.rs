@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use nyx::error::InFile;
 use nyx::extract::shard::Shard;
-use nyx::{Error, Result, input, output};
+use nyx::{Error, Result, cli, input, output};
 use serde::{Deserialize, Serialize};
 
 use super::sharded::{self, Pipeline};
@@ -196,9 +196,9 @@ fn run_one(pipeline: &Pipeline, workshop: &Workshop, shard: Shard) -> Result<u64
         sharded::shell(&code, Stdio::from(temporary.reopen().in_file(&path)?), Stdio::from(to_log))?;
     let status = command.status().map_err(|error| Error::from(error).at("bash"))?;
     if !status.success() {
-        let message =
-            format!("shard {}/{} failed ({status})\n{}", shard.part(), shard.parts(), sharded::end_of(&log));
-        return Err(Error::data(message).at(log.display().to_string()));
+        let message = format!("shard {}/{} failed ({status})", shard.part(), shard.parts());
+        let error = Error::Command { message, log: sharded::end_of(&log) };
+        return Err(error.at(log.display().to_string()));
     }
     // A shell can hide a failure; a stream cannot.
     let rows = count(temporary.path())
@@ -237,7 +237,7 @@ fn join(args: &Args, workshop: &Workshop) -> Result<()> {
     let mut command = std::process::Command::new(siblings::find("nyx-merge").ok_or_else(missing)?);
     command.arg("-o").arg(&args.output).args(shards.map(|shard| workshop.file(shard)));
     command.args(args.no_pg.then_some("--no-pg")).args(args.quiet.then_some("-q"));
-    let status = command.status()?;
+    let status = command.envs(cli::log::environment()).status()?;
     match status.success() {
         true => Ok(()),
         false => Err(Error::data(format!(
@@ -248,9 +248,12 @@ fn join(args: &Args, workshop: &Workshop) -> Result<()> {
 }
 
 fn say(args: &Args, line: &str) {
-    if !args.quiet {
-        // On a terminal the last line is replaced, so that thousands of shards do not scroll away what was before.
-        let end = if std::io::stderr().is_terminal() { "\x1b[K\r" } else { "\n" };
-        let _ = write!(std::io::stderr(), "nyx run: {line}{end}");
+    if args.quiet {
+        return;
     }
+    if cli::log::is_json() || !std::io::stderr().is_terminal() {
+        return cli::log::say("nyx run", line, None);
+    }
+    // On a terminal the last line is replaced, so that thousands of shards do not scroll away what was before.
+    let _ = write!(std::io::stderr(), "nyx run: {line}\x1b[K\r");
 }

@@ -116,15 +116,29 @@ struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    /// Reads the descriptor of a value: its kind, and how many there are.
+    /// Reads the descriptor of a value: its kind, and how many there are. Their number, where it follows as a value,
+    /// is one number, or a file could nest descriptors as deep as it has bytes.
     fn descriptor(&mut self) -> Result<(u8, usize)> {
-        let byte = *self.bytes.get(self.at).ok_or_else(damaged)?;
-        self.at += 1;
+        let byte = self.byte()?;
         let count = match byte >> 4 {
-            15 => usize::try_from(self.integer()?).map_err(|_| damaged())?,
+            15 => match self.byte()? {
+                kind @ 0x11..=0x13 => {
+                    let size = 1 << ((kind & 15) - 1);
+                    let count = self.bytes.get(self.at..self.at + size).ok_or_else(damaged)?;
+                    self.at += size;
+                    usize::try_from(integer(count)?).map_err(|_| damaged())?
+                }
+                _ => return Err(damaged()),
+            },
             count => usize::from(count),
         };
         Ok((byte & 15, count))
+    }
+
+    fn byte(&mut self) -> Result<u8> {
+        let byte = *self.bytes.get(self.at).ok_or_else(damaged)?;
+        self.at += 1;
+        Ok(byte)
     }
 
     /// Reads a value and returns its bytes.
@@ -144,12 +158,7 @@ impl<'a> Cursor<'a> {
     }
 
     fn integer(&mut self) -> Result<i64> {
-        match self.value()? {
-            [a] => Ok(i64::from(*a as i8)),
-            [a, b] => Ok(i64::from(i16::from_le_bytes([*a, *b]))),
-            [a, b, c, d] => Ok(i64::from(i32::from_le_bytes([*a, *b, *c, *d]))),
-            _ => Err(damaged()),
-        }
+        integer(self.value()?)
     }
 
     fn text(&mut self) -> Result<&'a str> {
@@ -178,6 +187,15 @@ impl<'a> Cursor<'a> {
             cursor.value()?;
         }
         Ok(cursor.at)
+    }
+}
+
+fn integer(bytes: &[u8]) -> Result<i64> {
+    match *bytes {
+        [a] => Ok(i64::from(a as i8)),
+        [a, b] => Ok(i64::from(i16::from_le_bytes([a, b]))),
+        [a, b, c, d] => Ok(i64::from(i32::from_le_bytes([a, b, c, d]))),
+        _ => Err(damaged()),
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use arrow_schema::Schema;
 
 use super::fields::{Fields, Kind, STATUS};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, printable};
 use crate::provenance::Genome;
 
 /// Returns the lines of all fields, with their IDs, that of the status first.
@@ -13,7 +13,7 @@ fn definitions(fields: &Fields) -> Vec<(String, String)> {
     let status =
         "Why there are no other NYX fields, or what was found: the status of each ALT, or not_scored";
     let line = |id: &str, number: &str, kind: &str, description: &str| {
-        let description = description.replace('\\', "\\\\").replace('"', "\\\"");
+        let description = printable(description).replace('\\', "\\\\").replace('"', "\\\"");
         let line = format!("##INFO=<ID={id},Number={number},Type={kind},Description=\"{description}\"");
         (id.to_string(), line)
     };
@@ -46,7 +46,7 @@ pub struct Edited {
 pub fn edit(text: &[u8], fields: &Fields, extra: &[String]) -> Result<Edited> {
     let mut dictionary = Dictionary::default();
     let lines: Vec<&[u8]> = text.split_inclusive(|&byte| byte == b'\n').collect();
-    lines.iter().for_each(|line| dictionary.read(&String::from_utf8_lossy(line)));
+    lines.iter().try_for_each(|line| dictionary.read(&String::from_utf8_lossy(line), text.len()))?;
     let definitions = definitions(fields);
     let numbers: Vec<usize> = definitions.iter().map(|(id, _)| dictionary.number(id)).collect();
     let finish = |place: usize| {
@@ -94,17 +94,22 @@ struct Dictionary {
 }
 
 impl Dictionary {
-    fn read(&mut self, line: &str) {
+    /// Reads a line of a header of `length` bytes.
+    fn read(&mut self, line: &str, length: usize) -> Result<()> {
         if self.numbers.is_empty() {
             self.numbers.insert("PASS".into(), 0);
             self.next = 1;
         }
         let Some((kind, fields)) = line.strip_prefix("##").and_then(|line| line.split_once("=<")) else {
-            return;
+            return Ok(());
         };
-        let Some(id) = value_of(fields, "ID") else { return };
-        let index =
+        let Some(id) = value_of(fields, "ID") else { return Ok(()) };
+        let index: Option<usize> =
             value_of(fields, "IDX").and_then(|index| index.trim_end().trim_end_matches('>').parse().ok());
+        // A number far past the lines of the header would only cost memory.
+        if let Some(index) = index.filter(|&index| index > length) {
+            return Err(Error::data(format!("the header is damaged: {kind} {id} has IDX={index}")));
+        }
         self.numbered |= index.is_some();
         match kind {
             "FILTER" | "INFO" | "FORMAT" => match index {
@@ -115,17 +120,15 @@ impl Dictionary {
                 None => _ = self.number(id),
             },
             "contig" => {
-                let length = value_of(fields, "length")
+                let bases = value_of(fields, "length")
                     .and_then(|length| length.trim_end().trim_end_matches('>').parse().ok());
                 let place = index.unwrap_or(self.contigs.len());
-                // A number far past the lines of the header would only cost memory.
-                if place < 1 << 24 {
-                    self.contigs.resize(self.contigs.len().max(place + 1), (String::new(), None));
-                    self.contigs[place] = (id.to_string(), length);
-                }
+                self.contigs.resize(self.contigs.len().max(place + 1), (String::new(), None));
+                self.contigs[place] = (id.to_string(), bases);
             }
             _ => {}
         }
+        Ok(())
     }
 
     /// Returns the number of a name, a new one if it has none.
@@ -155,8 +158,13 @@ pub fn of_sites(schema: &Schema, fields: &Fields, extra: &[String]) -> Result<Ve
     let mut text =
         String::from("##fileformat=VCFv4.3\n##FILTER=<ID=PASS,Description=\"All filters passed\">\n");
     if let Some(genome) = Genome::of(schema)? {
-        text += &format!("##reference={}\n", genome.name);
+        text += &format!("##reference={}\n", printable(&genome.name));
         for (name, length) in &genome.contigs {
+            // The name is a value between commas and brackets, and a newline in it would begin another line.
+            if name.contains(|c: char| c.is_control() || c.is_whitespace() || "<>,\"".contains(c)) {
+                let message = format!("contig `{name}` cannot be named in the header of a VCF: rename it");
+                return Err(Error::data(message));
+            }
             text += &format!("##contig=<ID={name},length={length}>\n");
         }
     }
@@ -179,13 +187,13 @@ mod tests {
             "##contig=<ID=chr1,length=5>\n",
             "##FORMAT=<ID=GT,Number=1,Type=String,Description=\"z\">\n",
         ] {
-            dictionary.read(line);
+            dictionary.read(line, 1000).unwrap();
         }
         assert_eq!(["PASS", "DP", "GT", "NEW"].map(|id| dictionary.number(id)), [0, 1, 2, 3]);
         assert_eq!(dictionary.contigs, [("chr1".to_string(), Some(5))]);
         let mut dictionary = Dictionary::default();
         for line in ["##INFO=<ID=B,Description=\"b\",IDX=7>\n", "##contig=<ID=c,IDX=1>\n"] {
-            dictionary.read(line);
+            dictionary.read(line, 1000).unwrap();
         }
         assert_eq!(["B", "NEW"].map(|id| dictionary.number(id)), [7, 8]);
         assert_eq!(dictionary.contigs.len(), 2);

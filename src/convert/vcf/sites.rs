@@ -169,11 +169,15 @@ impl Sites {
                     return Err(Error::data("it has no contig, so it has no place in a VCF")
                         .at(schema::describe(batch, row)));
                 }
+                let id = ids.filter(|ids| ids.is_valid(row)).map(|ids| ids.value(row));
+                for text in [Some(chroms.value(row)), Some(references.value(row)), id].into_iter().flatten() {
+                    check_word(text).map_err(|error| error.at(schema::describe(batch, row)))?;
+                }
                 self.ready.extend(self.open.replace(Site {
                     variant,
                     chrom: chroms.value(row).to_string(),
                     position: positions.value(row),
-                    id: ids.filter(|ids| ids.is_valid(row)).map(|ids| ids.value(row).to_string()),
+                    id: id.map(ToString::to_string),
                     reference: references.value(row).to_string(),
                     alternates: Vec::new(),
                 }));
@@ -181,16 +185,30 @@ impl Sites {
             let site = self.open.as_mut().expect("it was made just now");
             let allele = alleles.value(row);
             let is_own = site.position == positions.value(row) && site.reference == references.value(row);
+            let (alt, status) = (letters.value(row), statuses.value(row));
+            if !status.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+                let message = format!("`{status}` is no status");
+                return Err(Error::data(message).at(schema::describe(batch, row)));
+            }
+            check_word(alt).map_err(|error| error.at(schema::describe(batch, row)))?;
             if is_own && allele > site.alternates.last().map_or(0, |last| last.allele) {
                 site.alternates.push(Alternate {
                     allele,
-                    letters: letters.value(row).to_string(),
-                    status: statuses.value(row).to_string(),
+                    letters: alt.to_string(),
+                    status: status.to_string(),
                     values: self.fields.values(batch, row)?,
                 });
             }
         }
         Ok(())
+    }
+}
+
+/// Refuses a text that would be more than one column, or more than one line, of a VCF.
+fn check_word(text: &str) -> Result<()> {
+    match text.contains(|c: char| c.is_control() || c.is_whitespace()) {
+        true => Err(Error::data(format!("`{text}` cannot be a column of a VCF: it has blanks or line ends"))),
+        false => Ok(()),
     }
 }
 

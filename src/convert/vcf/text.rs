@@ -94,7 +94,7 @@ fn annotate_line(line: &mut Vec<u8>, columns: usize, sites: &mut Sites, sink: &m
 /// Returns the last base of a record, 1-based: that of REF, or `END`.
 fn last_base(record: &Record, info: &str) -> i64 {
     let end = info.split(';').find_map(|entry| entry.strip_prefix("END=")?.parse().ok());
-    let own = record.position + record.reference.len() as i64 - 1;
+    let own = record.position.saturating_add(record.reference.len() as i64 - 1);
     end.filter(|&end| end > record.position).unwrap_or(own).max(own)
 }
 

@@ -5,10 +5,10 @@
 use std::any::Any;
 use std::collections::HashMap;
 use std::ffi::c_void;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use cudarc::driver::sys::CUfunction_attribute_enum;
-use cudarc::driver::{CudaContext, CudaEvent, CudaFunction, CudaModule, CudaStream, result};
+use cudarc::driver::{CudaContext, CudaEvent, CudaFunction, CudaStream, result};
 use cudarc::nvrtc::Ptx;
 
 use super::blas::Blas;
@@ -22,10 +22,9 @@ const SHARED_UNASKED: usize = 48 << 10;
 /// A GPU with kernels and products.
 pub struct CudaBackend {
     context: Arc<CudaContext>,
-    module: Arc<CudaModule>,
     functions: Mutex<HashMap<String, Kernel>>,
     streams: [Arc<CudaStream>; 3],
-    blas: Blas,
+    blas: OnceLock<Blas>,
 }
 
 struct Kernel {
@@ -35,21 +34,18 @@ struct Kernel {
 }
 
 impl Cuda {
-    /// Makes a backend of the GPU with the kernels of this PTX, and opens cuBLASLt.
+    /// Makes a backend of the GPU.
     ///
     /// # Errors
     ///
-    /// When the driver cannot read the PTX, or cuBLASLt is not there.
-    pub fn backend(&self, ptx: &str) -> Result<CudaBackend> {
-        // Before anything else: what it says is about the installation.
-        let blas = Blas::open(&self.context)?;
+    /// When its driver fails.
+    pub fn backend(&self) -> Result<CudaBackend> {
         let stream = || self.context.new_stream().map_err(explain);
         Ok(CudaBackend {
             context: self.context.clone(),
-            module: self.context.load_module(Ptx::from_src(ptx)).map_err(explain)?,
             functions: Mutex::default(),
             streams: [stream()?, stream()?, stream()?],
-            blas,
+            blas: OnceLock::new(),
         })
     }
 }
@@ -114,13 +110,24 @@ impl Drop for PageLocked {
 }
 
 impl Backend for CudaBackend {
-    fn prepare(&self, kernels: &[String]) -> Result<()> {
+    fn prepare(&self, ptx: &str, kernels: &[String]) -> Result<()> {
         let mut functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
+        if kernels.iter().all(|name| functions.contains_key(name)) {
+            return Ok(());
+        }
+        // A function keeps its module.
+        let module = self.context.load_module(Ptx::from_src(ptx)).map_err(explain)?;
         for name in kernels {
-            if !functions.contains_key(name) {
-                let function = self.module.load_function(name).map_err(explain)?;
-                functions.insert(name.clone(), Kernel { function, shared: SHARED_UNASKED });
-            }
+            let function = module.load_function(name).map_err(explain)?;
+            functions.insert(name.clone(), Kernel { function, shared: SHARED_UNASKED });
+        }
+        Ok(())
+    }
+
+    fn prepare_products(&self) -> Result<()> {
+        if self.blas.get().is_none() {
+            // Of two that were opened at the same time one stays.
+            let _ = self.blas.set(Blas::open(&self.context)?);
         }
         Ok(())
     }
@@ -205,8 +212,9 @@ impl Backend for CudaBackend {
 
     unsafe fn multiply(&self, product: &Product) -> Result<()> {
         self.context.bind_to_thread().map_err(explain)?;
+        let blas = self.blas.get().expect("products are prepared before they are asked for");
         // SAFETY: the caller's contract.
-        unsafe { self.blas.multiply(product, self.stream(Queue::Compute)) }
+        unsafe { blas.multiply(product, self.stream(Queue::Compute)) }
     }
 
     fn record(&self, queue: Queue) -> Result<Event> {

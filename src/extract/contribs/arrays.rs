@@ -68,6 +68,9 @@ impl Arrays {
                 .at(array.place()));
             }
         }
+        if first.length == 0 {
+            return Err(Error::data("the arrays have no positions").at(sequences[0].place()));
+        }
         if let Some(array) = sequences.iter().find(|array| array.shape().channels != 4) {
             return Err(Error::data("sequences need the shape [n, 4, length]").at(array.place()));
         }

@@ -12,7 +12,7 @@ use bigtools::{BBIReadError, BigWigRead, BigWigReadOpenError, CachedBBIFileRead}
 use super::onehot;
 use super::rows::{Batch, Payload};
 use super::windows::Window;
-use crate::error::{Error, InFile, Result};
+use crate::error::{Error, InFile, Result, guarded};
 use crate::genome::Genome;
 use crate::provenance;
 use crate::schema::Status;
@@ -42,8 +42,10 @@ impl Tracks {
     pub fn mean(&mut self, chrom: &str, start: i64, end: i64) -> Result<Vec<f32>> {
         let mut sums = vec![0.0; (end - start) as usize];
         for Track { path, reader } in &mut self.0 {
-            let values = values(reader, chrom, start, end)
-                .map_err(|error| failure(error).at(format!("{chrom}:{}-{end}", start + 1)))
+            let place = || format!("{chrom}:{}-{end}", start + 1);
+            let values = guarded("the bigWig file", || values(reader, chrom, start, end))
+                .and_then(|values| values.map_err(failure))
+                .map_err(|error| error.at(place()))
                 .in_file(path)?;
             onehot::add(&mut sums, &values);
         }
@@ -58,7 +60,7 @@ impl Tracks {
 impl Track {
     fn open(path: &Path, genome: &provenance::Genome) -> Result<Self> {
         let file = BufReader::new(File::open(path)?);
-        let reader = BigWigRead::open(file).map_err(open_failure)?.cached();
+        let reader = guarded("the bigWig file", || BigWigRead::open(file))?.map_err(open_failure)?.cached();
         let mut common = false;
         for contig in reader.chroms() {
             let Some((_, length)) = genome.contigs.iter().find(|(name, _)| *name == contig.name) else {

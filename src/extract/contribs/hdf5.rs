@@ -4,13 +4,13 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use rust_hdf5::format::messages::datatype::DatatypeMessage;
-use rust_hdf5::{H5Dataset, H5File, Hdf5Error};
+use rust_hdf5::{H5Dataset, Hdf5Error};
 
 use super::arrays::{Arrays, Reader, Shape};
 use super::central;
 use super::windows::Window;
 use crate::error::{Error, InFile, Result};
-use crate::input;
+use crate::input::hdf5::{Hdf5, run};
 
 /// Where the arrays are in a file, and whether the bases are the last axis.
 pub struct Layout {
@@ -30,7 +30,7 @@ pub fn open(files: &[PathBuf], layout: &Layout, method: String) -> Result<Arrays
     let mut sequences: Vec<Box<dyn Reader>> = Vec::new();
     let mut attributions: Vec<Box<dyn Reader>> = Vec::new();
     for path in files {
-        let file = input::open_hdf5(path)?;
+        let file = Hdf5::open(path)?;
         sequences.push(Box::new(Dataset::open(&file, path, layout.sequences, layout.bases_last)?));
         attributions.push(Box::new(Dataset::open(&file, path, layout.attributions, layout.bases_last)?));
     }
@@ -40,17 +40,21 @@ pub fn open(files: &[PathBuf], layout: &Layout, method: String) -> Result<Arrays
 /// Reads the coordinates of a BPNet file, `coords_chrom`, `coords_start` and `coords_end`, and cuts them to
 /// the central `width` bases; `None` when they are not there or do not span the rows.
 pub fn bpnet_windows(path: &Path, width: usize) -> Result<Option<Vec<Window>>> {
-    let file = input::open_hdf5(path)?;
-    let Ok(chroms) = file.dataset("coords_chrom") else { return Ok(None) };
-    let (Ok(starts), Ok(ends)) = (file.dataset("coords_start"), file.dataset("coords_end")) else {
+    let file = Hdf5::open(path)?;
+    let present = file.dataset_names().in_file(path)?;
+    let is_there = |name: &str| present.iter().any(|other| other.trim_start_matches('/') == name);
+    if !["coords_chrom", "coords_start", "coords_end"].into_iter().all(is_there) {
         return Ok(None);
-    };
+    }
+    let dataset = |name| file.dataset(name).in_file(path);
+    let (chroms, starts, ends) = (dataset("coords_chrom")?, dataset("coords_start")?, dataset("coords_end")?);
     let length = Dataset::open(&file, path, BPNET.sequences, true)?.shape.length;
-    let chroms = chroms.read_strings().map_err(hdf5).in_file(path)?;
-    let starts = starts.read_numeric_as::<i64>().map_err(hdf5).in_file(path)?;
-    let ends = ends.read_numeric_as::<i64>().map_err(hdf5).in_file(path)?;
-    let spans = starts.iter().zip(&ends).all(|(start, end)| end - start == length as i64);
-    if !spans || chroms.len() != starts.len() {
+    let chroms = run(|| chroms.read_strings()).in_file(path)?;
+    let starts = run(|| starts.read_numeric_as::<i64>()).in_file(path)?;
+    let ends = run(|| ends.read_numeric_as::<i64>()).in_file(path)?;
+    let on_contigs = starts.iter().all(|start| start.unsigned_abs() < 1 << 48);
+    let spans = starts.iter().zip(&ends).all(|(start, end)| end.wrapping_sub(*start) == length as i64);
+    if !on_contigs || !spans || chroms.len() != starts.len() || starts.len() != ends.len() {
         return Ok(None);
     }
     let first = central(length, width).in_file(path)? as i64;
@@ -82,10 +86,10 @@ struct Dataset {
 }
 
 impl Dataset {
-    fn open(file: &H5File, path: &Path, name: &str, bases_last: bool) -> Result<Self> {
+    fn open(file: &Hdf5, path: &Path, name: &str, bases_last: bool) -> Result<Self> {
         let place = format!("{}[{name}]", path.display());
         let at = |error: Error| error.at(place.clone());
-        let dataset = file.dataset(name).map_err(|error| at(hdf5(error)))?;
+        let dataset = file.dataset(name).in_file(path)?;
         let shape = match (dataset.shape().as_slice(), bases_last) {
             (&[rows, 4, length], false) | (&[rows, length, 4], true) => Shape { rows, channels: 4, length },
             (other, _) => {
@@ -93,7 +97,7 @@ impl Dataset {
                 return Err(at(Error::data(format!("the shape is {other:?}, not {wanted}"))));
             }
         };
-        let kind = match dataset.datatype().map_err(|error| at(hdf5(error)))? {
+        let kind = match run(|| dataset.datatype()).map_err(at)? {
             DatatypeMessage::FloatingPoint { size: 8, .. } => Kind::Double,
             DatatypeMessage::FloatingPoint { .. } => Kind::Single,
             DatatypeMessage::FixedPoint { .. } => Kind::Integer,
@@ -132,7 +136,7 @@ impl Reader for Dataset {
             false => ([self.done, 0, columns.start], [count, 4, width]),
             true => ([self.done, columns.start, 0], [count, width, 4]),
         };
-        let values = self.values(starts, counts).map_err(hdf5)?;
+        let values = run(|| self.values(starts, counts))?;
         self.done += count;
         Ok(if self.bases_last { bases_first(&values, width) } else { values })
     }
@@ -147,10 +151,6 @@ fn bases_first(values: &[f32], width: usize) -> Vec<f32> {
         }
     }
     turned
-}
-
-fn hdf5(error: Hdf5Error) -> Error {
-    Error::data(format!("HDF5: {error}"))
 }
 
 #[cfg(test)]

@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use half::f16;
 use npyz::npz::NpzArchive;
 use npyz::zip::CompressionMethod;
-use npyz::{DType, Endianness, NpyHeader, Order, TypeChar};
+use npyz::{DType, Endianness, Order, TypeChar};
 
 use super::arrays::{Arrays, Reader, Shape};
 use super::central;
 use super::windows::Window;
-use crate::error::{Error, InFile, Result};
-use crate::npy::Npz;
+use crate::error::{Error, InFile, Result, guarded};
+use crate::npy::{self, Npz};
 
 /// The name that `numpy.savez` gives to an array without one.
 const UNNAMED: &str = "arr_0";
@@ -69,7 +69,10 @@ fn coordinates(npz: &mut Npz, first: i64, rows: usize) -> Result<Vec<Window>> {
             .map_err(|_| Error::data(format!("`peak_id` {region} is no row of a peaks file")))?;
         // Fi-NeMo writes a peak without a name as the text `None`.
         let name = Some(name).filter(|name| !name.is_empty() && name != "None");
-        Ok(Window { region, chrom: Some(chrom), start: start + first, name })
+        let start = start.checked_add(first).filter(|start| start.abs() < 1 << 48);
+        let start =
+            start.ok_or_else(|| Error::data(format!("the start of region {region} is on no contig")))?;
+        Ok(Window { region, chrom: Some(chrom), start, name })
     })
     .collect()
 }
@@ -94,17 +97,24 @@ impl Rows {
         let mut magic = [0; 4];
         file.read_exact(&mut magic).in_file(path)?;
         file.seek(SeekFrom::Start(0)).in_file(path)?;
-        let (reader, place): (Box<dyn Read + Send>, _) = match &magic {
-            b"\x93NUM" => (Box::new(file), path.display().to_string()),
-            b"PK\x03\x04" => (entry(path, name).in_file(path)?, format!("{}[{name}]", path.display())),
+        let (reader, size, place): (Box<dyn Read + Send>, _, _) = match &magic {
+            b"\x93NUM" => {
+                let size = file.get_ref().metadata().in_file(path)?.len();
+                (Box::new(file), size, path.display().to_string())
+            }
+            b"PK\x03\x04" => {
+                let (reader, size) = entry(path, name).in_file(path)?;
+                (reader, size, format!("{}[{name}]", path.display()))
+            }
             _ => return Err(Error::data("neither an .npy nor an .npz file")).in_file(path),
         };
-        let rows = Self::begin(reader, place.clone()).map_err(|error| error.at(place))?;
+        let rows = Self::begin(reader, size, place.clone()).map_err(|error| error.at(place))?;
         Ok(Box::new(rows))
     }
 
-    fn begin(mut reader: Box<dyn Read + Send>, place: String) -> Result<Self> {
-        let header = NpyHeader::from_reader(&mut reader)?;
+    /// Begins to read an array that has `size` bytes with its header.
+    fn begin(mut reader: Box<dyn Read + Send>, size: u64, place: String) -> Result<Self> {
+        let header = npy::read_header(&mut reader, size)?;
         let axes: Vec<usize> = header.shape().iter().map(|&n| n as usize).collect();
         let shape = match axes[..] {
             [rows, 4, length] => Shape { rows, channels: 4, length },
@@ -183,19 +193,21 @@ fn conversion(dtype: &DType) -> Result<(usize, Convert)> {
     })
 }
 
-/// Opens the array `name` of an archive as a stream of its own.
-fn entry(path: &Path, name: &str) -> Result<Box<dyn Read + Send>> {
-    let mut archive = NpzArchive::open(path)?;
+/// Opens the array `name` of an archive as a stream of its own; returns how many bytes that has, too.
+fn entry(path: &Path, name: &str) -> Result<(Box<dyn Read + Send>, u64)> {
+    let mut archive = guarded("the zip archive", || NpzArchive::open(path))??;
     let names: Vec<_> = archive.array_names().map(str::to_string).collect();
     if !names.iter().any(|present| present == name) {
         return Err(Error::data(format!("no array `{name}` (it has {})", names.join(", "))));
     }
     let file_name = npyz::npz::file_name_from_array_name(name);
     let (start, size, length, checksum, compression) = {
-        let entry =
-            archive.zip_archive().by_name(&file_name).map_err(|error| Error::data(error.to_string()))?;
+        let zip = archive.zip_archive();
+        let entry = guarded("the zip archive", || zip.by_name(&file_name))?;
+        let entry = entry.map_err(|error| Error::data(error.to_string()))?;
         (entry.data_start(), entry.compressed_size(), entry.size(), entry.crc32(), entry.compression())
     };
+    npy::check_expansion(size, length)?;
     let mut file = BufReader::with_capacity(1 << 16, File::open(path)?);
     file.seek(SeekFrom::Start(start))?;
     let stored = file.take(size);
@@ -204,7 +216,7 @@ fn entry(path: &Path, name: &str) -> Result<Box<dyn Read + Send>> {
         CompressionMethod::Deflated => Box::new(flate2::bufread::DeflateDecoder::new(stored)),
         other => return Err(Error::data(format!("`{name}` is compressed with {other}, not deflate"))),
     };
-    Ok(Box::new(Checked { reader, left: length, checksum, crc: flate2::Crc::new() }))
+    Ok((Box::new(Checked { reader, left: length, checksum, crc: flate2::Crc::new() }), length))
 }
 
 /// A reader of as many bytes as an archive promises, which fails where they end early or where their

@@ -1,11 +1,11 @@
-//! BCF2: the site of each record, decoded by noodles; the genotypes are passed over unless samples are chosen.
+//! BCF2: the first columns of each record; the genotypes are passed over unless samples are chosen.
+//!
+//! The five columns are decoded here, because the decoder of noodles (0.94) calls itself for every length that
+//! follows as a value: a record of such lengths in a row ends the process for want of stack.
 
 use std::io::{self, BufRead, Read};
 
-use noodles::bcf;
-use noodles::vcf::variant::record::AlternateBases as _;
-
-use super::bcf_genotypes::{self, Layout};
+use super::bcf_genotypes::{self, Layout, descriptor, take};
 use super::genotypes::Samples;
 use super::record::{Place, Record};
 use crate::error::{Error, Result};
@@ -26,7 +26,6 @@ pub struct Bcf<R> {
     bytes: Vec<u8>,
     /// The FORMAT fields of the record, when samples are chosen.
     fields: Vec<u8>,
-    record: bcf::Record,
     records: u64,
 }
 
@@ -46,8 +45,7 @@ impl<R: BufRead> Bcf<R> {
 
     /// Reads records from somewhere inside a BCF that has this header.
     pub fn inside(reader: R, header: Header) -> Self {
-        let record = bcf::Record::default();
-        Self { reader, header, bytes: Vec::new(), fields: Vec::new(), record, records: 0 }
+        Self { reader, header, bytes: Vec::new(), fields: Vec::new(), records: 0 }
     }
 
     /// Returns what the header says.
@@ -71,8 +69,6 @@ impl<R: BufRead> Bcf<R> {
         let (site, samples) = lengths.split_at(4);
         let length = |bytes: &[u8]| u64::from(u32::from_le_bytes(bytes.try_into().expect("four bytes")));
         self.bytes.clear();
-        self.bytes.extend_from_slice(site);
-        self.bytes.extend_from_slice(&[0; 4]); // No samples for noodles to hold.
         // Memory grows with the bytes that do come, not with the length that a damaged record states.
         let read = self.reader.by_ref().take(length(site)).read_to_end(&mut self.bytes).map_err(cut)?;
         let mut fields = self.reader.by_ref().take(length(samples));
@@ -84,28 +80,26 @@ impl<R: BufRead> Bcf<R> {
         if read as u64 != length(site) || passed != length(samples) {
             return Err(cut(io::ErrorKind::UnexpectedEof.into()));
         }
-        let found = bcf::io::Reader::from(&self.bytes[..]).read_record(&mut self.record);
-        match found {
-            Ok(0) => Err(damaged("it has no bytes")),
-            Ok(_) => self.convert(),
-            Err(error) => Err(damaged(error)),
-        }
+        self.convert()
     }
 
+    /// Makes a record of its bytes: CHROM, POS, the length on the contig, QUAL, two counts, two counts (4 bytes each
+    /// but for the counts), ID, and the alleles (VCF specification, 6.3.1).
     fn convert(&self) -> Result<Record> {
-        let contig = self.record.reference_sequence_id().map_err(damaged)?;
-        let chrom = self.header.contigs.get(contig).filter(|name| !name.is_empty());
+        let contig = self.number(0)?;
+        let name = usize::try_from(contig).ok().and_then(|contig| self.header.contigs.get(contig));
+        let chrom = name.filter(|name| !name.is_empty());
         let chrom = chrom.ok_or_else(|| damaged(format!("CHROM is number {contig}, not in the header")))?;
-        let position = match self.record.variant_start().transpose().map_err(damaged)? {
-            Some(position) => position.get() as i64,
-            None => 0,
-        };
-        let mut alleles = vec![text(self.record.reference_bases().as_ref(), "REF")?];
-        for alternate in self.record.alternate_bases().iter() {
-            alleles.push(alternate.map_err(damaged)?.to_owned());
+        let position = i64::from(self.number(4)?) + 1;
+        let count = self.number(16)? as u32 >> 16;
+        let mut rest = self.bytes.get(24..).unwrap_or_default();
+        let id = Some(typed_text(&mut rest, "ID")?).filter(|id| !id.is_empty() && id != ".");
+        let names = std::iter::once("REF").chain(std::iter::repeat("ALT"));
+        let alleles: Vec<String> =
+            names.take(count as usize).map(|name| typed_text(&mut rest, name)).collect::<Result<_>>()?;
+        if alleles.is_empty() {
+            return Err(damaged("it has no REF"));
         }
-        let id = text(self.record.ids().as_ref(), "ID")?;
-        let id = Some(id).filter(|id| !id.is_empty() && id != ".");
         let place = Place::Record(self.records);
         let mut record =
             Record { chrom: chrom.clone(), position, id, alleles, ..Record::at(place) }.checked()?;
@@ -115,15 +109,16 @@ impl<R: BufRead> Bcf<R> {
         Ok(record)
     }
 
+    /// Returns the number at a byte of the record.
+    fn number(&self, at: usize) -> Result<i32> {
+        let bytes = self.bytes.get(at..at + 4).ok_or_else(|| damaged("the record is too short"))?;
+        Ok(i32::from_le_bytes(bytes.try_into().expect("four bytes")))
+    }
+
     /// Adds the genotypes, and the end that the record states.
     fn add_genotypes(&self, record: &mut Record) -> Result<()> {
-        // Two lengths of 4 bytes, then CHROM, POS, the length on the contig, QUAL, two counts, two counts.
-        let number = |at: usize| -> Result<i32> {
-            let bytes = self.bytes.get(at..at + 4).ok_or_else(|| damaged("the record is too short"))?;
-            Ok(i32::from_le_bytes(bytes.try_into().expect("four bytes")))
-        };
-        record.end = Some(record.position - 1 + i64::from(number(16)?));
-        let fields = number(28)? as u32 >> 24;
+        record.end = Some(record.position - 1 + i64::from(self.number(8)?));
+        let fields = self.number(20)? as u32 >> 24;
         record.genotypes = self.header.genotypes.read(&self.fields, fields as usize)?;
         record.genotypes.check(record.alleles.len())
     }
@@ -191,8 +186,15 @@ pub(super) fn split_unquoted(text: &str) -> Vec<&str> {
     .collect()
 }
 
-fn text(bytes: &[u8], name: &str) -> Result<String> {
-    String::from_utf8(bytes.to_vec()).map_err(|_| damaged(format!("{name} is not text")))
+/// Takes a text; one that is missing is empty.
+fn typed_text(bytes: &mut &[u8], name: &str) -> Result<String> {
+    let (kind, length) = descriptor(bytes)?;
+    match kind {
+        7 => {}
+        0 => return Ok(String::new()),
+        _ => return Err(damaged(format!("{name} is not text"))),
+    }
+    String::from_utf8(take(bytes, length)?.to_vec()).map_err(|_| damaged(format!("{name} is not text")))
 }
 
 fn damaged(why: impl std::fmt::Display) -> Error {

@@ -27,7 +27,7 @@ impl Layout {
             let (kind, _) = descriptor(&mut bytes)?;
             let key = number(&mut bytes, kind)?;
             let (kind, length) = descriptor(&mut bytes)?;
-            let size = size_of(kind)? * length;
+            let size = size_of(kind)?.checked_mul(length).ok_or_else(cut)?;
             let values = take(&mut bytes, samples.checked_mul(size).ok_or_else(cut)?)?;
             if Some(key as usize) == self.key && key >= 0 && size > 0 {
                 self.read_values(values, kind, length, &mut genotypes)?;
@@ -38,7 +38,8 @@ impl Layout {
     }
 
     fn read_values(&self, values: &[u8], kind: u8, length: usize, genotypes: &mut Genotypes) -> Result<()> {
-        let mut alleles = Vec::with_capacity(length);
+        // No longer than the bytes that were taken.
+        let mut alleles = Vec::with_capacity(length.min(values.len()));
         let size = size_of(kind)? * length;
         for (mut own, place) in values.chunks(size).zip(&self.chosen.places) {
             let Some(place) = *place else { continue };
@@ -83,12 +84,18 @@ pub fn genotype_key(header: &str) -> Option<usize> {
 }
 
 /// Reads a type and the number of values that have it.
-fn descriptor(bytes: &mut &[u8]) -> Result<(u8, usize)> {
+///
+/// A number above 14 follows as a value of its own. That value is one number: were its type to say that its number
+/// follows, too, a file could nest descriptors as deep as it has bytes.
+pub(super) fn descriptor(bytes: &mut &[u8]) -> Result<(u8, usize)> {
     let byte = take(bytes, 1)?[0];
     let (kind, mut length) = (byte & 0x0F, usize::from(byte >> 4));
     if length == 15 {
-        let (kind, _) = descriptor(bytes)?;
-        length = usize::try_from(number(bytes, kind)?).map_err(|_| cut())?;
+        let kind = take(bytes, 1)?[0];
+        if kind >> 4 != 1 {
+            return Err(Error::data("damaged BCF: a length is no number. Check it with `bcftools view`"));
+        }
+        length = usize::try_from(number(bytes, kind & 0x0F)?).map_err(|_| cut())?;
     }
     Ok((kind, length))
 }
@@ -123,14 +130,14 @@ fn size_of(kind: u8) -> Result<usize> {
     }
 }
 
-fn take<'a>(bytes: &mut &'a [u8], count: usize) -> Result<&'a [u8]> {
+pub(super) fn take<'a>(bytes: &mut &'a [u8], count: usize) -> Result<&'a [u8]> {
     let (taken, rest) = bytes.split_at_checked(count).ok_or_else(cut)?;
     *bytes = rest;
     Ok(taken)
 }
 
 fn cut() -> Error {
-    Error::data("damaged BCF: the genotypes are not as long as they say. Check it with `bcftools view`")
+    Error::data("damaged BCF: a field is not as long as it says. Check it with `bcftools view`")
 }
 
 #[cfg(test)]

@@ -136,7 +136,7 @@ fn open_whole(
         let (head, text) = peek(Blocks::new(raw, piped))?;
         return records(&head, text, format, samples);
     }
-    let (head, text) = peek(input::decompress(Box::new(raw))?)?;
+    let (head, text) = peek(input::decompress(Box::new(raw), piped)?)?;
     records(&head, text, format, samples)
 }
 

@@ -86,6 +86,11 @@ impl Filters {
         }
     }
 
+    /// Returns the biases.
+    pub fn bias(&self) -> &[f32] {
+        &self.bias
+    }
+
     /// Returns the taps of a filter.
     pub fn taps(&self) -> usize {
         self.kernel[0] * self.kernel[1] * self.inputs

@@ -54,31 +54,6 @@ impl Columns {
         (0..self.strips()).map(column).collect()
     }
 
-    /// Returns values in the order of the rows: the inverse of [`Columns::spread`].
-    pub fn gather<V: Copy + Default>(&self, strips: &[[V; WIDTH]]) -> Vec<V> {
-        let mut values = vec![V::default(); self.rows()];
-        for (index, strip) in strips.iter().enumerate() {
-            for (column, &value) in strip.iter().enumerate() {
-                self.row(index, column).into_iter().for_each(|row| values[row] = value);
-            }
-        }
-        values
-    }
-
-    /// Returns weights `[rows, inputs]` from strips of one number a unit: the inverse of [`Columns::pack`].
-    pub fn unpack(&self, strips: &Strips<f32>) -> Vec<f32> {
-        let mut weights = vec![0.0; self.rows() * self.inputs];
-        for (index, strip) in strips.iter().enumerate() {
-            for column in 0..WIDTH {
-                let Some(row) = self.row(index, column) else { continue };
-                for (weight, tap) in weights[row * self.inputs..][..self.inputs].iter_mut().zip(strip) {
-                    *weight = tap.0[column];
-                }
-            }
-        }
-        weights
-    }
-
     /// Packs weights, `[rows, inputs]`: `unit` makes one of `T::GROUP` neighbours, zeros beyond the last.
     pub fn pack<W: Copy + Default, T: Unit>(&self, weights: &[W], unit: impl Fn(&[W]) -> T) -> Strips<T> {
         let taps = self.inputs.div_ceil(T::GROUP);

@@ -173,17 +173,3 @@ fn the_error_of_each_precision_is_what_its_documentation_says() {
     let bounds = [8e-7, 2.6e-3, 1.2e-2];
     assert!(errors.iter().zip(bounds).all(|(error, bound)| *error < bound), "{errors:?}");
 }
-
-#[test]
-fn weights_come_out_as_they_went_in() {
-    for (outputs, inputs, gated) in [(50, 7, false), (20, 33, true), (1, 1, false)] {
-        let rows = if gated { 2 * outputs } else { outputs };
-        let (weights, bias) = (noise(rows * inputs, 1), noise(rows, 2));
-        let linear = match gated {
-            true => Linear::gated(&weights, [outputs, inputs], Some(&bias), Activation::Silu, Precision::F32),
-            false => Linear::new(&weights, [outputs, inputs], Some(&bias), Precision::F32)
-                .with_activation(Activation::Silu),
-        };
-        assert_eq!(linear.plain(), Some(Plain { weights, bias, activation: Activation::Silu }));
-    }
-}

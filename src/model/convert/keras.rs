@@ -5,11 +5,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use rust_hdf5::H5File;
 use serde_json::{Value, json};
 
 use super::{Converted, chrombpnet};
 use crate::error::{Error, InFile, Result};
+use crate::input::hdf5::{self, Hdf5};
 use crate::model::config::Config;
 use crate::model::weights::{Array, Weights};
 
@@ -21,10 +21,10 @@ mod residual;
 ///
 /// When the architecture is missing or holds layers that nyx does not know.
 pub fn read(path: &Path, json: Option<&Path>) -> Result<Converted> {
-    let file = H5File::open(path).map_err(damaged).in_file(path)?;
+    let file = Hdf5::open(path)?;
     let text = match json {
         Some(json) => std::fs::read_to_string(json).in_file(json)?,
-        None => file.attr_string("model_config").map_err(|_| {
+        None => file.text("model_config").map_err(|_| {
             Error::data("the file holds weights only: add its architecture with --keras-json model.json")
                 .at(path.display().to_string())
         })?,
@@ -47,19 +47,15 @@ pub fn read(path: &Path, json: Option<&Path>) -> Result<Converted> {
 
 pub(super) type Tensors = BTreeMap<String, Array>;
 
-fn damaged(error: rust_hdf5::Hdf5Error) -> Error {
-    Error::data(format!("cannot read HDF5: {error}"))
-}
-
 /// The datasets of a file.
 pub(super) struct Source {
-    file: H5File,
+    file: Hdf5,
 }
 
 impl Source {
     /// Reads the dataset `parameter` of `layer`, wherever in the layer's group it is.
     pub(super) fn find(&self, layer: &str, parameter: &str) -> Result<Option<Array>> {
-        let names = self.file.dataset_names();
+        let names = self.file.dataset_names()?;
         let wanted = names.iter().find(|name| {
             let name = name.trim_start_matches('/');
             let name = name.strip_prefix("model_weights/").unwrap_or(name);
@@ -68,12 +64,13 @@ impl Source {
             parts.next() == Some(layer) && last.split(':').next() == Some(parameter)
         });
         let Some(name) = wanted else { return Ok(None) };
-        let dataset = self.file.dataset(name).map_err(damaged)?;
-        let values = dataset.read_numeric_as::<f64>().map_err(damaged)?;
-        Ok(Some(Array {
-            shape: dataset.shape(),
-            values: values.into_iter().map(|value| value as f32).collect(),
-        }))
+        let dataset = self.file.dataset(name)?;
+        let values = hdf5::run(|| dataset.read_numeric_as::<f64>())?;
+        let shape = dataset.shape();
+        if shape.iter().product::<usize>() != values.len() {
+            return Err(Error::data(format!("{name}: {} values of shape {shape:?}", values.len())));
+        }
+        Ok(Some(Array { shape, values: values.into_iter().map(|value| value as f32).collect() }))
     }
 
     pub(super) fn get(&self, layer: &str, parameter: &str) -> Result<Array> {

@@ -242,7 +242,12 @@ pub struct Initial {
 impl Initial {
     /// Begins with nothing.
     pub fn new(seed: u64) -> Self {
-        Self { seed, parameters: Parameters::default() }
+        Self::on(Parameters::default(), seed)
+    }
+
+    /// Begins with weights that are there.
+    pub fn on(parameters: Parameters, seed: u64) -> Self {
+        Self { seed, parameters }
     }
 
     /// Returns what was drawn.
@@ -281,10 +286,16 @@ impl Initial {
     /// Draws weight `shape` and a bias of `outputs` numbers (a transposed convolution has as many as its weight
     /// has on the second axis).
     pub fn layer_of(&mut self, name: &str, shape: &[usize], outputs: usize) {
+        let bound = self.matrix(name, shape);
+        self.uniform(&format!("{name}.bias"), &[outputs], bound);
+    }
+
+    /// Draws the weight of a layer `name` without a bias, and returns its bound.
+    pub fn matrix(&mut self, name: &str, shape: &[usize]) -> f64 {
         let inputs: usize = shape[1..].iter().product();
         let bound = 1.0 / (inputs as f64).sqrt();
         self.uniform(&format!("{name}.weight"), shape, bound);
-        self.uniform(&format!("{name}.bias"), &[outputs], bound);
+        bound
     }
 
     /// Makes a batch norm `name`: weights 1, biases 0, statistics of the normal distribution.

@@ -8,15 +8,15 @@ use crate::kernel::{Attention, Linear, Norm, Precision, Rotary};
 /// A layer as it runs.
 pub struct Block {
     place: NormPlace,
-    pub(super) projection: Linear,
+    projection: Linear,
     /// Of each head's queries, and of its keys.
-    pub(super) head_norms: Option<[Norm; 2]>,
+    head_norms: Option<[Norm; 2]>,
     attention: Attention,
-    pub(super) output: Linear,
-    pub(super) attention_norm: Option<Norm>,
-    pub(super) up: Linear,
-    pub(super) down: Linear,
-    pub(super) feed_forward_norm: Norm,
+    output: Linear,
+    attention_norm: Option<Norm>,
+    up: Linear,
+    down: Linear,
+    feed_forward_norm: Norm,
 }
 
 impl Block {

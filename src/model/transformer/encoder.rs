@@ -2,7 +2,7 @@
 
 use super::block::{Block, attention};
 use super::{Embeddings, Spec, Tensors};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernel;
 use crate::kernel::{Norm, Precision, Rotary};
 
@@ -68,12 +68,13 @@ pub struct Encoder {
     words: Vec<f32>,
     /// `[positions, hidden]`.
     positions: Option<Vec<f32>>,
-    pub(super) norm: Option<Norm>,
-    pub(super) blocks: Vec<Block>,
-    pub(super) last_norm: Option<Norm>,
-    /// What `words` have that is no word's own, `[hidden]`.
-    constant: Option<Vec<f32>>,
+    norm: Option<Norm>,
+    blocks: Vec<Block>,
+    last_norm: Option<Norm>,
 }
+
+/// Most tokens that a sequence may have: a few times those of any published model.
+const POSITIONS_MAX: usize = 1 << 22;
 
 impl Encoder {
     /// Builds an encoder.
@@ -82,6 +83,13 @@ impl Encoder {
     ///
     /// When a tensor is missing or has another shape.
     pub fn new(spec: Spec, tensors: &dyn Tensors, precision: Precision) -> Result<Self> {
+        if let Some(positions) = spec.positions.filter(|&positions| positions > POSITIONS_MAX) {
+            let message = format!("config.json: {positions} positions; nyx has room for {POSITIONS_MAX}");
+            return Err(Error::data(message));
+        }
+        if spec.width < 2 && spec.layers.iter().any(|layer| layer.rotary.is_some()) {
+            return Err(Error::data("config.json: heads of one number have no pairs to turn"));
+        }
         let Embeddings { words, constant, positions, norm } = tensors.embeddings()?;
         let mut words = words.into_owned();
         for word in words.chunks_exact_mut(spec.hidden) {
@@ -103,7 +111,6 @@ impl Encoder {
         }
         Ok(Self {
             words,
-            constant: constant.map(|constant| constant.into_owned()),
             positions: positions.map(|table| table.into_owned()),
             norm: norm.map(|scale| scale.norm(&spec)),
             blocks,
@@ -140,21 +147,6 @@ impl Encoder {
         self.last_norm.iter().for_each(|norm| norm.apply(&mut scratch.hidden));
         watch.states(&scratch.hidden);
         &scratch.hidden
-    }
-
-    /// Returns the embedding of a token's word, and what is added to it at a position, before the norm.
-    pub(super) fn embedding(&self, token: usize, position: usize) -> (Vec<f32>, Vec<f32>) {
-        let width = self.spec.hidden;
-        let mut word = self.words[token * width..(token + 1) * width].to_vec();
-        let mut others = vec![0.0; width];
-        if let Some(constant) = &self.constant {
-            add(&mut others, constant);
-            word.iter_mut().zip(constant).for_each(|(word, constant)| *word -= constant);
-        }
-        if let Some(table) = &self.positions {
-            add(&mut others, &table[position * width..(position + 1) * width]);
-        }
-        (word, others)
     }
 
     fn embed(&self, sequences: &[Sequence], hidden: &mut Vec<f32>) {

@@ -5,13 +5,14 @@
 //! tokens are no part of what is explained. A token's score goes to its bases in equal shares: k-mers overlap, so
 //! a base has a share of each k-mer that covers it, and the sum over bases is the sum over tokens.
 
-use candle_core::{Device, Var};
+use candle_core::{Device, Tensor, Var};
 
 use super::super::Steps;
-use super::LanguageModel;
-use super::token_graph::TokenGraph;
+use super::super::graph::{Parameters, Pass};
+use super::graph::{self, EncoderGraph};
+use super::{LanguageModel, LongHead};
 use crate::error::{Error, Result};
-use crate::kernel::rule;
+use crate::kernel::{Precision, learn, rule};
 use crate::tokenizer::Tokens;
 
 /// Embedded numbers that go through the graph together.
@@ -41,12 +42,53 @@ pub struct TokenShare {
     pub logit_of_background: f64,
 }
 
-/// One sequence as the graph reads it.
-struct Embedded {
-    /// `[T, hidden]`: how the words of tokens that are no specials differ from those of the background.
-    words: Vec<f32>,
-    /// `[T, hidden]`: all the rest.
-    rest: Vec<f32>,
+/// A language model as the graph that training runs, with weights that stay.
+pub(super) struct Differentiable {
+    graph: EncoderGraph,
+    parameters: Parameters,
+}
+
+impl Differentiable {
+    /// Builds the graph of a model from what it was read from.
+    ///
+    /// # Errors
+    ///
+    /// When the model has no classifier, or is not differentiated as it runs.
+    pub fn new(model: &LanguageModel) -> Result<Self> {
+        model.encoder().processor()?;
+        let classifier =
+            model.classifier().ok_or_else(|| Error::data("the model has no class to explain"))?;
+        if !matches!(classifier.long, None | Some(LongHead::Mean)) {
+            return Err(Error::data(
+                "a model that reads sequences in pieces has no gradient here: use --method ism",
+            ));
+        }
+        let checkpoint = model
+            .checkpoint()
+            .ok_or_else(|| Error::data("this kind of transformer has no gradient here: use --method ism"))?;
+        if checkpoint.precision != Precision::F32 {
+            return Err(Error::usage("gradients need weights in 32-bit numbers: leave --dtype out"));
+        }
+        let graph = EncoderGraph::new(&checkpoint.config, &checkpoint.weights)?;
+        let mut parameters = Parameters::of(&checkpoint.weights)?;
+        parameters.freeze(|_| false);
+        Ok(Self { graph, parameters })
+    }
+
+    /// Returns the word vectors of tokens, `[T, hidden]`.
+    fn words(&self, tokens: &[u32]) -> Result<Vec<f32>> {
+        let words =
+            self.graph.word_vectors(&graph::Tokens::of(&[tokens]), &Pass::in_use(&self.parameters))?;
+        Ok(learn::read(&words, <[f32]>::to_vec)?)
+    }
+
+    /// Returns the logits `[B, classes]` of sequences as long as `tokens`, of their word vectors `[B·T, hidden]`.
+    fn logits(&self, words: &Tensor, tokens: &[u32]) -> Result<Tensor> {
+        let tokens = graph::Tokens::of(&vec![tokens; words.dim(0)? / tokens.len()]);
+        let mut pass = Pass::in_use(&self.parameters);
+        let states = self.graph.states(words, &tokens, &mut pass)?;
+        self.graph.classify(&states[states.len() - 1], &tokens, &mut pass)
+    }
 }
 
 impl LanguageModel {
@@ -56,12 +98,11 @@ impl LanguageModel {
     ///
     /// When the model cannot be differentiated, or the sequence does not fit.
     pub fn explain(&self, sequence: &[u8], class: usize, way: TokenWay) -> Result<TokenShare> {
-        let graph = self.graph()?;
+        let model = self.differentiable()?;
         let text = std::str::from_utf8(sequence).map_err(|_| Error::data("a sequence is no text"))?;
         let tokens = self.tokenizer_of_bases().encode(text, None)?;
         let background = self.mask().filter(|_| matches!(way, TokenWay::Path(_)));
-        let embedded = self.embedded(&tokens, background)?;
-        let question = Question { graph, class, tokens: tokens.ids.len(), embedded };
+        let question = Question::new(model, &tokens, class, background)?;
         let (full, none) = (question.at(1.0), question.at(0.0));
         let [logit, logit_of_background] = [question.logit(&full)?, question.logit(&none)?];
         let scores = match way {
@@ -73,33 +114,6 @@ impl LanguageModel {
             TokenWay::Path(steps) => question.integrated(steps, logit - logit_of_background)?,
         };
         Ok(TokenShare { contributions: shares(&scores, &tokens, sequence.len()), logit, logit_of_background })
-    }
-
-    /// Looks up the embeddings of tokens; the words of a background are those of one token, or zeros.
-    fn embedded(&self, tokens: &Tokens, background: Option<u32>) -> Result<Embedded> {
-        let encoder = self.encoder().processor()?;
-        if encoder.spec().positions.is_some_and(|limit| tokens.ids.len() > limit) {
-            return Err(Error::data("a sequence has more tokens than the model reads"));
-        }
-        let (mut words, mut rest) = (Vec::new(), Vec::new());
-        for (position, (&token, &start)) in tokens.ids.iter().zip(&tokens.starts).enumerate() {
-            let (mut word, mut others) = encoder.embedding(token as usize, position);
-            if let Some(background) = background.filter(|_| start >= 0) {
-                let (of_background, _) = encoder.embedding(background as usize, position);
-                for ((word, other), background) in word.iter_mut().zip(&mut others).zip(of_background) {
-                    *word -= background;
-                    *other += background;
-                }
-            }
-            if start < 0 {
-                others.iter_mut().zip(&word).for_each(|(other, word)| *other += word);
-                words.resize(words.len() + word.len(), 0.0);
-            } else {
-                words.extend(word);
-            }
-            rest.extend(others);
-        }
-        Ok(Embedded { words, rest })
     }
 }
 
@@ -117,41 +131,64 @@ fn shares(scores: &[f64], tokens: &Tokens, length: usize) -> Vec<f64> {
 
 /// A logit of one sequence.
 struct Question<'a> {
-    graph: &'a TokenGraph,
+    model: &'a Differentiable,
     class: usize,
-    tokens: usize,
-    embedded: Embedded,
+    tokens: &'a [u32],
+    /// `[T, hidden]`: how the words of tokens that are no specials differ from those of the background.
+    words: Vec<f32>,
+    /// `[T, hidden]`: the words of the background, and those of specials.
+    background: Vec<f32>,
 }
 
-impl Question<'_> {
-    /// Returns the embeddings with so large a part of their words.
+impl<'a> Question<'a> {
+    /// Looks up the words of tokens; those of a background are all of one token, or zeros.
+    fn new(
+        model: &'a Differentiable,
+        tokens: &'a Tokens,
+        class: usize,
+        background: Option<u32>,
+    ) -> Result<Self> {
+        let mut words = model.words(&tokens.ids)?;
+        let width = words.len() / tokens.ids.len().max(1);
+        let of_background = background.map_or(Ok(vec![0.0; width]), |token| model.words(&[token]))?;
+        let mut background = words.clone();
+        let rows = background.chunks_exact_mut(width.max(1)).zip(&tokens.starts);
+        rows.filter(|(_, start)| **start >= 0).for_each(|(row, _)| row.copy_from_slice(&of_background));
+        words.iter_mut().zip(&background).for_each(|(word, background)| *word -= background);
+        Ok(Self { model, class, tokens: &tokens.ids, words, background })
+    }
+
+    /// Returns the words with so large a part of how they differ from the background.
     fn at(&self, part: f32) -> Vec<f32> {
-        self.embedded.words.iter().zip(&self.embedded.rest).map(|(word, rest)| rest + part * word).collect()
+        self.words.iter().zip(&self.background).map(|(word, rest)| rest + part * word).collect()
+    }
+
+    fn width(&self) -> usize {
+        self.words.len() / self.tokens.len()
     }
 
     fn rows<'v>(&self, values: &'v [f64]) -> std::slice::ChunksExact<'v, f64> {
-        values.chunks_exact((self.embedded.words.len() / self.tokens).max(1))
+        values.chunks_exact(self.width())
     }
 
-    fn batch(&self, embedded: Vec<f32>) -> Result<Var> {
-        let size = self.embedded.words.len();
-        let shape = (embedded.len() / size.max(1), self.tokens, size / self.tokens.max(1));
-        Ok(Var::from_vec(embedded, shape, &Device::Cpu)?)
+    fn batch(&self, words: Vec<f32>) -> Result<Var> {
+        let shape = (words.len() / self.width(), self.width());
+        Ok(Var::from_vec(words, shape, &Device::Cpu)?)
     }
 
-    fn logit(&self, embedded: &[f32]) -> Result<f64> {
-        let batch = self.batch(embedded.to_vec())?.as_detached_tensor();
-        let logits = self.graph.forward(&batch)?.narrow(1, self.class, 1)?;
+    fn logit(&self, words: &[f32]) -> Result<f64> {
+        let batch = self.batch(words.to_vec())?.as_detached_tensor();
+        let logits = self.model.logits(&batch, self.tokens)?.narrow(1, self.class, 1)?;
         Ok(f64::from(logits.sum_all()?.to_scalar::<f32>()?))
     }
 
     /// Returns the sum of the gradients `[T, hidden]` where so large parts of the words are there.
     fn gradients(&self, parts: &[f32]) -> Result<Vec<f64>> {
-        let size = self.embedded.words.len();
+        let size = self.words.len();
         let mut sums = vec![0.0; size];
         for parts in parts.chunks((PASS / size.max(1)).max(1)) {
             let batch = self.batch(parts.iter().flat_map(|&part| self.at(part)).collect())?;
-            let logits = self.graph.forward(batch.as_tensor())?.narrow(1, self.class, 1)?;
+            let logits = self.model.logits(batch.as_tensor(), self.tokens)?.narrow(1, self.class, 1)?;
             let gradients = rule::gradients(&logits.sum_all()?)?;
             let gradients = gradients.get(batch.as_tensor());
             let gradients = gradients.ok_or_else(|| Error::data("the model cannot be differentiated"))?;
@@ -165,7 +202,7 @@ impl Question<'_> {
     /// Returns Σ g · e of each token, e how its word differs from the background.
     fn products(&self, gradient: &[f64]) -> Vec<f64> {
         let products: Vec<f64> =
-            gradient.iter().zip(&self.embedded.words).map(|(g, &word)| g * f64::from(word)).collect();
+            gradient.iter().zip(&self.words).map(|(g, &word)| g * f64::from(word)).collect();
         self.rows(&products).map(|row| row.iter().sum()).collect()
     }
 
@@ -173,7 +210,7 @@ impl Question<'_> {
     fn integrated(&self, steps: Steps, difference: f64) -> Result<Vec<f64>> {
         let mut count = steps.first;
         let mut places: Vec<usize> = (0..count).collect();
-        let mut sums = vec![0.0; self.embedded.words.len()];
+        let mut sums = vec![0.0; self.words.len()];
         loop {
             let parts: Vec<f32> =
                 places.iter().map(|&place| ((place as f64 + 0.5) / count as f64) as f32).collect();
@@ -205,9 +242,7 @@ mod tests {
             let loaded = crate::model::load(&folder, &Device::Cpu).unwrap();
             let model = loaded.model.language().unwrap();
             let tokens = model.tokenizer_of_bases().encode("ACGTTGCATTAGGCCATAGACAGT", None).unwrap();
-            let embedded = model.embedded(&tokens, None).unwrap();
-            let question =
-                Question { graph: model.graph().unwrap(), class: 0, tokens: tokens.ids.len(), embedded };
+            let question = Question::new(model.differentiable().unwrap(), &tokens, 0, None).unwrap();
             let gradient = question.gradients(&[1.0]).unwrap();
             let (whole, direction) = (question.at(1.0), noise(gradient.len(), 3));
             let moved = |step: f32| -> Vec<f32> {

@@ -20,7 +20,7 @@ use super::super::{
 use super::Gpu;
 use super::LanguageModel;
 use super::encoder::{Scratch, Sequence, Watch};
-use super::gpu::{Limits, PTX};
+use super::gpu::Limits;
 use super::pack::packs;
 use crate::device::backend::{Backend, Number};
 use crate::device::cuda::Cuda;
@@ -593,5 +593,5 @@ fn the_kernels_of_a_gpu_give_the_reference_numbers_of_every_family() {
 #[test]
 #[ignore = "needs an NVIDIA GPU"]
 fn on_a_gpu_every_family_gives_the_reference_numbers() {
-    check_on(Arc::new(Cuda::open(0).unwrap().backend(PTX).unwrap()), "GPU");
+    check_on(Arc::new(Cuda::open(0).unwrap().backend().unwrap()), "GPU");
 }

@@ -29,8 +29,8 @@ use pack::{Layout, Pack};
 pub use read::{guess, refuse};
 use weights::Weights;
 
-/// The kernels, for [`crate::device::cuda::Cuda::backend`]; compiled by `scripts/kernels.sh`.
-pub const PTX: &str = include_str!("../../../kernels/ptx/transformer.ptx");
+/// The kernels, compiled by `scripts/kernels.sh`.
+const PTX: &str = include_str!("../../../kernels/ptx/transformer.ptx");
 
 /// The widest head that the kernels have.
 const WIDTH_MAX: usize = 128;
@@ -91,7 +91,9 @@ impl GpuEncoder {
         limits: Limits,
     ) -> Result<Self> {
         check(&spec)?;
-        backend.prepare(&layers::kernels(&spec, number))?;
+        // Before anything else: what it says is about the installation.
+        backend.prepare_products()?;
+        backend.prepare(PTX, &layers::kernels(&spec, number))?;
         let layout = Layout::new(limits, number);
         let weights = Weights::upload(&*backend, &spec, tensors, number, layout.tokens)?;
         let slot = || -> Result<Slot> {

@@ -5,15 +5,18 @@ use std::sync::OnceLock;
 
 use rayon::prelude::*;
 
+use super::super::config::Config;
+use super::super::weights::Weights;
 use super::super::{Answer, Input, Likelihood, Misfit, Model, Outputs, Pooling, Scores, Wanted};
 use super::encoder::Sequence;
+use super::explain::Differentiable;
 use super::gpu;
 use super::head::{Classifier, Decision, LongHead, TokenHead};
 use super::read::{Plan, Reading, guess};
 use super::runner::Runner;
 use super::sentence::LayerPooling;
-use super::token_graph::TokenGraph;
 use crate::error::{Error, Result};
+use crate::kernel::Precision;
 use crate::tokenizer::Tokenizer;
 
 /// Tokens of one piece of a long sequence (DNABERT-XL).
@@ -35,6 +38,18 @@ pub struct Parts {
     pub token_head: Option<TokenHead>,
     /// The directory's own embedding: over tokens, and over layers.
     pub pooling: Option<(Pooling, LayerPooling)>,
+    /// What it was read from, where its family can be differentiated.
+    pub checkpoint: Option<Checkpoint>,
+}
+
+/// What a language model was read from.
+pub struct Checkpoint {
+    /// Its `config.json`.
+    pub config: Config,
+    /// Its tensors.
+    pub weights: Weights,
+    /// The numbers that its encoder multiplies in.
+    pub precision: Precision,
 }
 
 /// A language model. A row's numbers are one fixed chain, whatever it shares a batch with.
@@ -48,7 +63,7 @@ pub struct LanguageModel {
     /// What the classifier's first layer makes of a piece of padding.
     padding: OnceLock<Vec<f32>>,
     /// The model as a graph that can be differentiated, built when it first is.
-    graph: OnceLock<TokenGraph>,
+    differentiable: OnceLock<Differentiable>,
 }
 
 impl LanguageModel {
@@ -63,16 +78,21 @@ impl LanguageModel {
         specials.dedup();
         let mask = parts.tokenizer.mask();
         let last = LayerPooling::last(parts.encoder.spec().layers.len());
-        Ok(Self { parts, specials, mask, last, padding: OnceLock::new(), graph: OnceLock::new() })
+        Ok(Self { parts, specials, mask, last, padding: OnceLock::new(), differentiable: OnceLock::new() })
     }
 
     /// Returns the model as a graph that can be differentiated.
-    pub(super) fn graph(&self) -> Result<&TokenGraph> {
-        if self.graph.get().is_none() {
+    pub(super) fn differentiable(&self) -> Result<&Differentiable> {
+        if self.differentiable.get().is_none() {
             // Of two that are built at once, one stays.
-            let _ = self.graph.set(TokenGraph::new(self)?);
+            let _ = self.differentiable.set(Differentiable::new(self)?);
         }
-        Ok(self.graph.get().expect("it was just set"))
+        Ok(self.differentiable.get().expect("it was just set"))
+    }
+
+    /// Returns what it was read from, where its family can be differentiated.
+    pub(super) fn checkpoint(&self) -> Option<&Checkpoint> {
+        self.parts.checkpoint.as_ref()
     }
 
     /// Returns the token that stands for a masked one, if the tokenizer has it.

@@ -7,14 +7,14 @@ use super::{Encoder, Spec};
 use crate::device::backend::{Backend, Number};
 use crate::error::{Error, Result};
 
-/// A GPU that language models run on, and the numbers they do it in.
+/// A GPU that models run on, and the numbers they do it in.
 #[derive(Clone)]
 pub struct Gpu {
-    /// The GPU, with the kernels of [`super::gpu::PTX`].
+    /// The GPU.
     pub backend: Arc<dyn Backend>,
     /// Of weights and activations.
     pub number: Number,
-    /// How much goes through the layers at a time.
+    /// How much goes through the layers of an encoder at a time.
     pub limits: Limits,
 }
 

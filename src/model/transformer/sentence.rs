@@ -28,7 +28,7 @@ impl LayerPooling {
     ///
     /// When there are not as many weights as layers.
     pub fn weighted(layers: usize, start: usize, weights: &[f32]) -> Result<Self> {
-        let first = match start + weights.len() {
+        let first = match start.saturating_add(weights.len()) {
             count if count == layers => start + 1,
             count if count == layers + 1 => start,
             _ => {

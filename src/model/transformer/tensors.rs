@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::super::weights::Weights;
 use super::{NormKind, Spec};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernel::{Linear, Norm, Precision};
 
 /// A matrix with its bias.
@@ -20,19 +20,22 @@ pub struct Matrix<'a> {
 impl<'a> Matrix<'a> {
     /// Lays matrices of as many inputs one below the other.
     ///
+    /// # Errors
+    ///
+    /// When only some have a bias.
+    ///
     /// # Panics
     ///
-    /// When there is none, or only some have a bias.
-    pub fn stack(parts: &[Self]) -> Self {
+    /// When there is none.
+    pub fn stack(parts: &[Self]) -> Result<Self> {
         let outputs = parts.iter().map(|part| part.shape[0]).sum();
         let values: Vec<f32> = parts.iter().flat_map(|part| part.values.iter().copied()).collect();
         let bias = parts.iter().map(|part| part.bias.as_deref()).collect::<Option<Vec<_>>>();
-        assert!(bias.is_some() || parts.iter().all(|part| part.bias.is_none()));
-        Self {
-            values: values.into(),
-            shape: [outputs, parts[0].shape[1]],
-            bias: bias.map(|parts| parts.concat().into()),
+        if bias.is_none() && parts.iter().any(|part| part.bias.is_some()) {
+            return Err(Error::data("of the matrices of one layer some have a bias and some have none"));
         }
+        let bias = bias.map(|parts| parts.concat().into());
+        Ok(Self { values: values.into(), shape: [outputs, parts[0].shape[1]], bias })
     }
 
     /// Makes a layer of it.
@@ -130,7 +133,7 @@ pub fn matrix<'a>(weights: &'a Weights, name: &str, shape: [usize; 2]) -> Result
 /// As [`matrix`].
 pub fn projection<'a>(weights: &'a Weights, name: &str, hidden: usize) -> Result<Matrix<'a>> {
     let part = |part| matrix(weights, &format!("{name}.{part}"), [hidden, hidden]);
-    Ok(Matrix::stack(&[part("query")?, part("key")?, part("value")?]))
+    Matrix::stack(&[part("query")?, part("key")?, part("value")?])
 }
 
 /// Returns the norm `name`: its `weight`, and its `bias` where there is one.

@@ -152,16 +152,18 @@ impl<'a> Pickle<'a> {
         }
     }
 
-    /// Returns the whole numbers of a tuple or list, none of them negative.
-    pub fn sizes(&self, id: Id) -> Option<Vec<usize>> {
+    /// Returns the whole numbers of a tuple or list, at most `most`, none of them negative. (A long one may be shared
+    /// by any number of tensors.)
+    pub fn sizes(&self, id: Id, most: usize) -> Option<Vec<usize>> {
         match self.get(id) {
+            Value::Tuple(ids) | Value::List(ids) if ids.len() > most => None,
             Value::Tuple(ids) | Value::List(ids) => {
                 ids.iter().map(|&id| usize::try_from(self.int(id)?).ok()).collect()
             }
             // torch.Size of a tuple.
             _ => match self.made(id)? {
                 ("torch", "Size", &[inner], _) => match self.get(inner) {
-                    Value::Tuple(_) | Value::List(_) => self.sizes(inner),
+                    Value::Tuple(_) | Value::List(_) => self.sizes(inner, most),
                     _ => None,
                 },
                 _ => None,

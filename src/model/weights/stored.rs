@@ -241,10 +241,11 @@ fn reach(offset: usize, shape: &[usize], strides: &[usize]) -> Option<usize> {
 
 /// Whether these are the strides of numbers side by side.
 fn row_major(shape: &[usize], strides: &[usize]) -> bool {
-    let mut expected = 1;
+    let mut expected = 1usize;
     shape.iter().zip(strides).rev().all(|(&n, &stride)| {
         let fits = n == 1 || stride == expected;
-        expected *= n;
+        // A shape with a zero in it may have any other lengths.
+        expected = n.saturating_mul(expected);
         fits
     })
 }

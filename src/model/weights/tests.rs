@@ -276,6 +276,28 @@ fn sizes_that_the_file_does_not_have_are_refused_before_anything_is_allocated() 
 }
 
 #[test]
+fn a_number_that_changed_in_an_archive_is_an_error_unless_it_has_no_checksums() {
+    let storages = [("0", bytes_of(&[1.0, 2.0, 3.0, 4.0]))];
+    let pickle = Script::new().dict(|s| s.text("w").tensor("FloatStorage", "0", 4, 0, &[4], &[1])).stop();
+    let mut file = zip_archive(&pickle, &storages, CompressionMethod::Stored);
+    let place = file.windows(16).position(|bytes| bytes == storages[0].1).unwrap();
+    file[place] ^= 1;
+    let (_directory, path) = saved("w.pth", &file);
+    let error = Weights::read(&path).unwrap_err().to_string();
+    assert!(error.contains("data/0") && error.contains("checksum"), "{error}");
+    // PyTorch can be told to leave them out.
+    let sum = {
+        let mut sum = flate2::Crc::new();
+        sum.update(&storages[0].1);
+        sum.sum().to_le_bytes()
+    };
+    let places: Vec<usize> = (0..file.len() - 4).filter(|&at| file[at..at + 4] == sum).collect();
+    places.iter().for_each(|&at| file[at..at + 4].fill(0));
+    std::fs::write(&path, &file).unwrap();
+    assert_eq!(Weights::read(&path).unwrap().get("w", &[4]).unwrap()[1..], [2.0, 3.0, 4.0]);
+}
+
+#[test]
 fn a_compressed_or_cut_archive_is_refused() {
     let storages = [("0", vec![0; 1 << 20]), ("1", halves())];
     let file = zip_archive(&checkpoint(), &storages, CompressionMethod::Deflated);

@@ -9,7 +9,7 @@ use npyz::zip::{CompressionMethod, ZipArchive};
 use super::Tensors;
 use super::pickle::{Globals, Id, Pickle, Value};
 use super::stored::{Dtype, Stored};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, guarded};
 use crate::input::Mapped;
 
 /// What a file holds.
@@ -27,6 +27,10 @@ const DEEPEST: usize = 64;
 const MOST: usize = 1 << 20;
 /// Bytes that the name of a tensor may have.
 const LONGEST_NAME: usize = 1024;
+/// Bytes that the names of all tensors together may have.
+const ALL_NAMES: usize = 64 << 20;
+/// Axes that a tensor may have.
+const AXES: usize = 16;
 
 /// Reads what `torch.save` wrote.
 ///
@@ -65,10 +69,10 @@ fn big_endian() -> Error {
 /// Returns where each entry of a zip archive lies. PyTorch does not compress them.
 fn entries(bytes: &[u8]) -> Result<BTreeMap<String, Range<usize>>> {
     let damaged = |error| Error::data(format!("the zip archive is damaged or cut short: {error}"));
-    let mut zip = ZipArchive::new(Cursor::new(bytes)).map_err(damaged)?;
+    let mut zip = guarded("the zip archive", || ZipArchive::new(Cursor::new(bytes)))?.map_err(damaged)?;
     let mut entries = BTreeMap::new();
     for index in 0..zip.len() {
-        let entry = zip.by_index_raw(index).map_err(damaged)?;
+        let entry = guarded("the zip archive", || zip.by_index_raw(index))?.map_err(damaged)?;
         let place = |start: u64, size: u64| -> Option<Range<usize>> {
             Some(usize::try_from(start).ok()?..usize::try_from(start.checked_add(size)?).ok()?)
         };
@@ -78,9 +82,20 @@ fn entries(bytes: &[u8]) -> Result<BTreeMap<String, Range<usize>>> {
         }
         let place = place(entry.data_start(), entry.size()).filter(|place| place.end <= bytes.len());
         let place = place.ok_or_else(|| Error::data(format!("{} ends beyond the file", entry.name())))?;
+        check_sum(&bytes[place.clone()], entry.crc32()).map_err(|error| error.at(entry.name()))?;
         entries.insert(entry.name().to_string(), place);
     }
     Ok(entries)
+}
+
+/// Compares bytes with their checksum; 0 stands for none, which PyTorch can be asked for.
+fn check_sum(bytes: &[u8], expected: u32) -> Result<()> {
+    let mut sum = flate2::Crc::new();
+    sum.update(bytes);
+    match expected == 0 || sum.sum() == expected {
+        true => Ok(()),
+        false => Err(Error::data("the checksum is wrong: the file is damaged, copy or download it again")),
+    }
 }
 
 /// The number that the first pickle of the old format holds, little-endian.
@@ -198,7 +213,7 @@ fn storage<'a>(pickle: &Pickle<'a>, id: Id) -> Option<Storage<'a>> {
 
 /// Collects the tensors below `object`.
 fn collect(file: &Mapped, pickle: &Pickle, object: Id, storages: &Storages) -> Result<Archive> {
-    let mut walk = Walk { file, pickle, storages, archive: Archive::default(), met: 0 };
+    let mut walk = Walk { file, pickle, storages, archive: Archive::default(), met: 0, named: 0 };
     walk.visit("", state_dict(pickle, object), 0)?;
     if walk.archive.tensors.is_empty() {
         return Err(Error::data("no tensor in it: save a state dict (torch.save(model.state_dict(), FILE))"));
@@ -228,6 +243,8 @@ struct Walk<'a, 'b> {
     archive: Archive,
     /// Entries met: values may be shared, so there can be more than the pickle has bytes.
     met: usize,
+    /// Bytes of the names of the entries met.
+    named: usize,
 }
 
 impl Walk<'_, '_> {
@@ -267,6 +284,10 @@ impl Walk<'_, '_> {
         if name.len() > LONGEST_NAME {
             return Err(Error::data("a name longer than 1024 letters: the file is damaged"));
         }
+        self.named += name.len();
+        if self.named > ALL_NAMES {
+            return Err(Error::data("names of more than 64 MiB: the file is damaged"));
+        }
         if let Some(parts) = tensor(self.pickle, value) {
             return self.tensor(name, parts).map_err(|error| error.at(format!("tensor `{name}`")));
         }
@@ -289,8 +310,8 @@ impl Walk<'_, '_> {
         })?;
         let offset = pickle.int(offset).and_then(|n| usize::try_from(n).ok());
         let offset = offset.and_then(|offset| offset.checked_add(storage.start)).ok_or_else(odd)?;
-        let shape = pickle.sizes(shape).ok_or_else(odd)?;
-        let strides = pickle.sizes(strides).ok_or_else(odd)?;
+        let [shape, strides] = [shape, strides].map(|id| pickle.sizes(id, AXES));
+        let (shape, strides) = (shape.ok_or_else(odd)?, strides.ok_or_else(odd)?);
         let stored = Stored::strided(self.file, place.clone(), dtype, offset, shape, strides)?;
         self.archive.tensors.insert(name, stored);
         Ok(())

@@ -5,7 +5,6 @@
 //! that reads well; so both lengths must fit what they enclose.
 
 use std::io::{self, Read};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
@@ -13,7 +12,7 @@ use arrow_buffer::Buffer;
 use arrow_ipc::{Message, MessageHeader, convert, reader, root_as_message};
 use arrow_schema::{Schema, SchemaRef};
 
-use super::DECODING;
+use crate::error::guarded;
 
 /// Writers pad metadata and buffers to at most this many bytes.
 const PADDING_MAX: usize = 72;
@@ -92,6 +91,7 @@ impl Frame {
             _ => None,
         };
         let batch = batch.ok_or_else(|| damaged("a message holds no rows"))?;
+        check_rows(&batch, schema, body.len())?;
         let (schema, version) = (Arc::clone(schema), message.version());
         decode(|| reader::read_record_batch(&body, batch, schema, &Default::default(), None, &version))
     }
@@ -105,6 +105,18 @@ fn check_body(message: &Message, length: usize) -> Result<(), Fault> {
     let end = usize::try_from(end.unwrap_or(0)).map_err(damaged)?;
     if end > length || length - end >= PADDING_MAX {
         return Err(damaged(format!("a body of {length} bytes holds buffers of {end}")));
+    }
+    Ok(())
+}
+
+/// Checks that a message announces no more rows than its body can hold. Columns of nulls, or none at all, take no
+/// bytes, so that a small message could announce more rows than anybody can count.
+fn check_rows(batch: &arrow_ipc::RecordBatch, schema: &Schema, body: usize) -> Result<(), Fault> {
+    let rows = usize::try_from(batch.length()).map_err(damaged)?;
+    // A truth value takes a bit.
+    if rows / 8 > body {
+        let columns = schema.fields().len();
+        return Err(damaged(format!("{rows} rows of {columns} columns in a body of {body} bytes")));
     }
     Ok(())
 }
@@ -128,10 +140,7 @@ fn exactly(input: &mut impl Read, length: usize) -> Result<Vec<u8>, Fault> {
 
 /// Turns a panic of the Arrow crate, which some damaged bytes cause, into a fault.
 fn decode<T, E: std::fmt::Display>(read: impl FnOnce() -> Result<T, E>) -> Result<T, Fault> {
-    DECODING.set(true);
-    let outcome = catch_unwind(AssertUnwindSafe(read));
-    DECODING.set(false);
-    match outcome {
+    match guarded("the message", read) {
         Ok(outcome) => outcome.map_err(damaged),
         Err(_) => Err(damaged("its lengths contradict each other")),
     }

@@ -53,7 +53,8 @@ fn sequences(count: usize, kinds: usize, seed: u64) -> Labelled {
 fn a_small_transformer_learns_classes_and_the_graph_agrees_with_what_scores() {
     let (body, mut parameters) = body(1);
     body.graph.add_classifier(&mut parameters, 3, 1).unwrap();
-    let mut task = ClassTask { body, train: sequences(240, 3, 1), dev: sequences(60, 3, 2), batch: 16 };
+    let head = Head::Own;
+    let mut task = ClassTask { body, head, train: sequences(240, 3, 1), dev: sequences(60, 3, 2), batch: 16 };
     let Some(tokenizers) = shared("golden/models/dnabert1_tiny") else { return };
     task.body.path = tokenizers;
     let plan = Plan {

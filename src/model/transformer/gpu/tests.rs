@@ -170,7 +170,7 @@ fn wide_heads_use_their_own_kernels() {
 #[test]
 #[ignore = "needs an NVIDIA GPU"]
 fn on_a_gpu_all_kinds_agree_with_the_processor() {
-    let backend = Arc::new(Cuda::open(0).unwrap().backend(PTX).unwrap());
+    let backend = Arc::new(Cuda::open(0).unwrap().backend().unwrap());
     for (heads, width) in [(3, 16), (4, 32), (12, 64), (2, 80), (5, 128)] {
         for (number, tolerance) in [(Number::F32, 5e-5), (Number::F16, 0.02), (Number::Bf16, 0.15)] {
             check_parity(backend.clone(), heads, width, number, tolerance);
@@ -181,7 +181,7 @@ fn on_a_gpu_all_kinds_agree_with_the_processor() {
 #[test]
 #[ignore = "needs an NVIDIA GPU"]
 fn on_a_gpu_a_sequence_has_the_same_bits_in_any_pack() {
-    check_packs(Arc::new(Cuda::open(0).unwrap().backend(PTX).unwrap()), 12, 64);
+    check_packs(Arc::new(Cuda::open(0).unwrap().backend().unwrap()), 12, 64);
 }
 
 #[test]

@@ -17,6 +17,9 @@ use crate::model::weights::Array;
 /// The deviation of new weights of transformers.
 const DEVIATION: f64 = 0.02;
 
+/// BertSNR's heads: of sequences, and of tokens.
+const CALLERS: [&str; 2] = ["classifier_sequence.0", "classifier_token.0"];
+
 impl EncoderGraph {
     /// Returns the logits `[sequences, classes]` of the last hidden states `[tokens, hidden]`.
     ///
@@ -24,9 +27,7 @@ impl EncoderGraph {
     ///
     /// When a tensor is missing or has another shape.
     pub fn classify(&self, states: &Tensor, tokens: &Tokens, pass: &mut Pass) -> Result<Tensor> {
-        let firsts: Vec<u32> =
-            tokens.starts[..tokens.sequences()].iter().map(|&start| start as u32).collect();
-        let mut first = states.index_select(&Tensor::new(firsts, &Device::Cpu)?, 0)?;
+        let mut first = rows(states, tokens.starts[..tokens.sequences()].iter().copied())?;
         let [pooler, output] = self.names.classifier();
         if self.family() == Family::Esm {
             first = pass.dropout(&first, self.rates.classifier)?;
@@ -34,6 +35,44 @@ impl EncoderGraph {
         let pooled = activate(&pass.linear(&first, &pooler)?, Activation::Tanh)?;
         let pooled = pass.dropout(&pooled, self.rates.classifier)?;
         pass.linear(&pooled, &output)
+    }
+
+    /// Returns BertSNR's logits of the last hidden states `[tokens, hidden]`: one for each sequence, `[sequences, 1]`,
+    /// and one for each token but the first and the last of a sequence, end to end, `[tokens, 1]`.
+    ///
+    /// # Errors
+    ///
+    /// When a tensor is missing or has another shape.
+    pub fn call(&self, states: &Tensor, tokens: &Tokens, pass: &mut Pass) -> Result<[Tensor; 2]> {
+        const DROPOUT: f64 = 0.2;
+        let first = rows(states, tokens.starts[..tokens.sequences()].iter().copied())?;
+        let [pooler, _] = self.names.classifier();
+        let pooled = activate(&pass.linear(&first, &pooler)?, Activation::Tanh)?;
+        let pooled = pass.dropout(&pooled, DROPOUT)?;
+        let inner = tokens.starts.windows(2).flat_map(|ends| ends[0] + 1..ends[1].max(1) - 1);
+        let inner = pass.dropout(&rows(states, inner)?, DROPOUT)?;
+        let [sequence, token] = CALLERS;
+        Ok([pass.linear(&pooled, sequence)?, pass.linear(&inner, token)?])
+    }
+
+    /// Returns hidden states `[tokens, hidden]` as an image for each sequence, `[sequences, length, hidden]`, with zeros
+    /// after its tokens.
+    ///
+    /// # Errors
+    ///
+    /// When a sequence has more tokens.
+    pub fn image(&self, states: &Tensor, tokens: &Tokens, length: usize) -> Result<Tensor> {
+        let (count, hidden) = states.dims2()?;
+        let longest = tokens.starts.windows(2).map(|ends| ends[1] - ends[0]).max().unwrap_or(0);
+        if longest > length {
+            let message = format!("a sequence of {longest} tokens is longer than the {length} that are read");
+            return Err(crate::Error::data(message));
+        }
+        let padded = Tensor::cat(&[states, &tensor(vec![0.0; hidden], (1, hidden))?], 0)?;
+        let places = tokens.starts.windows(2).flat_map(|ends| {
+            (0..length).map(move |place| if ends[0] + place < ends[1] { ends[0] + place } else { count })
+        });
+        Ok(rows(&padded, places)?.reshape((tokens.sequences(), length, hidden))?)
     }
 
     /// Returns the logits of the vocabulary for hidden states, `[tokens, vocabulary]`.
@@ -97,17 +136,39 @@ impl EncoderGraph {
         classes: usize,
         seed: u64,
     ) -> Result<Vec<String>> {
+        let [pooler, output] = self.names.classifier();
+        self.add_layers(parameters, &[(&pooler, self.spec().hidden), (&output, classes)], seed)
+    }
+
+    /// Adds the weights of BertSNR's two heads where there are none, and of the pooler.
+    ///
+    /// # Errors
+    ///
+    /// None so far.
+    pub fn add_callers(&self, parameters: &mut Parameters, seed: u64) -> Result<()> {
+        let [pooler, _] = self.names.classifier();
+        let modules = [(pooler.as_str(), self.spec().hidden), (CALLERS[0], 1), (CALLERS[1], 1)];
+        self.add_layers(parameters, &modules, seed).map(drop)
+    }
+
+    /// Adds linear layers on hidden states, of so many outputs each, where there are none of as many. Returns those that
+    /// are new.
+    fn add_layers(
+        &self,
+        parameters: &mut Parameters,
+        modules: &[(&str, usize)],
+        seed: u64,
+    ) -> Result<Vec<String>> {
         let mut new_modules = Vec::new();
         let hidden = self.spec().hidden;
-        let [pooler, output] = self.names.classifier();
-        for (module, rows) in [(pooler, hidden), (output, classes)] {
+        for &(module, rows) in modules {
             let name = format!("{module}.weight");
             let fits = parameters.contains(&name) && parameters.get(&name)?.dim(0)? == rows;
             if !fits {
                 parameters.insert(&name, new(&name, &[rows, hidden], seed))?;
                 let zeros = Array { shape: vec![rows], values: vec![0.0; rows] };
                 parameters.insert(&format!("{module}.bias"), zeros)?;
-                new_modules.push(module);
+                new_modules.push(module.to_string());
             }
         }
         Ok(new_modules)
@@ -167,6 +228,12 @@ impl EncoderGraph {
         }
         Ok((Self::new(config, &parameters.weights()?)?, parameters))
     }
+}
+
+/// Returns rows of states, by their numbers.
+fn rows(states: &Tensor, places: impl Iterator<Item = usize>) -> Result<Tensor> {
+    let places: Vec<u32> = places.map(|place| place as u32).collect();
+    Ok(states.index_select(&Tensor::new(places, &Device::Cpu)?, 0)?)
 }
 
 /// Draws a matrix from the normal distribution.

@@ -1,0 +1,85 @@
+//! Whether the counts in a `.csi` or `.tbi` index are those of its bytes. Pure.
+//!
+//! The crate that reads an index makes room for as many bins as a count says, which a few bytes can set to two
+//! thousand million.
+
+/// Walks over an uncompressed index; `None` when a count is more than the bytes that are left can hold.
+pub fn check(bytes: &[u8]) -> Option<()> {
+    let mut rest = Bytes(bytes);
+    let is_csi = match rest.take(4)? {
+        b"CSI\x01" => true,
+        b"TBI\x01" => false,
+        _ => return None,
+    };
+    let references = if is_csi {
+        rest.take(8)?;
+        let auxiliary = rest.count(1)?;
+        rest.take(auxiliary)?;
+        rest.count(4)?
+    } else {
+        let references = rest.count(4)?;
+        rest.take(24)?;
+        let names = rest.count(1)?;
+        rest.take(names)?;
+        references
+    };
+    // CSI keeps an offset in each bin, tabix a table of them after all bins.
+    let bin = if is_csi { 12 } else { 4 };
+    for _ in 0..references {
+        for _ in 0..rest.count(bin + 4)? {
+            rest.take(bin)?;
+            let chunks = rest.count(16)?;
+            rest.take(16 * chunks)?;
+        }
+        if !is_csi {
+            let intervals = rest.count(8)?;
+            rest.take(8 * intervals)?;
+        }
+    }
+    Some(())
+}
+
+struct Bytes<'a>(&'a [u8]);
+
+impl<'a> Bytes<'a> {
+    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    /// Reads a count of things of `size` bytes or more, for which there are bytes.
+    fn count(&mut self, size: usize) -> Option<usize> {
+        let count = i32::from_le_bytes(self.take(4)?.try_into().expect("four bytes"));
+        usize::try_from(count).ok().filter(|count| *count <= self.0.len() / size)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn csi(bins: i32, chunks: i32) -> Vec<u8> {
+        let mut bytes = b"CSI\x01".to_vec();
+        for number in [14i32, 5, 0, 1, bins] {
+            bytes.extend(number.to_le_bytes());
+        }
+        bytes.extend([0; 12]);
+        bytes.extend(chunks.to_le_bytes());
+        bytes.extend([0; 16]);
+        bytes
+    }
+
+    #[test]
+    fn counts_without_bytes_are_refused() {
+        assert_eq!(check(&csi(1, 1)), Some(()));
+        for bytes in
+            [csi(i32::MAX, 1), csi(2, 1), csi(1, i32::MAX), csi(1, -1), csi(-1, 0), b"BAI\x01".to_vec()]
+        {
+            assert_eq!(check(&bytes), None);
+        }
+        for cut in 0..csi(1, 1).len() {
+            assert_eq!(check(&csi(1, 1)[..cut]), None);
+        }
+    }
+}
