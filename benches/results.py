@@ -231,8 +231,10 @@ VOCABULARY = {3: 69, 4: 261, 5: 1029, 6: 4101}
 
 
 def against_kmers(arguments, sets, folder, base, flags):
+    words = baseline(sets)
+    print(f"k-mers: area {words[0]:.4f} on dev, {words[1]:.4f} on test", file=sys.stderr, flush=True)
     found = nyx(arguments, ["full", *base, "--data", write_sets(folder / "data", sets), *flags], folder / "model", arguments.limit)
-    return found, baseline(sets)
+    return found, words
 
 
 def gue(arguments):

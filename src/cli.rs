@@ -2,32 +2,35 @@
 
 mod attribution;
 mod documents;
+pub mod log;
+mod meter;
 mod models;
 mod outputs;
 mod progress;
 mod stats;
 mod threads;
 
-use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::sync::{Arc, Mutex};
 
-use arrow_array::Array;
+use clap::error::ErrorKind;
 use clap::{Parser, ValueEnum};
 
+use crate::convert::sidecar;
 use crate::device::DeviceChoice;
-use crate::error::{Error, Result, is_guarded, printable};
+use crate::error::{Error, Result, is_guarded};
 use crate::input;
 use crate::kernel::Instructions;
 use crate::output::Output;
 use crate::pipe::{Pipe, ipc};
 use crate::provenance::{self, Step};
-use crate::schema;
 
+pub use crate::provenance::quote as shell_quote;
 pub use attribution::{ATTRIB_ROWS, AttribArgs, Plain};
 pub use documents::{completions, manual, requested as documents_requested};
+pub use meter::{Meter, Seconds, Tally};
 pub use models::ModelArgs;
 pub use outputs::OutputArgs;
 pub use progress::{Progress, TrainingProgress};
@@ -79,13 +82,14 @@ pub struct Common {
     /// names end with _mqc.json
     #[arg(long, value_name = "FILE.json", global = true, help_heading = HEADING)]
     pub stats: Option<PathBuf>,
-    /// What passed so far.
+    /// Write an object of JSON a line on standard error, for programs: start, progress, message, warning, error,
+    /// finish (NYX_LOG=json in the environment does so for all commands)
+    #[arg(long, global = true, help_heading = HEADING)]
+    pub log_json: bool,
+    /// What was done so far, shared by all who have these flags.
     #[arg(skip)]
-    passed: Passed,
+    meter: Arc<Meter>,
 }
-
-/// The rows that a process has counted, shared by all who have its flags.
-type Passed = std::sync::Arc<std::sync::Mutex<Option<std::sync::Arc<std::sync::Mutex<Tally>>>>>;
 
 /// The device flag of commands that compute on one.
 #[derive(clap::Args, Clone, Debug)]
@@ -108,24 +112,24 @@ impl Common {
 
     /// Opens the input of a stage (see [`input::open_pipe`]), decoded ahead on a thread of its own.
     pub fn open(&self, path: &Path) -> Result<Pipe> {
-        Ok(input::open_pipe(path)?.ahead(2))
+        self.reads(path);
+        Ok(self.meter.reading(input::open_pipe(path)?))
     }
 
-    /// Starts the record of this process for the provenance chain.
+    /// Remembers for the provenance where rows are read from.
+    pub fn reads(&self, path: &Path) {
+        if path != Path::new("-") {
+            self.meter.reads(&path.to_string_lossy());
+        }
+    }
+
+    /// Starts the record of this process for the provenance chain; its input is what was opened by now.
     pub fn step(&self) -> Step {
-        let mut arguments = std::env::args();
-        let program = arguments.next().unwrap_or_default();
-        let tool =
-            Path::new(&program).file_name().map_or("nyx".into(), |name| name.to_string_lossy().into_owned());
-        let command = if self.no_pg {
-            String::new()
-        } else {
-            std::iter::once(tool.clone())
-                .chain(arguments.map(|word| shell_quote(&word)))
-                .collect::<Vec<_>>()
-                .join(" ")
-        };
-        Step { tool, version: env!("CARGO_PKG_VERSION").into(), command, ..Step::default() }
+        if self.no_pg {
+            return Step { command: String::new(), ..own_step() };
+        }
+        let output = (self.output != Path::new("-")).then(|| self.output.to_string_lossy().into_owned());
+        Step { input: self.meter.input(), output, ..own_step() }
     }
 
     /// Writes a pipe as an Arrow stream with `step` added to its chain, and says what was written.
@@ -139,28 +143,26 @@ impl Common {
                 "a binary stream does not belong on a terminal: pipe it on, `-o FILE` it, or `| nyx-view` it",
             ));
         }
-        let began = Instant::now();
         let metadata = provenance::append(&pipe.schema().metadata, step)?;
         let target = pipe.schema().as_ref().clone().with_metadata(metadata);
         let pipe = pipe.with_schema(target.into());
-        let (pipe, tally) = self.count(pipe);
+        let pipe = self.counted(pipe).ahead(2);
         let mut output = Output::create(&self.output)?;
-        ipc::write(pipe.ahead(2), &mut output)?;
+        ipc::write(self.meter.writing(pipe), &mut output)?;
         output.commit()?;
-        let tally = tally.lock().expect("the counting thread did not panic");
-        self.say(&tally.to_string());
-        if self.verbose || std::io::stderr().is_terminal() {
-            let seconds = began.elapsed().as_secs_f64();
-            self.say(&format!("{seconds:.1} s, {:.0} windows/s", tally.rows() as f64 / seconds));
-        }
+        self.summarize();
         Ok(())
     }
 
     /// Counts the rows and the statuses of a pipe as they pass, with a progress bar.
-    pub fn count(&self, pipe: Pipe) -> (Pipe, std::sync::Arc<std::sync::Mutex<Tally>>) {
-        let tally = std::sync::Arc::new(std::sync::Mutex::new(Tally::default()));
+    pub fn count(&self, pipe: Pipe) -> Pipe {
+        let pipe = self.counted(pipe);
+        self.meter.writing(pipe)
+    }
+
+    fn counted(&self, pipe: Pipe) -> Pipe {
+        let tally = Arc::new(Mutex::new(Tally::default()));
         let counter = tally.clone();
-        *self.passed.lock().expect("no thread panics with it") = Some(tally.clone());
         let schema = pipe.schema().clone();
         // Without a share, or with one that cannot be read, the bar has no end; that is no reason to fail.
         let share = provenance::share(&schema.metadata).ok().flatten();
@@ -170,59 +172,58 @@ impl Common {
             counter.lock().expect("no other thread counts").add(&batch);
             Ok(batch)
         });
-        (counted, tally)
+        self.meter.making(counted, tally)
+    }
+
+    /// Writes into the directory of a new model how it was made, for `nyx replay`.
+    ///
+    /// # Errors
+    ///
+    /// When the directory cannot be written.
+    pub fn sign_model(&self) -> Result<()> {
+        let configs = ["config.json", "modules.json", "adapter_config.json"];
+        // What was stopped before its end is no model yet.
+        if self.no_pg || !configs.iter().any(|name| self.output.join(name).is_file()) {
+            return Ok(());
+        }
+        sidecar::write_in_directory(&self.output, &self.step())
+    }
+
+    /// Says how many rows passed; with `--verbose` and on a terminal how long that took, and how much memory.
+    pub fn summarize(&self) {
+        let tally = self.meter.tally().unwrap_or_default();
+        self.say(&tally.to_string());
+        if !log::is_json() && (self.verbose || std::io::stderr().is_terminal()) {
+            let seconds = self.meter.seconds();
+            let rate = tally.rows() as f64 / seconds.all.max(1e-3);
+            let peak = meter::peak_bytes()
+                .map_or(String::new(), |bytes| format!("; {:.0} MiB at most", bytes as f64 / 1048576.0));
+            self.say(&format!("{:.1} s, {rate:.0} windows/s; {seconds}{peak}", seconds.all));
+        }
     }
 
     /// Says one line on standard error, unless quiet.
     pub fn say(&self, line: &str) {
         if !self.quiet {
-            let tool = self.step().tool;
-            // Nobody may be listening; that is no reason to fail.
-            let _ = writeln!(std::io::stderr(), "{tool}: {}", printable(line));
-        }
-    }
-}
-
-/// Rows that passed, by status.
-#[derive(Debug, Default)]
-pub struct Tally {
-    rows: u64,
-    statuses: BTreeMap<String, u64>,
-}
-
-impl Tally {
-    fn add(&mut self, batch: &arrow_array::RecordBatch) {
-        self.rows += batch.num_rows() as u64;
-        let Ok(statuses) = schema::strings(batch, schema::STATUS) else { return };
-        for row in 0..statuses.len() {
-            let status = statuses.value(row);
-            match self.statuses.get_mut(status) {
-                Some(count) => *count += 1,
-                None => _ = self.statuses.insert(status.to_string(), 1),
-            }
+            log::say(&own_step().tool, line, self.rows());
         }
     }
 
-    /// Returns how many rows passed.
-    pub fn rows(&self) -> u64 {
-        self.rows
-    }
-
-    /// Returns how many rows had a status other than `ok`.
-    pub fn not_ok(&self) -> u64 {
-        self.statuses.iter().filter(|(status, _)| *status != "ok").map(|(_, count)| count).sum()
+    /// Returns the rows that passed so far, where rows pass.
+    fn rows(&self) -> Option<u64> {
+        self.meter.tally().map(|tally| tally.rows())
     }
 }
 
-impl std::fmt::Display for Tally {
-    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        write!(f, "{} rows", self.rows)?;
-        let others: Vec<_> = self.statuses.iter().filter(|(status, _)| *status != "ok").collect();
-        for (index, (status, count)) in others.iter().enumerate() {
-            write!(f, "{} {count} {status}", if index == 0 { "," } else { ";" })?;
-        }
-        Ok(())
-    }
+/// Returns the record of this process as its arguments tell it.
+fn own_step() -> Step {
+    let mut arguments = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+    let program = arguments.next().unwrap_or_default();
+    let tool =
+        Path::new(&program).file_name().map_or("nyx".into(), |name| name.to_string_lossy().into_owned());
+    let words = std::iter::once(tool.clone()).chain(arguments.map(|word| shell_quote(&word)));
+    let command = words.collect::<Vec<_>>().join(" ");
+    Step { tool, version: env!("CARGO_PKG_VERSION").into(), command, ..Step::default() }
 }
 
 /// Runs a command: parses its arguments, sets up threads, turns an error into a line and a status.
@@ -235,22 +236,49 @@ pub fn main<A: Parser + AsRef<Common>>(run: impl FnOnce(A) -> Result<()>) -> Exi
     if let Some(outcome) = documents::requested(A::command) {
         return finish(&name, outcome);
     }
-    quiet_decoding_panics();
-    let arguments = A::parse();
+    quiet_guarded_panics();
+    let arguments = match A::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return refuse(&name, error),
+    };
     if let Err(error) = Instructions::chosen() {
         return finish(&name, Err(error));
     }
-    let (common, began) = (arguments.as_ref().clone(), Instant::now());
+    let common = arguments.as_ref().clone();
     if let Err(error) = threads::start(common.threads) {
         return finish(&name, Err(error));
     }
+    let tells = log::is_json() && !common.quiet;
+    if tells {
+        log::write("start", None, [("version", env!("CARGO_PKG_VERSION").into())]);
+    }
     let outcome = run(arguments);
-    let written = stats::write(&common, began, &outcome);
-    finish(&name, outcome.and(written))
+    let written = stats::write(&common, &outcome);
+    let mut took = stats::row(&common, &outcome);
+    let code = finish(&name, outcome.and(written));
+    if tells {
+        took.extend(common.meter.tally().map(|tally| ("statuses".to_string(), stats::statuses(&tally))));
+        log::write("finish", common.rows(), took);
+    }
+    code
+}
+
+/// Ends a process whose arguments cannot be meant, or that only ask for help.
+pub fn refuse(name: &str, error: clap::Error) -> ExitCode {
+    let help = matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp
+            | ErrorKind::DisplayVersion
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+    );
+    if help || !log::is_json() {
+        error.exit();
+    }
+    finish(name, Err(Error::usage(error.to_string().trim())))
 }
 
 /// Keeps panics about damaged input, which become errors, from printing a backtrace besides.
-fn quiet_decoding_panics() {
+pub fn quiet_guarded_panics() {
     let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         if !is_guarded() {
@@ -264,8 +292,17 @@ pub fn finish(name: &str, outcome: Result<()>) -> ExitCode {
     match outcome {
         Ok(()) | Err(Error::Closed) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "{name}: {error}");
-            ExitCode::from(error.exit_status())
+            let status = error.exit_status();
+            if log::is_json() {
+                log::write(
+                    "error",
+                    None,
+                    [("message", error.to_string().into()), ("exit_status", status.into())],
+                );
+            } else {
+                let _ = writeln!(std::io::stderr(), "{name}: {error}");
+            }
+            ExitCode::from(status)
         }
     }
 }
@@ -287,34 +324,4 @@ pub fn version_request(name: &str) -> Option<String> {
         .to_string(),
         _ => format!("{name} {version}"),
     })
-}
-
-/// Quotes a word for a POSIX shell when it needs it.
-pub fn shell_quote(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_string();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_survive_a_shell() {
-        assert_eq!(shell_quote("a.fa"), "a.fa");
-        assert_eq!(shell_quote("a b"), "'a b'");
-        assert_eq!(shell_quote("it's"), r"'it'\''s'");
-        assert_eq!(shell_quote(""), "''");
-    }
-
-    #[test]
-    fn a_tally_names_what_is_not_ok() {
-        let mut tally = Tally { rows: 5, ..Tally::default() };
-        tally.statuses = [("ok", 2), ("all_n", 1), ("too_long", 2)].map(|(k, v)| (k.to_string(), v)).into();
-        assert_eq!(tally.to_string(), "5 rows, 1 all_n; 2 too_long");
-        assert_eq!(tally.not_ok(), 3);
-    }
 }

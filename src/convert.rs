@@ -5,7 +5,7 @@
 
 pub mod bed;
 pub mod bigwig;
-mod cell;
+pub(crate) mod cell;
 pub mod columnar;
 pub mod examples;
 pub mod fasta;
@@ -20,6 +20,7 @@ pub mod part;
 mod sample;
 pub mod saturation;
 pub mod select;
+pub mod sidecar;
 pub mod table;
 pub mod track;
 pub mod vcf;

@@ -21,7 +21,7 @@
 //! # The rooms, and which way data flows
 //!
 //! ```text
-//!  bin ──▶ cli, every stage, genome, convert, report
+//!  bin ──▶ cli, verify, every stage, genome, convert, report
 //!  stages    extract  tokenize  score  attrib  hits  scan  effects  verbs: a pipe in, a pipe out
 //!  training  train                                       examples in, weights out
 //!  edges     genome  convert  report  input  output      files: no mathematics
@@ -46,6 +46,8 @@
 //!   down.
 //! * **Training** ([`train`]) reads a pipe to its end and gives weights; [`metrics`] says how good predictions are,
 //!   [`tune`] which hyper-parameters to try next.
+//! * **Checking** ([`verify`]) reads any file that nyx wrote to its end, and the commands that made it; it knows every room
+//!   and nobody but the front door knows it.
 //! * The executables in `src/bin` parse arguments, open, call a stage, and write, with what [`cli`] gives
 //!   all of them. [`demo`] is the data and the story of `nyx demo`.
 //!
@@ -93,6 +95,7 @@ pub mod tokenize;
 pub mod tokenizer;
 pub mod train;
 pub mod tune;
+pub mod verify;
 
 #[cfg(test)]
 mod testing;

@@ -10,7 +10,10 @@ pub mod spool;
 
 use std::any::Any;
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use arrow_array::{RecordBatch, RecordBatchOptions};
 use arrow_schema::SchemaRef;
@@ -80,6 +83,18 @@ impl Pipe {
             Err(error) => vec![Err(error)],
         });
         Self::new(schema, cut)
+    }
+
+    /// Adds the nanoseconds that each batch takes to arrive to `spent`.
+    pub fn timed(self, spent: Arc<AtomicU64>) -> Self {
+        let (schema, mut batches) = self.into_parts();
+        let timed = std::iter::from_fn(move || {
+            let began = Instant::now();
+            let batch = batches.next();
+            spent.fetch_add(began.elapsed().as_nanos() as u64, Ordering::Relaxed);
+            batch
+        });
+        Self::new(schema, timed)
     }
 
     /// Runs everything upstream on a thread of its own, at most `depth` batches ahead.
@@ -200,8 +215,6 @@ impl Iterator for Rebatch {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use arrow_array::{Int64Array, cast::AsArray, types::Int64Type};
     use arrow_schema::{DataType, Field, Schema};
 
@@ -253,6 +266,20 @@ mod tests {
         let batches: Vec<_> = pipe.into_parts().1.map(|batch| batch.unwrap()).collect();
         assert!(batches.iter().all(|batch| batch.schema() == with("one, two")));
         assert_eq!(batches.iter().flat_map(values).collect::<Vec<_>>(), [0, 1, 2]);
+    }
+
+    #[test]
+    fn the_time_of_a_slow_producer_is_its_own() {
+        let (fast, slow) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let pipe = numbers(&[1, 1]).timed(fast.clone());
+        let schema = pipe.schema().clone();
+        let pause = std::time::Duration::from_millis(3);
+        let slowed = pipe.map(schema, move |batch| {
+            std::thread::sleep(pause);
+            Ok(batch)
+        });
+        assert_eq!(slowed.timed(slow.clone()).into_parts().1.count(), 2);
+        assert!(slow.load(Ordering::Relaxed) >= 2 * pause.as_nanos() as u64 + fast.load(Ordering::Relaxed));
     }
 
     #[test]

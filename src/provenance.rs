@@ -1,10 +1,14 @@
 //! Where a stream came from, in its schema metadata, as `@PG` and `@SQ` lines do in BAM.
 
+mod script;
+
 use arrow_schema::{Metadata, Schema};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
+
+pub use script::{quote, script};
 
 /// The version of the stream contract; it changes when an old reader would misread a new stream.
 pub const STREAM_VERSION: &str = "1";
@@ -77,6 +81,12 @@ pub struct Step {
     /// The seed of everything random.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
+    /// The file it read its rows from, where it was not standard input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<String>,
+    /// The file it wrote, where it was not standard output.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<String>,
     /// Which part of its input the stage took, where it knows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub share: Option<Share>,
@@ -113,9 +123,10 @@ impl std::fmt::Display for Share {
     }
 }
 
-/// Returns the part of its input that a stream is, where its chain says so.
+/// Returns the part of its input that a stream is, where its chain says so: the last stage that took a part, for what was
+/// before it was whole.
 pub fn share(metadata: &Metadata) -> Result<Option<Share>> {
-    Ok(chain(metadata)?.iter().find_map(|step| step.share))
+    Ok(chain(metadata)?.iter().rev().find_map(|step| step.share))
 }
 
 /// Reads the chain of stages of a stream; empty when it has none.
@@ -133,14 +144,18 @@ pub fn last_tool(schema: &Schema) -> Option<String> {
 }
 
 /// Adds a stage at the end of the chain, filling in its `id` and `previous`.
-pub fn append(metadata: &Metadata, mut step: Step) -> Result<Metadata> {
-    let mut steps = chain(metadata)?;
+pub fn append(metadata: &Metadata, step: Step) -> Result<Metadata> {
+    let chain = serde_json::to_string(&extend(chain(metadata)?, step))?;
+    Ok(metadata.clone().with(STREAM_KEY, STREAM_VERSION).with(CHAIN_KEY, chain))
+}
+
+/// Returns the chain with a stage at its end, filling in its `id` and `previous`.
+pub fn extend(mut steps: Vec<Step>, mut step: Step) -> Vec<Step> {
     let again = steps.iter().filter(|earlier| earlier.tool == step.tool).count();
     step.id = if again == 0 { step.tool.clone() } else { format!("{}.{again}", step.tool) };
     step.previous = steps.last().map(|earlier| earlier.id.clone());
     steps.push(step);
-    let chain = serde_json::to_string(&steps)?;
-    Ok(metadata.clone().with(STREAM_KEY, STREAM_VERSION).with(CHAIN_KEY, chain))
+    steps
 }
 
 /// Refuses a stream of a contract this program does not know.

@@ -28,7 +28,10 @@ need() { # need COMMAND PACKAGE...
 for wanted in "$@"; do
     case $wanted in
         # Debian starts no daemon where policy-rc.d forbids it or no init runs: slurm.sh starts its own.
-        slurm) need slurmctld slurm-wlm munge; need munged munge ;;
+        slurm)
+            # What needs a cluster says that there is none; everything else goes on.
+            { need slurmctld slurm-wlm munge && need munged munge; } || echo "install.sh: without Slurm" >&2
+            ;;
         root) need debootstrap debootstrap ;;
         *) echo "install.sh: slurm or root, not $wanted" >&2; exit 2 ;;
     esac

@@ -61,21 +61,30 @@ start() {
         exit 1
     fi
     "$(dirname "$0")/install.sh" slurm
+    for name in munged slurmctld slurmd sbatch; do
+        command -v "$name" >/dev/null || { echo "slurm.sh: $name is not installed" >&2; exit 1; }
+    done
     configure
     export SLURM_CONF=$directory/slurm.conf
     munged --force --socket="$directory/munge/munge.socket" --key-file="$directory/munge.key" \
         --pid-file="$directory/munged.pid" --log-file="$directory/log/munged.log" --seed-file="$directory/munge.seed"
-    slurmctld -i
-    slurmd
+    slurmctld -i || { echo "slurm.sh: slurmctld does not start" >&2; exit 1; }
+    slurmd || { echo "slurm.sh: slurmd does not start (cgroups?)" >&2; exit 1; }
     for _ in $(seq 100); do
         if sinfo --noheader --format=%T 2>/dev/null | grep -q -E '^(idle|mixed|allocated)$'; then
             sinfo
-            return
+            # In a container the daemons may run and a job may not.
+            if timeout 60 sbatch --wait --chdir="$directory" --output=/dev/null --wrap true >/dev/null 2>&1; then
+                return
+            fi
+            tail -n 20 "$directory"/log/*.log >&2
+            echo "slurm.sh: the node is up, but runs no job" >&2
+            exit 1
         fi
         sleep 0.3
     done
-    echo "slurm.sh: the node does not come up; the logs:" >&2
     tail -n 20 "$directory"/log/*.log >&2
+    echo "slurm.sh: the node does not come up" >&2
     exit 1
 }
 

@@ -45,6 +45,7 @@ fn run(args: Args) -> Result<()> {
     if !(0.0..=1.0).contains(&overlap_frac) {
         return Err(Error::usage(format!("--overlap-frac {overlap_frac}: give a share from 0 to 1")));
     }
+    common.reads(&hits);
     let table = HitTable::read(&hits, &mut Vocabulary::default())?;
     let rule = if compat { collapse::finemo } else { collapse::greedy };
     let primary = rule(&table.hits, overlap_frac);

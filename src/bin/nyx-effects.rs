@@ -249,7 +249,7 @@ impl Args {
         }
         let metadata = provenance::append(&pipe.schema().metadata, self.common.step())?;
         let schema = pipe.schema().as_ref().clone().with_metadata(metadata);
-        let (pipe, tally) = self.common.count(pipe.with_schema(schema.into()));
+        let pipe = self.common.count(pipe.with_schema(schema.into()));
         if format == Format::Tsv {
             let mut output = Output::create(&self.common.output)?;
             table::write_tsv(pipe, Head { provenance: !self.common.no_pg, names: true }, &mut output)?;
@@ -257,7 +257,7 @@ impl Args {
         } else {
             self.write_vcf(pipe)?;
         }
-        self.common.say(&tally.lock().expect("the counting thread did not panic").to_string());
+        self.common.summarize();
         Ok(())
     }
 

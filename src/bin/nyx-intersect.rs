@@ -41,6 +41,7 @@ impl AsRef<Common> for Args {
 
 fn run(args: Args) -> Result<()> {
     let Args { common, hits, relaxed, compat } = args;
+    hits.iter().for_each(|path| common.reads(path));
     let mut vocabulary = Vocabulary::default();
     let tables = hits.iter().map(|path| HitTable::read(path, &mut vocabulary)).collect::<Result<Vec<_>>>()?;
     let sameness = Sameness { relaxed, compat };

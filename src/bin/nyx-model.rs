@@ -150,6 +150,7 @@ fn run_convert(args: &ConvertArgs, common: &Common) -> Result<()> {
     } else {
         convert_file(args, common)?
     };
+    common.sign_model()?;
     common.say(&format!("{}: {architecture}", common.output.display()));
     Ok(())
 }
@@ -206,7 +207,8 @@ fn run_influence(args: &InfluenceArgs, common: &Common) -> Result<()> {
     }
     common.say(&format!("means over {} sequences", means.sequences()));
     let model = means.into_model(config, weights).in_file(&args.input)?;
-    convert::write(&model, &common.output)
+    convert::write(&model, &common.output)?;
+    common.sign_model()
 }
 
 fn run_info(args: &InfoArgs, common: &Common) -> Result<()> {

@@ -11,7 +11,7 @@ use nyx::motif::instance::Vocabulary;
 use nyx::motif::{self, modisco};
 use nyx::pipe::Pipe;
 use nyx::report::gather::{self, Gathered, Inputs, Options};
-use nyx::report::hit_table::HitTable;
+use nyx::report::hit_table::{HitTable, Rows};
 use nyx::report::known::{self, Known};
 use nyx::report::{folder, page};
 use nyx::{Result, input, output};
@@ -77,7 +77,12 @@ fn run(args: Args) -> Result<()> {
     let hits = match &args.hits {
         Some(hits) => {
             let path = hits_folder.map_or(hits.clone(), |folder| folder.join("hits.tsv"));
-            HitTable::read(&path, &mut vocabulary)?
+            let table = HitTable::read(&path, &mut vocabulary)?;
+            // The history of the page is that of the hits, where they have one.
+            if matches!(table.rows, Rows::Batch(_)) {
+                args.common.reads(&path);
+            }
+            table
         }
         None => HitTable::none(),
     };

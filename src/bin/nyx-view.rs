@@ -11,7 +11,7 @@ use nyx::convert::hub::{self, Data, Hub};
 use nyx::convert::saturation::{self, Saturations, Value};
 use nyx::convert::table::Head;
 use nyx::convert::track::{self, Choice};
-use nyx::convert::{bed, bigwig, columnar, fasta, header, json, npz, select, table, vcf};
+use nyx::convert::{bed, bigwig, columnar, fasta, header, json, npz, select, sidecar, table, vcf};
 use nyx::discover::found::{self, Found};
 use nyx::error::InFile;
 use nyx::motif::{self, meme};
@@ -25,7 +25,8 @@ use nyx::{Error, Result, input};
 ///
 /// Example: nyx-extract regions … | nyx-score --model ctcf/ | nyx-view -O bigwig --class 1 -o ctcf.bw
 ///
-/// A file appears under its name only when it is whole; a stream that was cut (exit 3) leaves none.
+/// A file appears under its name only when it is whole; a stream that was cut (exit 3) leaves none. The provenance goes
+/// with it (`nyx replay FILE`): bigWig and bigBed, which have no place for it, get FILE.nyx.json beside them.
 #[derive(Parser)]
 #[command(name = "nyx-view")]
 struct Args {
@@ -62,6 +63,9 @@ struct Args {
     /// The assembly of a hub by its name at UCSC, as hg38 [default: the genome's file name up to its first dot]
     #[arg(long, value_name = "NAME")]
     genome: Option<String>,
+    /// Rows of html
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    rows: usize,
     /// Memory for sorting the rows of bedgraph and bigwig, in MiB; more rows have to come sorted
     #[arg(long, value_name = "MIB", default_value_t = 1024)]
     sort_memory: usize,
@@ -90,6 +94,8 @@ enum Format {
     Matrix,
     /// The same as pictures, in one HTML page
     Heatmap,
+    /// The first rows (--rows) with pictures of sequences and contributions, for a notebook's cell
+    Html,
     /// A directory with a track hub for UCSC's browser and IGV: a bigWig of the values, or a bigBed of hits
     Hub,
 }
@@ -120,10 +126,10 @@ fn run(args: Args) -> Result<()> {
     let pipe = select::select(args.common.open(&args.input)?, &args.columns, &args.drop)?;
     let metadata = provenance::append(&pipe.schema().metadata, args.common.step())?;
     let schema = pipe.schema().as_ref().clone().with_metadata(metadata);
-    let (pipe, tally) = args.common.count(pipe.with_schema(schema.into()));
+    let pipe = args.common.count(pipe.with_schema(schema.into()));
     args.write(pipe, format)?;
     if args.common.output != Path::new("-") {
-        args.common.say(&tally.lock().expect("the counting thread did not panic").to_string());
+        args.common.summarize();
     }
     Ok(())
 }
@@ -176,9 +182,9 @@ impl Args {
             Format::Bigwig => return self.write_bigwig(pipe, &self.common.output),
             Format::Hub => return self.write_hub(pipe),
             Format::Npz if npz::has_vectors(pipe.schema()) => {
-                return npz::write_vectors(pipe, &self.common.output);
+                return npz::write_vectors(pipe, head.provenance, &self.common.output);
             }
-            Format::Npz => return npz::write(pipe, &self.common.output),
+            Format::Npz => return npz::write(pipe, head.provenance, &self.common.output),
             _ => {}
         }
         let mut output = Output::create(&self.common.output)?;
@@ -202,9 +208,28 @@ impl Args {
                 self.say_left_out(left_out);
             }
             Format::Heatmap => self.write_heatmap(pipe, &mut output)?,
+            Format::Html => self.write_head(pipe, &mut output)?,
             Format::Bigwig | Format::Npz | Format::Hub => unreachable!("written above"),
         }
         output.commit()
+    }
+
+    /// Writes the first rows; the stage before ends when nobody reads the others.
+    fn write_head(&self, pipe: Pipe, output: &mut Output) -> Result<()> {
+        let (schema, batches) = pipe.into_parts();
+        let (mut head, mut left, mut more) = (Vec::new(), self.rows, false);
+        for batch in batches {
+            let batch = batch?;
+            let shown = batch.num_rows().min(left);
+            more = shown < batch.num_rows();
+            left -= shown;
+            head.push(batch.slice(0, shown));
+            if more {
+                break;
+            }
+        }
+        let chain = provenance::chain(&schema.metadata)?;
+        Ok(output.write_all(report::rows::page(&schema, &head, more, &chain)?.as_bytes())?)
     }
 
     fn write_heatmap(&self, pipe: Pipe, output: &mut Output) -> Result<()> {
@@ -219,8 +244,9 @@ impl Args {
             Some(class) => format!("{column} of class {class}"),
             None => column.to_string(),
         };
+        let chain = provenance::chain(&pipe.schema().metadata)?;
         let mut saturations = Saturations::new(pipe, value)?;
-        report::saturation::write(&mut saturations, &name, &self.common.step(), output)?;
+        report::saturation::write(&mut saturations, &name, &chain, output)?;
         self.say_left_out(saturations.left_out);
         Ok(())
     }
@@ -268,7 +294,9 @@ impl Args {
         let hub = Hub { genome, about: format!("{track}: {about}"), track, data };
         let path = self.common.output.join(hub.file());
         match hits {
-            true => bigwig::write_beds(bed::lines(pipe)?, &contigs, &path)?,
+            true => {
+                self.with_sidecar(pipe, &path, |pipe| bigwig::write_beds(bed::lines(pipe)?, &contigs, &path))?
+            }
             false => self.write_bigwig(pipe, &path)?,
         }
         let mut output = Output::create(&self.common.output.join("hub.txt"))?;
@@ -279,8 +307,18 @@ impl Args {
     fn write_bigwig(&self, pipe: Pipe, path: &Path) -> Result<()> {
         let choice = Choice::new(pipe.schema(), self.value.as_deref(), self.class)?;
         let genome = self.contigs(pipe.schema())?;
-        let intervals = track::intervals(pipe, choice, Some(&genome), self.sort_memory << 20)?;
-        bigwig::write(intervals, &genome, path)
+        self.with_sidecar(pipe, path, |pipe| {
+            let intervals = track::intervals(pipe, choice, Some(&genome), self.sort_memory << 20)?;
+            bigwig::write(intervals, &genome, path)
+        })
+    }
+
+    /// Writes a file whose format has no place for its provenance, and that beside it.
+    fn with_sidecar(&self, pipe: Pipe, path: &Path, write: impl FnOnce(Pipe) -> Result<()>) -> Result<()> {
+        let schema = pipe.schema().clone();
+        sidecar::clear(path)?;
+        write(pipe)?;
+        if self.common.no_pg { Ok(()) } else { sidecar::write(path, &schema) }
     }
 
     /// Returns the contigs, which bigWig and bigBed cannot do without.

@@ -1,10 +1,10 @@
 //! What a process did, for MultiQC and for `nyx plan`: `--stats FILE.json`.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 
+use super::meter::peak_bytes;
 use super::{Common, Tally};
 use crate::error::{Error, Result};
 use crate::output;
@@ -13,42 +13,49 @@ use crate::output;
 pub const STATS_DIRECTORY: &str = "NYX_STATS";
 
 /// Writes the statistics of this process where they are wanted, also when it failed.
-pub fn write(common: &Common, began: Instant, outcome: &Result<()>) -> Result<()> {
+pub fn write(common: &Common, outcome: &Result<()>) -> Result<()> {
     let directory = std::env::var_os(STATS_DIRECTORY).map(PathBuf::from);
     let tool = common.step().tool;
     let in_directory =
         directory.map(|directory| directory.join(format!("{tool}.{}.json", std::process::id())));
     for path in common.stats.iter().chain(&in_directory) {
-        let text = format!("{:#}\n", report(path, common, began, outcome));
+        let text = format!("{:#}\n", report(path, common, outcome));
         output::write_file(path, text.as_bytes())?;
     }
     Ok(())
 }
 
-/// Returns the statistics as custom content of MultiQC, which reads `data` and passes over the rest.
-fn report(path: &Path, common: &Common, began: Instant, outcome: &Result<()>) -> Value {
-    let step = common.step();
-    let seconds = began.elapsed().as_secs_f64();
-    let passed = common.passed.lock().expect("no thread panics with it").clone();
-    let tally = passed.as_ref().map(|tally| tally.lock().expect("the counting thread did not panic"));
+/// Returns what a process did: rows, where the time went, memory, exit status.
+pub fn row(common: &Common, outcome: &Result<()>) -> Map<String, Value> {
+    let (tally, seconds) = (common.meter.tally(), common.meter.seconds());
     let status = match outcome {
         Ok(()) | Err(Error::Closed) => 0,
         Err(error) => error.exit_status(),
     };
+    let mebibytes = |bytes: u64| bytes as f64 / 1048576.0;
     let mut row = Map::new();
-    if let Some(tally) = tally.as_deref() {
+    if let Some(tally) = &tally {
         row.insert("rows".into(), tally.rows().into());
         row.insert("not_ok".into(), tally.not_ok().into());
-        row.insert("rows_per_second".into(), rounded(tally.rows() as f64 / seconds.max(1e-3)));
+        row.insert("rows_per_second".into(), rounded(tally.rows() as f64 / seconds.all.max(1e-3)));
     }
-    row.insert("seconds".into(), rounded(seconds));
-    row.insert("cpu_seconds".into(), cpu_seconds().map_or(Value::Null, rounded));
-    row.insert(
-        "peak_mib".into(),
-        peak_bytes().map_or(Value::Null, |bytes| rounded(bytes as f64 / 1048576.0)),
-    );
+    let measured = [
+        ("seconds", Some(seconds.all)),
+        ("read_seconds", seconds.read),
+        ("compute_seconds", seconds.compute),
+        ("write_seconds", seconds.write),
+        ("cpu_seconds", cpu_seconds()),
+        ("peak_mib", peak_bytes().map(mebibytes)),
+    ];
+    let measured = measured.into_iter().filter_map(|(name, value)| Some((name.to_string(), rounded(value?))));
+    row.extend(measured);
     row.insert("exit_status".into(), status.into());
-    row.retain(|_, value| !value.is_null());
+    row
+}
+
+/// Returns the statistics as custom content of MultiQC, which reads `data` and passes over the rest.
+fn report(path: &Path, common: &Common, outcome: &Result<()>) -> Value {
+    let step = common.step();
     json!({
         "id": "nyx",
         "section_name": "nyx",
@@ -56,11 +63,11 @@ fn report(path: &Path, common: &Common, began: Instant, outcome: &Result<()>) ->
         "plot_type": "table",
         "pconfig": { "id": "nyx_commands", "title": "nyx: commands", "col1_header": "Command" },
         "headers": headers(),
-        "data": { sample(path, &step.tool): row },
+        "data": { sample(path, &step.tool): row(common, outcome) },
         "tool": step.tool,
         "version": step.version,
         "command": step.command,
-        "statuses": tally.as_deref().map(statuses),
+        "statuses": common.meter.tally().as_ref().map(statuses),
         "error": outcome.as_ref().err().map(ToString::to_string),
     })
 }
@@ -73,6 +80,9 @@ fn headers() -> Value {
         "not_ok": column("Not ok", "rows with a status other than ok", "", "{:,.0f}"),
         "rows_per_second": column("Rows/s", "rows per second", "", "{:,.0f}"),
         "seconds": column("Time", "seconds from start to end", " s", "{:,.1f}"),
+        "read_seconds": column("Reading", "seconds of reading rows, or of waiting for who writes them", " s", "{:,.1f}"),
+        "compute_seconds": column("Computing", "seconds of making rows", " s", "{:,.1f}"),
+        "write_seconds": column("Writing", "seconds of writing rows, or of waiting for who reads them", " s", "{:,.1f}"),
         "cpu_seconds": column("Processor time", "seconds of all threads together", " s", "{:,.1f}"),
         "peak_mib": column("Memory", "largest resident memory", " MiB", "{:,.0f}"),
         "exit_status": column("Exit", "exit status", "", "{:,.0f}"),
@@ -86,8 +96,9 @@ fn sample(path: &Path, tool: &str) -> String {
     if stem.contains(tool) { stem.to_string() } else { format!("{stem} {tool}") }
 }
 
-fn statuses(tally: &Tally) -> Value {
-    tally.statuses.iter().map(|(status, count)| (status.clone(), Value::from(*count))).collect()
+/// Returns how many rows had which status.
+pub fn statuses(tally: &Tally) -> Value {
+    tally.statuses().iter().map(|(status, count)| (status.clone(), Value::from(*count))).collect()
 }
 
 fn rounded(number: f64) -> Value {
@@ -104,13 +115,6 @@ fn cpu_seconds() -> Option<f64> {
     Some((ticks()? + ticks()?) / 100.0)
 }
 
-/// Returns the largest resident memory of this process, where the system tells.
-fn peak_bytes() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()? * 1024)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,7 +127,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn linux_tells_time_and_memory() {
-        assert!(cpu_seconds().is_some() && peak_bytes().unwrap() > 1 << 20);
+    fn linux_tells_the_time_of_all_threads() {
+        assert!(cpu_seconds().is_some());
     }
 }

@@ -32,6 +32,9 @@ pub fn write(pipe: Pipe, provenance: bool, mut output: impl Write) -> Result<()>
         write_rows(&batch, name, before, &mut output)?;
         before += batch.num_rows();
     }
+    if provenance {
+        header::write_end(before as u64, before as u64, &mut output)?;
+    }
     Ok(output.flush()?)
 }
 

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use bigtools::bed::bedparser::BedValueError;
@@ -13,7 +12,7 @@ use bigtools::{BBIProcessError, BedEntry, BigBedWrite, BigWigWrite, InputSortTyp
 
 use super::bed::Line;
 use super::track::Interval;
-use crate::error::{Error, InFile, Result};
+use crate::error::{Error, InFile, Result, guarded};
 use crate::output::temporary_beside;
 use crate::provenance::Genome;
 
@@ -58,7 +57,7 @@ pub fn write_beds(lines: Vec<Line>, genome: &Genome, path: &Path) -> Result<()> 
     }
     let temporary = temporary_beside(path)?;
     let failure = Arc::new(Failure::default());
-    let file = Patient { file: temporary.as_file().try_clone().in_file(path)?, failure: failure.clone() };
+    let file = Noted { file: temporary.as_file().try_clone().in_file(path)?, failure: failure.clone() };
     let mut writer = BigBedWrite::new(file, sizes(genome)?);
     writer.autosql = Some(COLUMNS.into());
     writer.options.input_sort_type = InputSortType::START;
@@ -67,69 +66,71 @@ pub fn write_beds(lines: Vec<Line>, genome: &Genome, path: &Path) -> Result<()> 
         .into_iter()
         .map(|(chrom, start, end, rest)| Ok::<_, BedValueError>((chrom, BedEntry { start, end, rest })));
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    let outcome = writer.write(BedParserStreamingIterator::wrap_iter(lines, true), runtime);
-    failure.take().in_file(path)?;
-    outcome.map_err(|error| Error::data(format!("bigBed: {error}")))?;
+    let write = || writer.write(BedParserStreamingIterator::wrap_iter(lines, true), runtime);
+    failure.resolve(write).in_file(path)?;
     temporary.as_file().sync_all().in_file(path)?;
     temporary.persist(path).map_err(|error| error.error).in_file(path)?;
     Ok(())
 }
 
-/// Why a file is not whole, in spite of what another crate says of it.
+/// The first error of a file or of what is written into it, while another crate says something else, or panics.
 #[derive(Default)]
-struct Failure {
-    happened: AtomicBool,
-    error: Mutex<Option<Error>>,
-}
+struct Failure(Mutex<Option<Error>>);
 
 impl Failure {
-    /// Keeps the first error.
     fn note(&self, error: Error) {
-        self.error.lock().expect("no thread panics with it").get_or_insert(error);
-        self.happened.store(true, Relaxed);
+        self.0.lock().expect("no thread panics with it").get_or_insert(error);
     }
 
-    /// Gives the error back, if there was one.
-    fn take(&self) -> Result<()> {
-        self.error.lock().expect("no thread panics with it").take().map_or(Ok(()), Err)
+    /// Gives the first error back, or else turns what `write` says or panics about into one.
+    fn resolve(&self, write: impl FnOnce() -> Result<(), BBIProcessError<BedValueError>>) -> Result<()> {
+        let outcome = guarded("the file", write);
+        if let Some(error) = self.0.lock().expect("no thread panics with it").take() {
+            return Err(error);
+        }
+        let outcome = outcome.map_err(|_| {
+            Error::data("it cannot be written: is a disk full, that of temporary files (TMPDIR) perhaps?")
+        })?;
+        outcome.map_err(|error| match error {
+            BBIProcessError::IoError(error) => error.into(),
+            other => Error::data(other.to_string()),
+        })
     }
 }
 
-/// A file that takes everything and notes its first error, for a writer that panics where it cannot write. What it
-/// has taken after that is nowhere.
-struct Patient {
+/// A file that notes its first error.
+struct Noted {
     file: File,
     failure: Arc<Failure>,
 }
 
-impl Patient {
-    fn attempt<T>(&mut self, instead: T, work: impl FnOnce(&mut File) -> io::Result<T>) -> io::Result<T> {
-        if self.failure.happened.load(Relaxed) {
-            return Ok(instead);
-        }
-        match work(&mut self.file) {
-            Err(error) if error.kind() != io::ErrorKind::Interrupted => {
-                self.failure.note(error.into());
-                Ok(instead)
+impl Noted {
+    fn note<T>(&self, outcome: io::Result<T>) -> io::Result<T> {
+        outcome.inspect_err(|error| {
+            let same = error.raw_os_error().map_or(error.kind().into(), io::Error::from_raw_os_error);
+            if same.kind() != io::ErrorKind::Interrupted {
+                self.failure.note(same.into());
             }
-            done => done,
-        }
+        })
     }
 }
 
-impl Write for Patient {
+impl Write for Noted {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.attempt(bytes.len(), |file| file.write(bytes))
+        let outcome = self.file.write(bytes);
+        self.note(outcome)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.attempt((), File::flush)
+        let outcome = self.file.flush();
+        self.note(outcome)
     }
 }
 
-impl Seek for Patient {
+impl Seek for Noted {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        self.attempt(0, |file| file.seek(to))
+        let outcome = self.file.seek(to);
+        self.note(outcome)
     }
 }
 
@@ -149,9 +150,8 @@ fn write_values(
     // Our error steps aside while another crate carries word of it.
     let failure = Arc::new(Failure::default());
     let noted = failure.clone();
-    let file = Patient { file, failure: failure.clone() };
+    let file = Noted { file, failure: failure.clone() };
     let values = intervals.map(move |interval| match interval {
-        Ok(_) if noted.happened.load(Relaxed) => Err(BedValueError::InvalidInput("the output failed".into())),
         Ok(Interval { chrom, start, end, value }) => {
             // The contig's length fits, so do positions within it.
             Ok((chrom.to_string(), Value { start: start as u32, end: end as u32, value }))
@@ -166,12 +166,7 @@ fn write_values(
     // As bigtools itself has it with one thread: whoever fills the channel yields to whoever empties it.
     writer.options.channel_size = 0;
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    let outcome = writer.write(BedParserStreamingIterator::wrap_iter(values, true), runtime);
-    failure.take()?;
-    outcome.map_err(|error| match error {
-        BBIProcessError::IoError(error) => error.into(),
-        other => Error::data(format!("bigWig: {other}")),
-    })
+    failure.resolve(|| writer.write(BedParserStreamingIterator::wrap_iter(values, true), runtime))
 }
 
 #[cfg(test)]

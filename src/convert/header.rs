@@ -4,9 +4,13 @@ use std::fmt::Write as _;
 use std::io::Write;
 
 use arrow_schema::{DataType, Schema};
+use serde_json::{Map, Value};
 
 use crate::error::{Result, printable};
-use crate::provenance::{self, Genome, KIND_KEY, STREAM_KEY, Step};
+use crate::provenance::{self, CHAIN_KEY, GENOME_KEY, Genome, KIND_KEY, STREAM_KEY, Step};
+
+/// Key of the comment that ends a text.
+pub const END_KEY: &str = "nyx.rows";
 
 /// Contigs listed by name before "and n more".
 const CONTIGS_SHOWN: usize = 5;
@@ -31,6 +35,27 @@ pub fn write_comments(schema: &Schema, output: &mut impl Write) -> Result<()> {
         writeln!(output, "## nyx.pg={}", serde_json::to_string(&step)?)?;
     }
     Ok(())
+}
+
+/// Writes the line that ends a text with comments: how many rows it has, and how many lines that are no comments. A text
+/// without it was cut.
+pub fn write_end(rows: u64, lines: u64, output: &mut impl Write) -> Result<()> {
+    Ok(writeln!(output, "## {END_KEY}={rows}\tlines={lines}")?)
+}
+
+/// Returns the provenance as one object, for formats that have a place for a text.
+pub fn embedded(schema: &Schema) -> Map<String, Value> {
+    let keys = [STREAM_KEY, KIND_KEY, GENOME_KEY, CHAIN_KEY];
+    let entry = |key: &str| {
+        let text = schema.metadata.get(key)?;
+        // What is JSON itself is not quoted once more.
+        let value = match key {
+            GENOME_KEY | CHAIN_KEY => serde_json::from_str(text).ok()?,
+            _ => Value::from(text.as_str()),
+        };
+        Some((key.to_string(), value))
+    };
+    keys.into_iter().filter_map(entry).collect()
 }
 
 /// Describes a stream for people: what a row is, the genome, the columns, the stages so far.

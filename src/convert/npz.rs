@@ -5,16 +5,19 @@ use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use arrow_array::{Array, RecordBatch, StringArray};
+use arrow_schema::Schema;
 use half::f16;
 use npyz::npz::NpzWriter;
 use npyz::zip::write::FileOptions;
 use npyz::zip::{CompressionMethod, DateTime};
 use npyz::{DType, WriterBuilder};
 
+use super::header;
 use crate::dna::base_index;
 use crate::error::{Error, InFile, Result};
 use crate::output::temporary_beside;
 use crate::pipe::Pipe;
+use crate::provenance::{CHAIN_KEY, GENOME_KEY};
 use crate::schema;
 
 mod vectors;
@@ -26,19 +29,20 @@ pub use vectors::{has_vectors, write as write_vectors};
 /// coordinates where the rows have them.
 ///
 /// Rows wait in temporary files, because an array says first how long it is. A row without sequence or
-/// contributions is all zeros.
+/// contributions is all zeros. The provenance is the comment of the archive.
 ///
 /// # Errors
 ///
 /// Rows of different lengths, some with and some without coordinates, and values that float16 cannot hold.
-pub fn write(pipe: Pipe, path: &Path) -> Result<()> {
+pub fn write(pipe: Pipe, provenance: bool, path: &Path) -> Result<()> {
+    let comment = if provenance { comment_of(pipe.schema()) } else { String::new() };
     let mut rows = Rows::new(schema::has(pipe.schema(), schema::HYPOTHETICAL), path)?;
     for batch in pipe.into_parts().1 {
         rows.add(&batch?).in_file(path)?;
     }
     let temporary = temporary_beside(path)?;
     let writer = BufWriter::new(temporary.as_file().try_clone().in_file(path)?);
-    rows.finish(writer).in_file(path)?;
+    rows.finish(writer, comment).in_file(path)?;
     temporary.as_file().sync_all().in_file(path)?;
     temporary.persist(path).map_err(|error| error.error).in_file(path)?;
     Ok(())
@@ -142,8 +146,9 @@ impl Rows {
         Ok(self.contributions.write_all(&bytes)?)
     }
 
-    fn finish(mut self, writer: impl Write + Seek) -> Result<()> {
+    fn finish(mut self, writer: impl Write + Seek, comment: String) -> Result<()> {
         let mut npz = NpzWriter::new(writer);
+        npz.zip_writer().set_comment(comment);
         let (rows, width) = (self.regions.len() as u64, self.width.unwrap_or(0) as u64);
         let wide = [rows, 4, width];
         let projected = [rows, width];
@@ -181,6 +186,20 @@ impl Rows {
     }
 }
 
+/// Returns the provenance as the comment of a zip archive, which NumPy passes over. It has room for 64 KiB: the contigs
+/// of the genome are left out where they are too many.
+fn comment_of(schema: &Schema) -> String {
+    let mut object = header::embedded(schema);
+    for key in [None, Some(GENOME_KEY), Some(CHAIN_KEY)] {
+        let _ = key.and_then(|key| object.remove(key));
+        let text = serde_json::to_string(&object).expect("an object of texts");
+        if text.len() <= usize::from(u16::MAX) {
+            return text;
+        }
+    }
+    String::new()
+}
+
 fn directory(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
@@ -196,13 +215,10 @@ where
     U::try_from(value).map_err(|_| Error::data(format!("{what} {value} does not fit into Fi-NeMo's file")))
 }
 
+/// Returns how members are stored: without the time, so that the same rows are the same bytes.
 fn options() -> FileOptions {
-    // Not now, but always the same: the bytes of a file depend on its rows alone.
-    let time = DateTime::default();
-    FileOptions::default()
-        .compression_method(CompressionMethod::Deflated)
-        .large_file(true)
-        .last_modified_time(time)
+    let options = FileOptions::default().compression_method(CompressionMethod::Deflated).large_file(true);
+    options.last_modified_time(DateTime::default())
 }
 
 /// Copies the values of a temporary file, `N` bytes each, into the array `name`.
@@ -259,7 +275,7 @@ mod tests {
     fn the_file_has_the_arrays_of_finemo() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("regions.npz");
-        write(sample::pipe(), &path).unwrap();
+        write(sample::pipe(), true, &path).unwrap();
         let mut npz = Npz::open(&path).unwrap();
         let sequences = npz.numbers::<i64>("sequences").unwrap();
         assert_eq!(sequences.shape, [3, 4, 3]);
@@ -281,7 +297,7 @@ mod tests {
     fn a_cut_stream_leaves_no_file() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("regions.npz");
-        assert_eq!(write(sample::cut(), &path).unwrap_err().exit_status(), 3);
+        assert_eq!(write(sample::cut(), true, &path).unwrap_err().exit_status(), 3);
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 

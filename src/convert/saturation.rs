@@ -261,8 +261,10 @@ pub fn write(pipe: Pipe, value: Value, provenance: bool, mut output: impl Write)
     }
     writeln!(output, "region\tname\tchrom\tpos\tstrand\tbase\tA\tC\tG\tT\tdeletion")?;
     let mut saturations = Saturations::new(pipe, value)?;
+    let mut rows = 0;
     for saturation in &mut saturations {
         let saturation = saturation?;
+        rows += saturation.sequence.len() as u64;
         let name = saturation.name.as_deref().unwrap_or(".").replace(['\t', '\n', '\r'], " ");
         let chrom = saturation.chrom.as_deref().unwrap_or(".");
         let strand = if saturation.reverse { "-" } else { "+" };
@@ -278,6 +280,9 @@ pub fn write(pipe: Pipe, value: Value, provenance: bool, mut output: impl Write)
             }
             writeln!(output)?;
         }
+    }
+    if provenance {
+        header::write_end(rows, rows + 1, &mut output)?;
     }
     output.flush()?;
     Ok(saturations.left_out)

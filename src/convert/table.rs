@@ -12,7 +12,8 @@ use crate::pipe::Pipe;
 /// What stands above the rows of a table.
 #[derive(Clone, Copy, Debug)]
 pub struct Head {
-    /// Provenance as comment lines (TSV only: CSV knows no comments).
+    /// Provenance as comment lines, and one at the end that says how many rows there are (TSV only: CSV knows no
+    /// comments).
     pub provenance: bool,
     /// The names of the columns.
     pub names: bool,
@@ -29,11 +30,16 @@ pub fn write_tsv(pipe: Pipe, head: Head, mut output: impl Write) -> Result<()> {
         let names: Vec<_> = schema.fields().iter().map(|field| field.name().as_str()).collect();
         writeln!(output, "{}", names.join("\t"))?;
     }
-    let mut text = String::new();
+    let (mut text, mut rows) = (String::new(), 0);
     for batch in batches {
+        let batch = batch?;
         text.clear();
-        append_rows(&batch?, &mut text)?;
+        append_rows(&batch, &mut text)?;
         output.write_all(text.as_bytes())?;
+        rows += batch.num_rows() as u64;
+    }
+    if head.provenance {
+        header::write_end(rows, rows + u64::from(head.names), &mut output)?;
     }
     Ok(output.flush()?)
 }

@@ -433,9 +433,14 @@ pub fn write_bedgraph(
     if let Some(schema) = provenance {
         header::write_comments(schema, &mut output)?;
     }
+    let mut lines = 0;
     for interval in intervals {
         let Interval { chrom, start, end, value } = interval?;
         writeln!(output, "{chrom}\t{start}\t{end}\t{value:?}")?;
+        lines += 1;
+    }
+    if provenance.is_some() {
+        header::write_end(lines, lines, &mut output)?;
     }
     Ok(output.flush()?)
 }

@@ -15,15 +15,23 @@ use super::tracks::{Position, Tracks};
 use crate::error::{Error, InFile, Result};
 use crate::motif::Matrix;
 use crate::output::temporary_beside;
+use crate::provenance::CHAIN_KEY;
 
-/// Writes patterns found in windows of `window` bases; the file appears only when it is whole.
+/// Writes patterns found in windows of `window` bases, with the `chain` of stages as an attribute of the root; the file
+/// appears only when it is whole.
 ///
 /// # Errors
 ///
 /// When the file cannot be written.
-pub fn write(path: &Path, tracks: &Tracks, patterns: &Patterns, window: usize) -> Result<()> {
+pub fn write(
+    path: &Path,
+    tracks: &Tracks,
+    patterns: &Patterns,
+    window: usize,
+    chain: Option<&str>,
+) -> Result<()> {
     let (file, temporary) = temporary_beside(path)?.into_parts();
-    write_all(&temporary, tracks, patterns, window).map_err(data).in_file(path)?;
+    write_all(&temporary, tracks, patterns, window, chain).map_err(data).in_file(path)?;
     file.sync_all().in_file(path)?;
     temporary.persist(path).map_err(|error| error.error).in_file(path)
 }
@@ -32,8 +40,17 @@ fn data(error: Hdf5Error) -> Error {
     Error::data(format!("HDF5: {error}"))
 }
 
-fn write_all(path: &Path, tracks: &Tracks, patterns: &Patterns, window: usize) -> Result<(), Hdf5Error> {
+fn write_all(
+    path: &Path,
+    tracks: &Tracks,
+    patterns: &Patterns,
+    window: usize,
+    chain: Option<&str>,
+) -> Result<(), Hdf5Error> {
     let file = H5File::create(path)?;
+    if let Some(chain) = chain {
+        file.set_attr_string(CHAIN_KEY, chain)?;
+    }
     file.set_attr_numeric("window_size", &(window as i64))?;
     for (name, found) in [("pos_patterns", &patterns.positive), ("neg_patterns", &patterns.negative)] {
         let Some(found) = found else { continue };
@@ -118,7 +135,7 @@ mod tests {
         let patterns = Patterns { positive: Some(vec![found]), negative: Some(Vec::new()), seqlets: (2, 0) };
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("modisco.h5");
-        write(&path, &tracks, &patterns, 10).unwrap();
+        write(&path, &tracks, &patterns, 10, Some("[]")).unwrap();
         let read = modisco::read(&path).unwrap();
         assert_eq!(read.len(), 1);
         assert_eq!(read[0].tag, "pos_patterns.pattern_0");

@@ -7,6 +7,7 @@
 //! sequence as it is has `.` for both. A row without a sequence has no mutants. Indels keep the width: what a
 //! deletion leaves free at the right end is N, what an insertion pushes out is cut off, unless widths are free.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::{Array, RecordBatch};
@@ -29,13 +30,20 @@ pub enum Source {
     File(MutationFile),
 }
 
-/// Makes rows of the sequences of `pipe` and their mutants. With `free_width` a mutant is as long as it gets.
+/// Makes rows of the sequences of `pipe` and their mutants. With `free_width` a mutant is as long as it gets. Of a shard
+/// there are only the regions `within`; sequences are numbered as in the whole.
 ///
 /// # Errors
 ///
 /// When the stream has no sequences; from the batches, when a sequence has more mutants than alleles can be
 /// numbered, or the file of mutations does not fit.
-pub fn mutate(pipe: Pipe, source: Source, free_width: bool, batch_rows: usize) -> Result<Pipe> {
+pub fn mutate(
+    pipe: Pipe,
+    source: Source,
+    within: Option<Range<u64>>,
+    free_width: bool,
+    batch_rows: usize,
+) -> Result<Pipe> {
     for name in [schema::CHROM, schema::STRAND, schema::SEQUENCE, schema::STATUS] {
         schema::require(pipe.schema(), name, &DataType::Utf8)?;
     }
@@ -47,6 +55,7 @@ pub fn mutate(pipe: Pipe, source: Source, free_width: bool, batch_rows: usize) -
         input: pipe.into_parts().1,
         batch: None,
         source,
+        within,
         free_width,
         sequences: 0,
         current: None,
@@ -76,6 +85,8 @@ struct MutantRows {
     /// The batch that is read, and its next row.
     batch: Option<(RecordBatch, usize)>,
     source: Source,
+    /// The regions that are asked for.
+    within: Option<Range<u64>>,
     free_width: bool,
     sequences: u64,
     current: Option<Current>,
@@ -113,7 +124,10 @@ impl MutantRows {
                 Some((batch, row)) if *row < batch.num_rows() => {
                     let (batch, index) = (batch.clone(), *row);
                     *row += 1;
-                    return self.begin(&batch, index).map(Some);
+                    match self.is_within(&batch, index)? {
+                        true => return self.begin(&batch, index).map(Some),
+                        false => self.pass_over(&batch, index)?,
+                    }
                 }
                 _ => {
                     let Some(batch) = self.input.next().transpose()? else { return Ok(None) };
@@ -121,6 +135,22 @@ impl MutantRows {
                 }
             }
         }
+    }
+
+    fn is_within(&self, batch: &RecordBatch, row: usize) -> Result<bool> {
+        let region = schema::u64s(batch, schema::REGION)?.value(row);
+        Ok(self.within.as_ref().is_none_or(|within| within.contains(&region)))
+    }
+
+    /// Counts a row of another shard, and leaves out its mutations.
+    fn pass_over(&mut self, batch: &RecordBatch, row: usize) -> Result<()> {
+        if let Source::File(file) = &mut self.source {
+            let sequences = schema::strings(batch, schema::SEQUENCE)?;
+            let sequence = if sequences.is_valid(row) { sequences.value(row) } else { "" };
+            file.of(self.sequences, sequence.as_bytes())?;
+        }
+        self.sequences += 1;
+        Ok(())
     }
 
     /// Reads a row and finds its mutations.

@@ -4,10 +4,10 @@ pub mod pictures;
 
 use std::fmt::Write;
 
-use super::{escape, short};
+use super::{chain_element, escape, short};
 use crate::evaluate::{Interval, Metric, Predictions};
 use crate::metrics::{self, Curve};
-use crate::provenance::Step;
+use crate::provenance::{Step, extend};
 
 const STYLE: &str = include_str!("page.css");
 const PALETTE: [&str; 8] =
@@ -54,6 +54,7 @@ pub fn page(sets: &[Evaluated], differences: &[(String, Vec<Interval>)], step: &
         escape(&step.version),
         escape(&step.command)
     );
+    html += &chain_element(&extend(Vec::new(), step.clone()));
     html + "</main></body></html>\n"
 }
 

@@ -6,10 +6,10 @@ use super::chart::{self, Point, percent};
 use super::folder::{per_region, reversed};
 use super::gather::{Gathered, MotifSummary, Shown};
 use super::track::{self, Mark};
-use super::{escape, histogram, logo, recall, short};
+use super::{chain_element, escape, histogram, logo, recall, short};
 use crate::motif::Matrix;
 use crate::motif::instance::Instance;
-use crate::provenance::Step;
+use crate::provenance::{Step, extend};
 use crate::region::Strand;
 
 const STYLE: &str = include_str!("page.css");
@@ -47,6 +47,7 @@ pub fn page(gathered: &Gathered, step: &Step, parameters: &[(String, String)]) -
     }
     html += &regions(gathered);
     html += &provenance(gathered, step, parameters);
+    html += &chain_element(&extend(gathered.chain.clone(), step.clone()));
     html + "</main></body></html>\n"
 }
 

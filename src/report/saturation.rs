@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::Write;
 
-use super::{escape, logo, short};
+use super::{chain_element, escape, logo, short};
 use crate::convert::saturation::{Saturation, Saturations, importances, letter};
 use crate::dna;
 use crate::error::Result;
@@ -21,12 +21,17 @@ const LEFT: f64 = 64.0;
 const LETTERS: f64 = 46.0;
 
 /// Writes a page that holds everything it needs: a heat map for each sequence, as they come. `value` is what the
-/// effects are differences of, `step` the program that writes the page. Returns how many sequences there were.
+/// effects are differences of, `chain` the stages up to the program that writes the page. Returns how many sequences there were.
 ///
 /// # Errors
 ///
 /// When the stream fails or the page cannot be written.
-pub fn write(saturations: &mut Saturations, value: &str, step: &Step, mut output: impl Write) -> Result<u64> {
+pub fn write(
+    saturations: &mut Saturations,
+    value: &str,
+    chain: &[Step],
+    mut output: impl Write,
+) -> Result<u64> {
     write!(
         output,
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>nyx: saturation</title>\n\
@@ -43,11 +48,12 @@ pub fn write(saturations: &mut Saturations, value: &str, step: &Step, mut output
         write!(output, "<section><h2>{}</h2>\n{}</section>\n", title(&saturation), picture(&saturation))?;
         count += 1;
     }
-    let made = format!("{} {} {}", step.tool, step.version, step.command);
+    let made = chain.last().map(|step| format!("{} {} {}", step.tool, step.version, step.command));
     writeln!(
         output,
-        "<footer><p>Made by <code>{}</code></p></footer></main></body></html>",
-        escape(made.trim())
+        "<footer><p>Made by <code>{}</code></p></footer>\n{}</main></body></html>",
+        escape(made.unwrap_or_default().trim()),
+        chain_element(chain)
     )?;
     output.flush()?;
     Ok(count)

@@ -4,11 +4,11 @@ use std::fmt::Write;
 
 use rayon::prelude::*;
 
-use super::escape;
 use super::logo::{self, Placed};
+use super::{chain_element, escape};
 use crate::convert::general::{general, push_general};
 use crate::motif::compare::{Match, Profile};
-use crate::provenance::Step;
+use crate::provenance::{Step, extend};
 
 const STYLE: &str = include_str!("page.css");
 
@@ -128,6 +128,7 @@ pub fn page(compared: &[Compared], targets: &[Named], most: usize, step: &Step) 
         escape(&step.version),
         escape(&step.command)
     );
+    html += &chain_element(&extend(Vec::new(), step.clone()));
     html + "</main></body></html>\n"
 }
 

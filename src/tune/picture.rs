@@ -201,7 +201,7 @@ fn range(values: &[f64]) -> (f64, f64) {
 
 fn short(value: f64) -> String {
     let size = value.abs();
-    if value != 0.0 && (size < 1e-3 || size >= 1e5) {
+    if value != 0.0 && !(1e-3..1e5).contains(&size) {
         return format!("{value:.1e}");
     }
     let text = format!("{value:.3}");

@@ -86,20 +86,24 @@ fn every_input_of_the_corpora_is_read_or_refused() {
 
 #[test]
 fn every_seed_is_read() {
+    let mut wrong = Vec::new();
     for (format, read) in FORMATS {
         for (number, seed) in seeds::of(format).iter().enumerate() {
             // The encoder of this one is itself.
             let is_circle = *format == "config" && number == 3;
             let outcome = read(seed);
-            assert_eq!(outcome.is_ok(), !is_circle, "{format} {number}: {outcome:?}");
+            if outcome.is_ok() == is_circle {
+                wrong.push(format!("{format} {number}: {outcome:?}"));
+            }
         }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 /// Every byte of a small seed, some of a larger one: lost with all that follow, inverted, and the largest there is.
 #[test]
 fn every_damage_of_a_seed_is_read_or_refused() {
-    const DAMAGES: usize = 120;
+    const DAMAGES: usize = 40;
     with_little_memory("every_damage_of_a_seed_is_read_or_refused", || {
         let mut failures = Failures::default();
         for (format, _) in FORMATS {

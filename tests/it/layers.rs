@@ -38,6 +38,8 @@ const FORBIDDEN: &[(&[&str], &[&str])] = &[
     (&["scan"], &["cli", "genome", "extract", "score", "attrib", "tokenize", "model", "hits"]),
     (&["discover"], &["cli", "genome", "extract", "score", "attrib", "hits", "tokenize", "model"]),
     (&["train"], &["cli", "genome", "extract", "score", "attrib", "tokenize", "hits", "convert"]),
+    // Checking reads what others write, and makes nothing.
+    (&["verify"], &["cli", "extract", "score", "attrib", "hits", "train", "tokenize", "effects", "scan"]),
     // A search knows points and values, not what is trained.
     (
         &["tune"],

@@ -32,3 +32,4 @@ mod support;
 mod tomtom;
 mod train;
 mod tune;
+mod verify;

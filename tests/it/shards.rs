@@ -86,6 +86,38 @@ fn the_shards_of_every_input_are_the_whole_from_files_and_from_pipes() {
         stdout_of(inside(directory, nyx("attrib", &["--model", "model", "--method", "gradxinput"])), &rows);
     stdout_of(inside(directory, nyx("view", &["-O", "npz", "-o", "regions.npz"])), &attributed);
     shards_are_the_whole(directory, &["contribs", "--regions", "regions.npz"], b"");
+    fs::write(directory.join("cells.tsv"), "A\tpeaks.narrowPeak\nB\ttruth.bed\n").unwrap();
+    shards_are_the_whole(directory, &[&["merge-peaks", "cells.tsv"], &genome[..]].concat(), b"");
+}
+
+#[test]
+fn the_shards_of_rows_made_of_rows_are_the_whole() {
+    let demo = demo();
+    let directory = demo.path();
+    let regions =
+        ["regions", "--fasta", "genome.fa", "--peaks", "peaks.narrowPeak", "--width", "100", "-r", "demo1"];
+    let rows = stdout_of(inside(directory, nyx("extract", &regions)), b"");
+    fs::write(directory.join("rows.arrows"), &rows).unwrap();
+    shards_are_the_whole(directory, &["mutate", "--span", "4", "--deletions", "rows.arrows"], b"");
+    shards_are_the_whole(directory, &["mutate", "--span", "2"], &rows);
+    // Mutations of a file are those of the sequence's number in the whole.
+    let count = stdout_of(nyx("view", &["--no-pg", "--no-header", "--columns", "region"]), &rows);
+    let count = count.split(|&byte| byte == b'\n').count() - 1;
+    let mutations: String =
+        (0..count).map(|index| format!("{index}\t{}\t{}\tAC\n", index % 90, index % 90 + 1)).collect();
+    fs::write(directory.join("mutations.txt"), mutations).unwrap();
+    shards_are_the_whole(directory, &["mutate", "--mutations", "mutations.txt", "rows.arrows"], b"");
+    for kind in ["gc", "intervals", "dinucleotide"] {
+        let fasta: &[&str] = if kind == "dinucleotide" { &[] } else { &["--fasta", "genome.fa"] };
+        let words = [&["negatives", "--kind", kind, "--with-positives", "rows.arrows"], fasta].concat();
+        shards_are_the_whole(directory, &words, b"");
+    }
+    // Parts of parts would not be parts of the whole.
+    let part =
+        stdout_of(inside(directory, nyx("extract", &[&regions[..], &["--shard", "1/2"]].concat())), b"");
+    let again = run_with(nyx("extract", &["mutate", "--shard", "1/2"]), &part);
+    assert_eq!(again.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&again.stderr).contains("shard 1/2 already"));
 }
 
 #[test]
@@ -240,5 +272,7 @@ fn workflows_that_are_killed_give_one_digest() {
     let table = String::from_utf8(stdout_of(check, b"")).unwrap();
     // Where Slurm is not installed the script says so in its table.
     eprint!("{table}");
-    assert!(table.contains("\nrun ") && table.contains("\nsnakemake "), "{table}");
+    for way in ["run", "snakemake", "rules", "wrappers"] {
+        assert!(table.contains(&format!("\n{way} ")), "{table}");
+    }
 }

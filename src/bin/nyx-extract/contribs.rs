@@ -56,7 +56,7 @@ pub fn run(args: Args, common: &Common) -> Result<()> {
     let batch_rows = common.batch_rows(256);
     let genome = args.fasta.as_deref().map(Genome::open).transpose()?;
     for warning in genome.iter().flat_map(Genome::warnings) {
-        common.say(warning);
+        common.say(&format!("warning: {warning}"));
     }
     let open = || args.open(genome.clone(), batch_rows);
     let (pipe, share) =

@@ -8,8 +8,11 @@ use nyx::extract::merge_peaks::Peaks;
 use nyx::genome::Genome;
 use nyx::genome::bed::{Columns, Reader};
 use nyx::pipe::Pipe;
+use nyx::provenance::Step;
 use nyx::schema::{Row, RowBuilder, RowKind, Status};
 use nyx::{input, schema};
+
+use crate::shard::{self, ShardArg};
 
 /// Rows in a batch unless the user says otherwise.
 const BATCH: usize = 1024;
@@ -37,19 +40,28 @@ pub struct Args {
     /// Pass over peaks on contigs that the genome does not have
     #[arg(long)]
     ignore_unknown_contigs: bool,
+    #[command(flatten)]
+    shard: ShardArg,
 }
 
 pub fn run(args: Args, common: &Common) -> Result<()> {
     let genome = Genome::open(&args.fasta)?;
     genome.warnings().iter().for_each(|warning| common.say(&format!("warning: {warning}")));
-    let (names, peaks) = read(&args, &genome)?;
+    let open = || rows(&args, common.batch_rows(BATCH));
+    let (pipe, share) = shard::rows(args.shard.shard, &[&args.list], open)?;
+    common.write(pipe, Step { share, ..common.step() })
+}
+
+/// Makes a row of every merged window.
+fn rows(args: &Args, rows: usize) -> Result<Pipe> {
+    let genome = Genome::open(&args.fasta)?;
+    let (names, peaks) = read(args, &genome)?;
     let length = |chrom: &str| genome.contig_length(chrom).map(|length| length as i64);
     let merged = peaks.merge(args.width.into(), args.overlap.into(), length);
     let own = RowKind::Labelled.schema(Some(genome.record()));
     let label = own.field_with_name(schema::LABEL)?.clone();
     let metadata = [(schema::LABELS_KEY.to_string(), names.join(","))];
     let target = schema::with_field(&own, label.with_metadata(metadata));
-    let rows = common.batch_rows(BATCH);
     let mut windows = merged.into_iter().flat_map(|(chrom, strand, windows)| {
         windows.into_iter().map(move |window| (chrom.clone(), strand, window))
     });
@@ -82,7 +94,7 @@ pub fn run(args: Args, common: &Common) -> Result<()> {
         }
         (!builder.is_empty()).then(|| builder.finish())
     });
-    common.write(Pipe::new(target, batches), common.step())
+    Ok(Pipe::new(target, batches))
 }
 
 /// Reads the list and all its peaks.

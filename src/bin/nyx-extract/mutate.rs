@@ -7,6 +7,9 @@ use nyx::cli::Common;
 use nyx::extract::mutate::{self, MutationFile, Saturation, Source};
 use nyx::extract::windows::BATCH_ROWS;
 use nyx::input;
+use nyx::provenance::Step;
+
+use crate::shard::{self, ShardArg};
 
 /// In-silico saturation: every sequence of a stream, then the sequence with each base replaced by the three others.
 ///
@@ -38,6 +41,8 @@ pub struct Args {
     /// insertion pushes out is cut off
     #[arg(long)]
     free_width: bool,
+    #[command(flatten)]
+    shard: ShardArg,
 }
 
 pub fn run(args: Args, common: &Common) -> Result<()> {
@@ -49,9 +54,11 @@ pub fn run(args: Args, common: &Common) -> Result<()> {
             span: args.span,
         }),
     };
+    let share = shard::of_rows(args.shard.shard, &args.input)?;
+    let within = share.map(|share| share.first..share.end);
     let rows = common.open(&args.input)?;
-    let pipe = mutate::mutate(rows, source, args.free_width, common.batch_rows(BATCH_ROWS))?;
-    common.write(pipe, common.step())
+    let pipe = mutate::mutate(rows, source, within, args.free_width, common.batch_rows(BATCH_ROWS))?;
+    common.write(pipe, Step { share, ..common.step() })
 }
 
 fn place(path: &Path) -> String {

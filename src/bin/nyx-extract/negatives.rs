@@ -8,9 +8,13 @@ use clap::ValueEnum;
 use nyx::cli::Common;
 use nyx::error::{Error, Result};
 use nyx::extract::negatives::{self, Kind, Options, Unmatched};
+use nyx::extract::shard::rows_of;
 use nyx::genome::Genome;
 use nyx::genome::bed::{Columns, IntervalSet};
+use nyx::pipe::Pipe;
+use nyx::provenance::{Share, Step};
 
+use crate::shard::{self, ShardArg};
 use crate::windows;
 
 /// Rows in a batch unless the user says otherwise.
@@ -50,6 +54,8 @@ pub struct Args {
     /// Windows that are drawn for a negative before its positive is left without
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     tries: u32,
+    #[command(flatten)]
+    shard: ShardArg,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -90,10 +96,16 @@ pub fn run(args: Args, common: &Common) -> Result<()> {
         batch_rows: common.batch_rows(BATCH),
     };
     let unmatched = Arc::new(Unmatched::default());
-    let pipe = negatives::negatives(common.open(&args.input)?, genome, options, unmatched.clone())?;
-    let mut step = common.step();
-    step.seed = Some(common.seed);
-    common.write(pipe, step)?;
+    // A positive may be left without negatives.
+    let share = shard::of_rows(args.shard.shard, &args.input)?.map(|share| Share { sparse: true, ..share });
+    let part = |pipe: Pipe, here: bool| match share {
+        Some(share) if here => rows_of(pipe, share),
+        _ => pipe,
+    };
+    // A window of the genome serves once: each depends on all positives, a shuffle on its own alone.
+    let rows = part(common.open(&args.input)?, !windows);
+    let pipe = part(negatives::negatives(rows, genome, options, unmatched.clone())?, windows);
+    common.write(pipe, Step { share, seed: Some(common.seed), ..common.step() })?;
     let (missing, skipped) =
         (unmatched.missing.load(Ordering::Relaxed), unmatched.skipped.load(Ordering::Relaxed));
     if missing > 0 {

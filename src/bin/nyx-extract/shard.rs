@@ -10,7 +10,7 @@ use std::process::Command;
 use nyx::error::{Error, InFile, Result};
 use nyx::extract::shard::{Census, Shard, rows_of};
 use nyx::pipe::Pipe;
-use nyx::provenance::Share;
+use nyx::provenance::{self, Share};
 
 /// The flag of inputs that have to be read to be shared out.
 #[derive(clap::Args, Clone, Copy, Debug)]
@@ -35,6 +35,25 @@ pub fn rows(
     let share = Census::of(open()?)?.share(shard);
     again.rewind()?;
     Ok((rows_of(open()?, share), Some(share)))
+}
+
+/// Returns which regions of the rows at `input` a shard takes; `None` without a shard.
+///
+/// # Errors
+///
+/// When the rows are a shard already: parts of parts are no parts of the whole.
+pub fn of_rows(shard: Option<Shard>, input: &Path) -> Result<Option<Share>> {
+    let Some(shard) = shard else { return Ok(None) };
+    let again = Again::new(&[input])?;
+    let pipe = nyx::input::open_pipe(input)?;
+    if let Some(share) = provenance::share(&pipe.schema().metadata)?.filter(|share| share.parts > 1) {
+        return Err(Error::usage(format!(
+            "--shard: the rows are {share} already; leave --shard out, there or here"
+        )));
+    }
+    let share = Census::of(pipe)?.share(shard);
+    again.rewind()?;
+    Ok(Some(share))
 }
 
 /// Inputs that can be read a second time.

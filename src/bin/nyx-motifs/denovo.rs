@@ -9,6 +9,7 @@ use nyx::discover::modisco::{Patterns, Settings, discover};
 use nyx::discover::seqlets::Extraction;
 use nyx::discover::{files, hdf5};
 use nyx::error::Error;
+use nyx::provenance::{self, CHAIN_KEY};
 
 use crate::write;
 
@@ -100,7 +101,9 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let found = patterns.found();
     if let Some(path) = &args.h5 {
         let longest = gathered.tracks.examples.iter().map(|example| example.length()).max().unwrap_or(0);
-        hdf5::write(path, &gathered.tracks, &patterns, longest)?;
+        let metadata = provenance::append(&schema.metadata, common.step())?;
+        let chain = metadata.get(CHAIN_KEY).filter(|_| !common.no_pg).map(String::as_str);
+        hdf5::write(path, &gathered.tracks, &patterns, longest, chain)?;
     }
     if let Some(directory) = &args.outdir {
         for motif in &found {

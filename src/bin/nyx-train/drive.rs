@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use nyx::cli::{Common, TrainingProgress};
+use nyx::error::InFile;
 use nyx::model::graph::Parameters;
 use nyx::train::record::Record;
 use nyx::train::{Evaluation, Measures, Plan, Step, Task, Training, Watch, checkpoint};
@@ -58,6 +59,9 @@ impl Job<'_> {
             .map_err(|error| error.at(folder.display().to_string()))?;
         let path = folder.join("checkpoint.safetensors");
         let mut training = Training::new(self.plan.clone(), parameters);
+        if self.args.resume {
+            sweep(&folder)?;
+        }
         if self.args.resume && path.is_file() {
             checkpoint::read(&mut training, &self.purpose()?, &path)?;
             self.common.say(&format!("goes on after step {}", training.state().step));
@@ -87,6 +91,18 @@ impl Job<'_> {
         }
         Ok(Some((training, watcher.record)))
     }
+}
+
+/// Removes what a killed training left unfinished: its checkpoints may be large.
+fn sweep(folder: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(folder).in_file(folder)? {
+        let path = entry.in_file(folder)?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name.starts_with('.') && name.ends_with(".tmp") {
+            std::fs::remove_file(&path).in_file(&path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Returns the directory that `-o` names.

@@ -63,7 +63,8 @@ fn run(args: Args) -> Result<()> {
         Command::BertTfbs(command) => finetune::run_bert_tfbs(command, &args.common),
         Command::Contrastive(command) => language::run_contrastive(command, &args.common),
         Command::Mlm(command) => language::run_mlm(command, &args.common),
-    }
+    }?;
+    args.common.sign_model()
 }
 
 fn main() -> ExitCode {

@@ -37,12 +37,12 @@ impl Preset {
                 "train-batch=64,128,256",
                 "epochs=int:50..200",
             ],
+            // Ax also draws `conv_std`; the filters of stage 2 are those of stage 1.
             Self::SigtfbStage2 => &[
                 "learning-rate=log:1e-6..1e-1",
                 "momentum=log:1e-6..1e-1",
                 "weight-decay=log:1e-10..1e-1",
                 "linear-std=log:1e-5..1e-1",
-                "conv-std=log:1e-7..1e-1",
                 "neurons=int:1..100",
                 "pre-concat=int:1..100",
                 "freeze=on,off",

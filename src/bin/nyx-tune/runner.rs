@@ -139,8 +139,9 @@ impl Runner<'_> {
 fn last_line(log: &Path, from: u64) -> String {
     let bytes = fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(bytes.get(from as usize..).unwrap_or_default()).into_owned();
-    let errors = text.lines().filter(|line| line.starts_with("nyx-train: ") || line.starts_with("error: "));
-    let line = errors.last().or(text.lines().last()).unwrap_or_default();
+    let mut errors =
+        text.lines().filter(|line| line.starts_with("nyx-train: ") || line.starts_with("error: "));
+    let line = errors.next_back().or(text.lines().last()).unwrap_or_default();
     line.trim_start_matches("nyx-train: ").to_string()
 }
 

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use nyx::cli;
@@ -16,6 +17,7 @@ mod plan;
 mod run;
 mod sharded;
 mod siblings;
+mod verify;
 
 /// Regulatory genomics as Unix filters: `nyx extract …` runs `nyx-extract …`.
 ///
@@ -23,6 +25,9 @@ mod siblings;
 #[derive(Parser)]
 #[command(name = "nyx", version, arg_required_else_help = true, disable_help_subcommand = true)]
 struct Args {
+    /// Write an object of JSON a line on standard error, for programs; the commands that are started do the same
+    #[arg(long, global = true)]
+    log_json: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -39,6 +44,10 @@ enum Command {
     #[command(hide = true)]
     Plan(plan::Args),
     #[command(hide = true)]
+    Verify(verify::Args),
+    #[command(hide = true)]
+    Replay(verify::ReplayArgs),
+    #[command(hide = true)]
     Man(documents::ManArgs),
     #[command(hide = true)]
     Completions(documents::CompletionsArgs),
@@ -54,9 +63,27 @@ fn main() -> ExitCode {
     if let Some(outcome) = cli::documents_requested(documents::front_door) {
         return cli::finish("nyx", outcome);
     }
-    let matches = Args::command().after_help(siblings::list()).get_matches();
-    let args = Args::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    cli::finish("nyx", run(args))
+    let parsed = Args::command().after_help(siblings::list()).try_get_matches();
+    let args = match parsed.and_then(|matches| Args::from_arg_matches(&matches)) {
+        Ok(args) => args,
+        Err(error) => return cli::refuse("nyx", error),
+    };
+    let tells = cli::log::is_json() && !matches!(args.command, Command::Other(_));
+    if tells {
+        cli::log::write("start", None, [("version", env!("CARGO_PKG_VERSION").into())]);
+    }
+    let began = Instant::now();
+    let outcome = run(args);
+    let status = match &outcome {
+        Ok(()) => 0,
+        Err(error) => error.exit_status(),
+    };
+    let code = cli::finish("nyx", outcome);
+    if tells {
+        let fields = [("seconds", began.elapsed().as_secs_f64().into()), ("exit_status", status.into())];
+        cli::log::write("finish", None, fields);
+    }
+    code
 }
 
 fn run(args: Args) -> Result<()> {
@@ -65,6 +92,8 @@ fn run(args: Args) -> Result<()> {
         Command::Doctor(args) => doctor::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Plan(args) => plan::run(&args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Replay(args) => verify::replay(&args),
         Command::Man(args) => documents::man(&args),
         Command::Completions(args) => documents::completions(&args),
         Command::Other(words) => {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-use nyx::cli::shell_quote;
+use nyx::cli::{self, shell_quote};
 use nyx::{Error, Result};
 
 use super::siblings;
@@ -29,7 +29,7 @@ impl Stage {
         // The children run in another directory: a path of ours that is relative would mean something else there.
         let program: PathBuf = std::path::absolute(siblings::find(&self.program).ok_or_else(missing)?)?;
         let mut command = Command::new(program);
-        command.args(&self.arguments);
+        command.args(&self.arguments).envs(cli::log::environment());
         Ok(command)
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use nyx::error::InFile;
 use nyx::extract::shard::Shard;
-use nyx::{Error, Result, input, output};
+use nyx::{Error, Result, cli, input, output};
 use serde::{Deserialize, Serialize};
 
 use super::sharded::{self, Pipeline};
@@ -237,7 +237,7 @@ fn join(args: &Args, workshop: &Workshop) -> Result<()> {
     let mut command = std::process::Command::new(siblings::find("nyx-merge").ok_or_else(missing)?);
     command.arg("-o").arg(&args.output).args(shards.map(|shard| workshop.file(shard)));
     command.args(args.no_pg.then_some("--no-pg")).args(args.quiet.then_some("-q"));
-    let status = command.status()?;
+    let status = command.envs(cli::log::environment()).status()?;
     match status.success() {
         true => Ok(()),
         false => Err(Error::data(format!(
@@ -248,9 +248,12 @@ fn join(args: &Args, workshop: &Workshop) -> Result<()> {
 }
 
 fn say(args: &Args, line: &str) {
-    if !args.quiet {
-        // On a terminal the last line is replaced, so that thousands of shards do not scroll away what was before.
-        let end = if std::io::stderr().is_terminal() { "\x1b[K\r" } else { "\n" };
-        let _ = write!(std::io::stderr(), "nyx run: {line}{end}");
+    if args.quiet {
+        return;
     }
+    if cli::log::is_json() || !std::io::stderr().is_terminal() {
+        return cli::log::say("nyx run", line, None);
+    }
+    // On a terminal the last line is replaced, so that thousands of shards do not scroll away what was before.
+    let _ = write!(std::io::stderr(), "nyx run: {line}\x1b[K\r");
 }

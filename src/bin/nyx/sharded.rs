@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
 use nyx::extract::shard::Shard;
-use nyx::{Error, Result};
+use nyx::{Error, Result, cli};
 use regex::Regex;
 
 use super::siblings;
@@ -16,7 +16,8 @@ const PLACE: &str = "{shard}";
 
 /// Where `--shard` belongs in a pipeline that does not say so.
 static EXTRACT: LazyLock<Regex> = LazyLock::new(|| {
-    let pattern = r"nyx[- ]extract\s+(regions|tiles|variants|sequences|contribs)\b";
+    let pattern =
+        r"nyx[- ]extract\s+(regions|tiles|variants|sequences|contribs|mutate|negatives|merge-peaks)\b";
     Regex::new(pattern).expect("the pattern is valid")
 });
 
@@ -79,7 +80,8 @@ impl Pipeline {
 /// first on its path, and a pipeline reads nothing from this process.
 pub fn shell(code: &str, stdout: Stdio, stderr: Stdio) -> Result<Command> {
     let mut command = Command::new("bash");
-    command.args(["-o", "pipefail", "-c", code]).env("PATH", path()?).stdin(Stdio::null());
+    command.args(["-o", "pipefail", "-c", code]).env("PATH", path()?).envs(cli::log::environment());
+    command.stdin(Stdio::null());
     command.stdout(stdout).stderr(stderr);
     Ok(command)
 }

@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use nyx::Error;
+use nyx::{Error, cli};
 
 /// The executables of a release, with a line about each.
 pub const TOOLS: [(&str, &str); 18] = [
@@ -33,7 +33,7 @@ pub const TOOLS: [(&str, &str); 18] = [
 pub fn list() -> String {
     let line = |(tool, about): &(&str, &str)| format!("  {:<10} {about}\n", tool.trim_start_matches("nyx-"));
     let tools: String = TOOLS.iter().map(line).collect();
-    let own = "  run        A pipeline shard by shard: what a killed run has done is kept\n  plan       Time, memory and size of a scan, from a thousand windows of it\n  man        Man pages of all commands\n  completions  What a shell needs to complete all commands\n  demo       The whole pipeline on data this program makes itself\n  doctor     What the commands will run on, and whether they are all here";
+    let own = "  run        A pipeline shard by shard: what a killed run has done is kept\n  plan       Time, memory and size of a scan, from a thousand windows of it\n  verify     Whether files are whole: end mark or footer, checksums, rows, history\n  replay     The commands that made a file\n  man        Man pages of all commands\n  completions  What a shell needs to complete all commands\n  demo       The whole pipeline on data this program makes itself\n  doctor     What the commands will run on, and whether they are all here";
     format!("Commands of this release (`nyx COMMAND --help` says more):\n{tools}{own}")
 }
 
@@ -59,7 +59,7 @@ pub fn own_directory() -> Option<PathBuf> {
 /// Becomes `program`; returns only when that fails.
 pub fn replace_process(program: &Path, arguments: &[OsString]) -> Error {
     let name = program.file_name().expect("a program has a name");
-    let error = Command::new(program).arg0(name).args(arguments).exec();
+    let error = Command::new(program).arg0(name).args(arguments).envs(cli::log::environment()).exec();
     Error::from(error).at(program.display().to_string())
 }
 

@@ -10,7 +10,7 @@ use arrow_array::{Array, FixedSizeListArray, RecordBatch};
 use arrow_schema::{DataType, Schema};
 use npyz::npz::NpzWriter;
 
-use super::{copy, directory};
+use super::{comment_of, copy, directory};
 use crate::error::{InFile, Result};
 use crate::output::temporary_beside;
 use crate::pipe::Pipe;
@@ -31,7 +31,7 @@ pub fn has_vectors(schema: &Schema) -> bool {
 /// # Errors
 ///
 /// When a column has another type, or the file cannot be written.
-pub fn write(pipe: Pipe, path: &Path) -> Result<()> {
+pub fn write(pipe: Pipe, provenance: bool, path: &Path) -> Result<()> {
     let schema = pipe.schema().clone();
     let spool = |size| -> Result<Spool> {
         Ok(Spool { size, file: BufWriter::new(tempfile::tempfile_in(directory(path))?) })
@@ -54,6 +54,9 @@ pub fn write(pipe: Pipe, path: &Path) -> Result<()> {
     }
     let temporary = temporary_beside(path)?;
     let mut npz = NpzWriter::new(BufWriter::new(temporary.as_file().try_clone().in_file(path)?));
+    if provenance {
+        npz.zip_writer().set_comment(comment_of(&schema));
+    }
     copy::<u64, 8, _>(&mut npz, schema::REGION, &[rows], &mut regions.file, u64::from_le_bytes)
         .in_file(path)?;
     for (name, spool) in &mut columns {
@@ -133,7 +136,7 @@ mod tests {
         let path = directory.path().join("embeddings.npz");
         let pipe = embedded([Some(vec![1.0, 2.0]), Some(vec![-0.5, 0.25]), None]);
         assert!(has_vectors(pipe.schema()) && !has_vectors(sample::pipe().schema()));
-        write(pipe, &path).unwrap();
+        write(pipe, true, &path).unwrap();
         let mut file = Npz::open(&path).unwrap();
         assert_eq!(file.names().len(), 2);
         let embeddings = file.numbers::<f32>("embedding").unwrap();
@@ -150,7 +153,7 @@ mod tests {
         let (schema, batches) = embedded([None, None, None]).into_parts();
         let truncated = crate::Error::Truncated { upstream: "nyx-score".into(), rows: 2 };
         let cut = Pipe::new(schema, batches.take(1).chain([Err(truncated)]));
-        assert_eq!(write(cut, &path).unwrap_err().exit_status(), 3);
+        assert_eq!(write(cut, true, &path).unwrap_err().exit_status(), 3);
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 }

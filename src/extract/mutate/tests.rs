@@ -31,7 +31,7 @@ type Out = (u64, u16, i64, String, String, Option<String>);
 
 fn run(rows: &[In], source: Source, batch_rows: usize) -> Result<Vec<Out>> {
     let mut out = Vec::new();
-    for batch in mutate(pipe(rows), source, false, batch_rows)?.into_parts().1 {
+    for batch in mutate(pipe(rows), source, None, false, batch_rows)?.into_parts().1 {
         let batch = batch?;
         assert!(batch.num_rows() <= batch_rows);
         let text = |name: &str, row| schema::strings(&batch, name).unwrap().value(row).to_owned();

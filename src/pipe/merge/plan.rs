@@ -104,6 +104,8 @@ pub fn common_metadata(shards: &[Shard], shares: &[Option<Share>]) -> Result<Met
         let others = chains.iter().filter(|chain| what(&chain[index].command) != command).count();
         step.command = if others > 0 { format!("{command} [and {others} other shards]") } else { command };
         step.share = step.share.and(whole).map(Share::whole);
+        // Each shard had files of its own.
+        (step.input, step.output) = (None, None);
     }
     let metadata = shards[0].1.schema().metadata.clone();
     Ok(if steps.is_empty() { metadata } else { metadata.with(CHAIN_KEY, serde_json::to_string(&steps)?) })

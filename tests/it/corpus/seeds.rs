@@ -150,7 +150,7 @@ fn variants() -> Vec<Vec<u8>> {
         VCF,
         "chrom\tpos\tref\talt\tid\nchr1\t10\tA\tC,G\trs1\nchr2\t20\tAC\tA\t.\n",
         "chr1\t9\t10\tA\tC\trs1\n",
-        "chr1 rs5 11 A C\n",
+        "chr1 rs5 0 11 A C\n",
     ]);
     seeds.push(writer.into_inner());
     seeds.push(bgzf(VCF.as_bytes()));

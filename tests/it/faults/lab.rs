@@ -275,7 +275,9 @@ impl Lab {
             std::thread::sleep(Duration::from_millis(100));
             outcome = self.run(&stages, directory, &Fault::default());
         }
+        // What a kill left beside the final files of a model stays there; the next run is not to be blamed for it.
         let mut losses = self.losses(job, reference, directory, &outcome);
+        losses.retain(|loss| !(loss.starts_with("model/.") && loss.ends_with("left behind")));
         if outcome.last() != Some(0) {
             losses.push(format!("it cannot go on: {outcome:?}"));
         }

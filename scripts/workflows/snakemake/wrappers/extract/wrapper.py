@@ -13,7 +13,7 @@ words = []
 if genome := snakemake.input.get("genome"):
     words += ["--fasta", genome]
 if rows := snakemake.input.get("rows"):
-    words += [word for word in (flags[command], rows) if word]
+    words += [word for word in (flags.get(command, ""), rows) if word]
 if shard := snakemake.params.get("shard"):
     words += ["--shard", shard]
 shell("nyx-extract {command} {words} {extra} -@ {threads} -o {output} {log}".format(
