@@ -17,7 +17,7 @@ pub mod json;
 pub mod npz;
 pub mod part;
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 pub mod saturation;
 pub mod select;
 pub mod sidecar;
