@@ -110,8 +110,8 @@ impl Hdf5 {
 
     /// Opens a group. The library follows no external link here.
     fn group(&self, path: &str) -> Result<H5Group, Hdf5Error> {
-        let parts = path.split('/').filter(|part| !part.is_empty());
-        parts.fold(Ok(self.file.root_group()), |group, part| group?.group(part))
+        let mut parts = path.split('/').filter(|part| !part.is_empty());
+        parts.try_fold(self.file.root_group(), |group, part| group.group(part))
     }
 
     /// Checks that the values of a dataset are no more than the file can hold, compressed as such files are.

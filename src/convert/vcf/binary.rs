@@ -261,3 +261,17 @@ fn push_floats(bytes: &mut Vec<u8>, values: &[Value]) {
         bytes.extend(bits.to_le_bytes());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// See `extract::variants::bcf_genotypes`.
+    #[test]
+    fn lengths_of_lengths_do_not_nest() {
+        let read = |bytes: &[u8]| Cursor { bytes, at: 0 }.value().map(<[u8]>::len);
+        assert!(read(&vec![0xF1; 1 << 20]).is_err());
+        assert_eq!(read(&[&[0xF7, 0x11, 20][..], &[b'a'; 20]].concat()).unwrap(), 20);
+        assert!(read(&[0xF7, 0x13, 0xFF, 0xFF, 0xFF, 0x7F]).is_err());
+    }
+}

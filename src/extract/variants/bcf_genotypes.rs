@@ -146,6 +146,17 @@ mod tests {
     use super::*;
     use Call::{Absent, Allele, Missing};
 
+    /// A length whose length is a length, and so on: each took a frame of the stack, and a megabyte of them the process.
+    #[test]
+    fn lengths_of_lengths_do_not_nest() {
+        for byte in [0xF1, 0xF7, 0xFF] {
+            assert!(descriptor(&mut &vec![byte; 1 << 20][..]).is_err());
+        }
+        assert_eq!(descriptor(&mut &[0xF7, 0x11, 20][..]).unwrap(), (7, 20));
+        assert_eq!(descriptor(&mut &[0xF1, 0x12, 0, 1][..]).unwrap(), (1, 256));
+        assert!(descriptor(&mut &[0xF1, 0x11, 0xFF][..]).is_err(), "a negative length");
+    }
+
     #[test]
     fn the_key_of_genotypes_is_stated_or_counted() {
         let lines = "##INFO=<ID=DP,Number=1>\n##FILTER=<ID=q10,Description=\"a,ID=GT\">\n##FORMAT=<ID=DP>\n";

@@ -14,13 +14,20 @@ pub fn check(bytes: &[u8]) -> Option<()> {
     let references = if is_csi {
         rest.take(8)?;
         let auxiliary = rest.count(1)?;
-        rest.take(auxiliary)?;
+        let mut auxiliary = Bytes(rest.take(auxiliary)?);
+        if !auxiliary.0.is_empty() {
+            // The crate goes on where the names end, whatever the length of it all was.
+            auxiliary.take(24)?;
+            let names = auxiliary.count(1)?;
+            check_names(auxiliary.take(names)?)?;
+            auxiliary.0.is_empty().then_some(())?;
+        }
         rest.count(4)?
     } else {
         let references = rest.count(4)?;
         rest.take(24)?;
         let names = rest.count(1)?;
-        rest.take(names)?;
+        check_names(rest.take(names)?)?;
         references
     };
     // CSI keeps an offset in each bin, tabix a table of them after all bins.
@@ -37,6 +44,11 @@ pub fn check(bytes: &[u8]) -> Option<()> {
         }
     }
     Some(())
+}
+
+/// Names end with a zero each.
+fn check_names(names: &[u8]) -> Option<()> {
+    names.last().is_none_or(|&last| last == 0).then_some(())
 }
 
 struct Bytes<'a>(&'a [u8]);
@@ -68,6 +80,20 @@ mod tests {
         bytes.extend(chunks.to_le_bytes());
         bytes.extend([0; 16]);
         bytes
+    }
+
+    /// What followed the names was read as the count of contigs, and the next bytes as that of bins.
+    #[test]
+    fn bytes_after_the_names_are_refused() {
+        let with = |auxiliary: &[u8]| {
+            let whole = csi(1, 1);
+            let length = (auxiliary.len() as i32).to_le_bytes();
+            [&whole[..12], &length, auxiliary, &whole[16..]].concat()
+        };
+        let names = [&[0; 24][..], &2i32.to_le_bytes(), b"a\0"].concat();
+        assert_eq!(check(&with(&names)), Some(()));
+        assert_eq!(check(&with(&[&names[..], &[1, 0, 0, 0]].concat())), None);
+        assert_eq!(check(&with(&[&names[..29], b"b"].concat())), None);
     }
 
     #[test]
