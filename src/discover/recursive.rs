@@ -173,12 +173,12 @@ fn candidates(count: usize, own: impl Fn(usize, usize) -> f64, how: &Recursion) 
     let mut candidates = Vec::new();
     for length in (how.shortest..=how.longest).take_while(|&length| length <= count) {
         let mut found = Vec::new();
-        for start in 0..=count - length {
-            beginning[start] = beginning[start].max(own(start, length));
+        for (start, largest) in beginning.iter_mut().enumerate().take(count - length + 1) {
+            *largest = largest.max(own(start, length));
             // The next one still has what lies inside of the length before.
-            inside[start] = beginning[start].max(inside[start + 1]);
+            inside[start] = largest.max(inside[start + 1]);
             if inside[start] < how.threshold {
-                found.push((beginning[start], start));
+                found.push((*largest, start));
             }
         }
         found.sort_by(|a, b| a.0.total_cmp(&b.0));

@@ -89,11 +89,11 @@ impl<'a> Near<'a> {
         self.blocks.clear();
         between(Instructions::detect(), &self.steps, [low - 1, high], &mut self.blocks);
         for &block in &self.blocks {
-            for index in block as usize * LANES..(block as usize + 1) * LANES {
-                let (step, count) = (self.steps[index], self.columns.counts[index]);
+            let columns = self.steps.iter().zip(&self.columns.counts).zip(squares).enumerate();
+            for (index, ((&step, &count), &square)) in columns.skip(block as usize * LANES).take(LANES) {
                 if low - 1 <= step && step <= high && count > 0 {
                     before -= if step < low { u64::from(count) } else { 0 };
-                    candidates.push((squares[index], index, count));
+                    candidates.push((square, index, count));
                 }
             }
         }
@@ -176,9 +176,10 @@ impl<'a> Near<'a> {
         near_heights(Instructions::detect(), squares, near, heights, &mut self.blocks);
         for &block in &self.blocks {
             let first = block as usize * BLOCK;
-            for index in first..(first + BLOCK).min(self.columns.len()) {
-                if near.is_open(near.of(squares[index])) {
-                    heights[index] = height_of(self.score(column, index), shift, scale);
+            let columns = squares.iter().zip(heights.iter_mut()).enumerate().take(self.columns.len());
+            for (index, (&square, height)) in columns.skip(first).take(BLOCK) {
+                if near.is_open(near.of(square)) {
+                    *height = height_of(self.score(column, index), shift, scale);
                 }
             }
         }

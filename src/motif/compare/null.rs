@@ -200,8 +200,8 @@ impl Tails {
         let mut span = Span::new(&levels.histograms);
         for start in 0..query {
             span.empty();
-            for end in start + 1..=query {
-                span.grow(&levels.histograms[end - 1], floors[end]);
+            for (end, &floor) in floors.iter().enumerate().skip(start + 1) {
+                span.grow(&levels.histograms[end - 1], floor);
                 let length = end - start;
                 let edge = (start == 0 || end == query) && length < query;
                 let window = length == query || widths.binary_search(&length).is_ok();
