@@ -208,7 +208,7 @@ mod tests {
             state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             (state >> 40) as f32 / 16_777_216.0
         };
-        let mut example = |number: usize| -> Vec<f32> {
+        let example = |number: usize| -> Vec<f32> {
             let mut values: Vec<f32> = (0..length).map(|_| uniform() - 0.5).collect();
             for blob in 0..3 {
                 let (start, size) = ((uniform() * (length - 20) as f32) as usize, 5 + 4 * blob);
@@ -219,7 +219,7 @@ mod tests {
             }
             values
         };
-        (0..examples).map(|number| example(number)).collect()
+        (0..examples).map(example).collect()
     }
 
     /// By the words of the definition: every stretch inside is looked at.

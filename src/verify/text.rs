@@ -35,7 +35,9 @@ impl Lines {
             _ if bgzf::is_bgzf(head) => {
                 (Box::new(bgzf::Blocks::new(raw, false)), Some("checksums and end mark of BGZF"))
             }
-            _ if head.starts_with(&[0x1F, 0x8B]) => (input::decompress(raw, false)?, Some("checksum of gzip")),
+            _ if head.starts_with(&[0x1F, 0x8B]) => {
+                (input::decompress(raw, false)?, Some("checksum of gzip"))
+            }
             _ if head.starts_with(&[0x28, 0xB5, 0x2F, 0xFD]) => {
                 (input::decompress(raw, false)?, Some("end of zstd"))
             }

@@ -199,7 +199,7 @@ fn a_poisoned_stream_and_rows_that_are_missing_are_named() {
     let whole = fs::read(directory.join("tiles.arrows")).unwrap();
     let mark = [0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0];
     let begins = |at: &usize| whole[*at..].starts_with(&mark[..4]) && whole[at + 4..at + 8] != mark[4..];
-    let last = (0..whole.len() - 8).filter(begins).last().unwrap();
+    let last = (0..whole.len() - 8).rfind(begins).unwrap();
     fs::write(directory.join("short.arrows"), [&whole[..last], &mark].concat()).unwrap();
     let (status, said) = verify(directory, "short.arrows");
     assert!(status == Some(1) && said.contains("regions have rows"), "{said}");

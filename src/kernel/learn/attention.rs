@@ -256,7 +256,7 @@ impl Attend {
         let half = tokens / 2;
         let ends =
             |first: usize| self.starts[first..=first + pairs].iter().map(move |end| end - self.starts[first]);
-        if self.attending.dropout > 0.0 || self.starts.len() % 2 == 0 || !ends(0).eq(ends(pairs)) {
+        if self.attending.dropout > 0.0 || self.starts.len().is_multiple_of(2) || !ends(0).eq(ends(pairs)) {
             candle_core::bail!("multipliers need pairs of sequences of one length, and no dropout");
         }
         let mut result = vec![0.0; 3 * tokens * channels];

@@ -192,10 +192,7 @@ fn tabix() -> Vec<Vec<u8>> {
     [tbi.concat(), csi.concat()].iter().map(|index| joined(&[VCF.as_bytes(), index])).collect()
 }
 
-fn npy_bytes<T: npyz::AutoSerialize>(shape: &[u64], values: &[T]) -> Vec<u8>
-where
-    T: Copy,
-{
+fn npy_bytes<T: npyz::AutoSerialize + Copy>(shape: &[u64], values: &[T]) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut writer =
         npyz::WriteOptions::new().default_dtype().shape(shape).writer(&mut bytes).begin_nd().unwrap();

@@ -84,22 +84,25 @@ fn rows() -> impl Strategy<Value = Vec<Given>> {
     proptest::collection::vec((any::<u32>().prop_map(u64::from), sequence), 0..9)
 }
 
+/// From a pipe to a pipe.
+type Stage = Box<dyn Fn(Pipe) -> Result<Pipe>>;
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_stage_gives_the_rows_it_gets_in_their_order(given in rows(), size in 1usize..5) {
         let models = network();
-        let tokens = |name: &str| -> Box<dyn Fn(Pipe) -> Result<Pipe>> {
+        let tokens = |name: &str| -> Stage {
             let tokenization = Arc::new(Tokenization::new(Tokenizer::open(name).unwrap(), None).unwrap());
             Box::new(move |pipe| tokenize::tokenize(pipe, tokenization.clone()))
         };
-        let attrib = |method| -> Box<dyn Fn(Pipe) -> Result<Pipe>> {
+        let attrib = |method| -> Stage {
             let models = models.clone();
             Box::new(move |pipe| attrib::attrib(pipe, models.clone(), attrib::Options::new(method, 0)))
         };
         let scoring = models.clone();
-        let stages: [(&str, Box<dyn Fn(Pipe) -> Result<Pipe>>); 7] = [
+        let stages: [(&str, Stage); 7] = [
             ("kmer:6", tokens("kmer:6")),
             ("nt", tokens("nt")),
             ("onehot", tokens("onehot")),
