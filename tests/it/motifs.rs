@@ -148,7 +148,8 @@ fn patterns_found_de_novo_call_hits() {
     let mut extract = nyx("extract", &["contribs", "--no-pg", "--regions"]);
     extract.arg(golden.join("regions.npz"));
     let rows = stdout_of(extract, b"");
-    let flags = "denovo -n 400 -z 15 -f 5 -t 20 -g 5 --h5 modisco.h5 --outdir out -o motifs.arrows -q -@";
+    let flags =
+        "denovo -n 400 -z 15 -f 5 -t 20 -g 5 --h5 modisco.h5 --outdir out -o motifs.arrows -q --no-pg -@";
     let run = |threads: &str| {
         let flags: Vec<&str> = flags.split(' ').chain([threads]).collect();
         let output = motifs(here, &flags, &rows);

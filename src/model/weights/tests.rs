@@ -235,7 +235,7 @@ fn nesting_and_sharing_cost_neither_stack_nor_time() {
     let bomb = (0..40u8).fold(Script::new().op(b"}q\xff"), |script, _| {
         script.op(b"}(").text("a").op(b"h\xff").text("b").op(b"h\xff").op(b"uq\xff")
     });
-    assert!(message(&bomb.stop()).contains("too many names"));
+    assert!(message(&bomb.stop()).contains("names of more than 64 MiB"));
     // A dictionary in itself.
     let ring = Script::new().op(b"}q\x00(").text("a").op(b"h\x00u");
     assert!(message(&ring.stop()).contains("nested too deep"));
