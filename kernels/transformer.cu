@@ -1,5 +1,5 @@
 // The transformer encoders' kernels; the matrix products between them are cuBLASLt's. Twins: src/kernel/linear.rs,
-// attention.rs, norm.rs and activation.rs. Launched by src/device/encoder.rs.
+// attention.rs, norm.rs and activation.rs. Launched by src/model/transformer/gpu.rs.
 //
 // Tokens of all sequences of a pack lie end to end, without padding: activations are [tokens, channels], in 32-bit
 // floats, bfloat16 or float16; every sum is in 32 bits. Biases and residuals are added by the matrix products
@@ -32,7 +32,7 @@
 
 #include "numbers.cuh"
 
-// What src/device/encoder/arguments.rs lays out; the library for tests checks the sizes at every launch.
+// What src/model/transformer/gpu/arguments.rs lays out; the library for tests checks the sizes at every launch.
 
 struct Embed {
     const unsigned *tokens;
