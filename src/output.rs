@@ -152,7 +152,7 @@ const STANDARD_OUTPUT: [&str; 3] = ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1
 
 /// Returns whether a path is a name that the system gives to files which processes have open. What is there may be a
 /// file, but the name must not be given to another one.
-fn is_open_file(path: &Path) -> bool {
+pub fn is_open_file(path: &Path) -> bool {
     let names = ["/dev/stdin", "/dev/stdout", "/dev/stderr"];
     path.starts_with("/dev/fd")
         || path.starts_with("/proc")

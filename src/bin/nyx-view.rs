@@ -179,7 +179,8 @@ impl Args {
             };
         }
         let seeks = matches!(format, Format::Bigwig | Format::Npz);
-        if seeks && (stdout || path.metadata().is_ok_and(|metadata| !metadata.is_file())) {
+        let stream = stdout || output::is_open_file(path);
+        if seeks && (stream || path.metadata().is_ok_and(|metadata| !metadata.is_file())) {
             return Err(Error::usage("this format is written back and forth, not into a pipe: give -o FILE"));
         }
         let binary = matches!(format, Format::Parquet | Format::Arrow);

@@ -213,7 +213,7 @@ fn rows_of_the_reverse_strand_come_back_from_a_regions_file_where_they_are() {
         ok(
             here,
             &format!(
-                "nyx-extract regions -q --fasta genome.fa --peaks p.bed --strand --width 150 |
+                "nyx-extract regions -q --fasta genome.fa --peaks p.bed --strand --width 200 |
             nyx-attrib -q --model model --method ism --contributions {contributions} -o {name}.arrows
             nyx-view -q -O npz -o {name}.npz {name}.arrows
             nyx-extract contribs -q --regions {name}.npz --fasta genome.fa -o {name}.back.arrows
@@ -271,7 +271,6 @@ fn standard_input_is_not_read_by_two() {
         (format!("{extract} --peaks - -R -"), "p.bed"),
         (format!("{extract} --peaks - -"), "p.bed"),
         ("nyx-merge - -".to_string(), "r.arrows"),
-        ("nyx-scan -m - -".to_string(), "r.arrows"),
     ] {
         let output = shell(here, &format!("{code} < {input} > out"));
         let said = said(&output);
