@@ -3,6 +3,7 @@
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result as Candle, Shape, Tensor};
 
 use super::super::matrix::{self, Matrix};
+use super::super::rule;
 use super::{argument, column_sums, output, read, tensor};
 use crate::error::Result;
 
@@ -124,6 +125,11 @@ impl Product {
         let [a_turned, b_turned] = self.turned;
         let of_a = match (a.track_op(), a_turned) {
             (false, _) => None,
+            // Weights are the same for all rows.
+            (true, false) if gradient.rank() == 2 && !b.track_op() => {
+                let back = |gradient: &Tensor| product(gradient, b, [false, !b_turned]);
+                Some(rule::once_for_pairs(&gradient, back)?)
+            }
             (true, false) => Some(product(&gradient, b, [false, !b_turned])?),
             (true, true) => Some(product(b, &gradient, [b_turned, true])?),
         };
