@@ -407,7 +407,7 @@ impl CustomOp1 for Conv {
             }
             true => super::pointwise::where_positive(gradient, output)?,
         };
-        self.input_gradient(&gradient, [height, width]).map(Some)
+        rule::once_for_pairs(&gradient, |gradient| self.input_gradient(gradient, [height, width])).map(Some)
     }
 }
 

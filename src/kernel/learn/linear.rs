@@ -3,6 +3,7 @@
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result as Candle, Shape, Tensor};
 
 use super::super::matrix::{self, Matrix};
+use super::super::rule;
 use super::leaf::of_leaf;
 use super::sums::column_sums;
 use super::{argument, output, read, tensor};
@@ -122,6 +123,10 @@ impl Product {
         let product = |a: &Tensor, b: &Tensor, turned| a.apply_op2_no_bwd(b, &Product { turned });
         let [a_turned, b_turned] = self.turned;
         let of_a = of_leaf(a, || match a_turned {
+            // Weights are the same for all rows.
+            false if gradient.rank() == 2 && !b.track_op() => {
+                rule::once_for_pairs(&gradient, |gradient| product(gradient, b, [false, !b_turned]))
+            }
             false => product(&gradient, b, [false, !b_turned]),
             true => product(b, &gradient, [b_turned, true]),
         })?;
