@@ -18,7 +18,7 @@ trap '[ -z "$server" ] || kill "$server"; rm -rf "$work"' EXIT
 
 picture() { # picture ADDRESS NAME TEXT-THAT-MUST-BE-THERE HEIGHT
     local flags=(--headless --no-sandbox --disable-gpu --hide-scrollbars --user-data-dir="$work/profile"
-        --host-resolver-rules='MAP * ~NOTFOUND, EXCLUDE 127.0.0.1' --virtual-time-budget=12000 --window-size="1300,$4")
+        --host-resolver-rules='MAP * ~NOTFOUND, EXCLUDE 127.0.0.1' --virtual-time-budget=12000 --window-size="1600,$4")
     "$browser" "${flags[@]}" --dump-dom "$1" > "$work/dom.html" 2>/dev/null
     grep -q "$3" "$work/dom.html" || { echo "screenshots.sh: $2: no \`$3\` on the page" >&2; exit 1; }
     "$browser" "${flags[@]}" --screenshot="$out/$2.png" "$1" 2>/dev/null
@@ -45,14 +45,14 @@ nyx-extract regions -q --fasta genome.fa --peaks peaks.narrowPeak --width 200 |
     echo '<!DOCTYPE html><meta charset="utf-8"><body style="font-family: sans-serif">'
     nyx-view -q -O html --rows 5 contributions.arrows
 } > notebook.html
-picture "file://$work/demo/notebook.html" notebook 'first 5 rows' 600
+picture "file://$work/demo/notebook.html" notebook 'first 5 rows' 700
 
 if script=$(igv); then
     nyx-extract tiles -q --fasta genome.fa --width 200 --stride 10 | nyx-score -q --model model |
         nyx-view -q -O hub --value probs --genome demo -o scan
     nyx-view -q -O hub --value contributions --genome demo -o contributions contributions.arrows
     nyx-hits -q --motifs motifs.meme contributions.arrows | nyx-view -q -O hub --genome demo -o hits
-    coproc serve { exec python3 "$here/serve_hubs.py" "$work/demo" "$script" demo demo1:1-5000 scan contributions hits; }
+    coproc serve { exec python3 "$here/serve_hubs.py" "$work/demo" "$script" demo demo1:5001-10000 scan contributions hits; }
     server=$serve_PID
     read -r address <&"${serve[0]}"
     picture "$address" hubs '<title>3 tracks</title>' 700

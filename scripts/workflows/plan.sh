@@ -3,7 +3,7 @@
 #
 #     scripts/workflows/plan.sh [PIPELINE]      default: a scan of the demo's genome at every second base
 #     scripts/workflows/plan.sh --real DATA     DATA is the folder of reference data: four networks over real genomes, as the
-#                                               rows of a Markdown table
+#                                               rows of a Markdown table; every NYX_PLAN_THIN-th window, default 1
 #
 # The nyx commands are those on the path: a release build. What else runs on the machine is part of both; the load average
 # before each plan is in the table.
@@ -71,7 +71,7 @@ nyx-model convert -q "$data/models/bpnet_ctcf_k562/model.safetensors" -o "$work/
 mkdir "$work/dnabert"
 cp "$tiny/config.json" "$tiny/model.safetensors" "$data/tokenizers/dnabert/k6/vocab.txt" "$work/dnabert"
 row() { # row NAME GENOME WIDTH STRIDE MODEL
-    compare "nyx-extract tiles --fasta $2 --width $3 --stride $4 | nyx-score --model $5 --drop sequence"
+    compare "nyx-extract tiles --fasta $2 --width $3 --stride $(($4 * ${NYX_PLAN_THIN:-1})) | nyx-score --model $5 --drop sequence"
     show "$1"
 }
 echo "| scan (planned, real, difference) | windows | seconds | processor seconds | memory, MiB | size, MiB | spread | load before |"

@@ -117,7 +117,9 @@ impl Rule {
     /// Says whether rows can go to a set at all: it has a part of the whole, or contigs.
     pub fn fills(&self, set: Set) -> bool {
         match (self, set) {
-            (Self::Label(parts) | Self::Region(parts) | Self::Sequence(parts), _) => parts.0[set as usize] > 0,
+            (Self::Label(parts) | Self::Region(parts) | Self::Sequence(parts), _) => {
+                parts.0[set as usize] > 0
+            }
             (Self::Contigs { .. }, Set::Train) => true,
             (Self::Contigs { dev, .. }, Set::Dev) => !dev.is_empty(),
             (Self::Contigs { test, .. }, Set::Test) => !test.is_empty(),

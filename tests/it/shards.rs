@@ -160,7 +160,9 @@ fn shards_of_two_genomes_or_two_models_and_shards_that_overlap_are_not_joined() 
     *weights.last_mut().unwrap() ^= 1;
     fs::write(directory.join("other/model.safetensors"), weights).unwrap();
     let shard = |name: &str, fasta: &str, model: &str, part: &str| {
-        let words = ["tiles", "-q", "--no-pg", "--fasta", fasta, "--width", "200", "--stride", "2000", "--shard", part];
+        let words = [
+            "tiles", "-q", "--no-pg", "--fasta", fasta, "--width", "200", "--stride", "2000", "--shard", part,
+        ];
         let rows = stdout_of(inside(directory, nyx("extract", &words)), b"");
         let words = ["--model", model, "-q", "--no-pg", "-o", name];
         stdout_of(inside(directory, nyx("score", &words)), &rows);
@@ -173,7 +175,7 @@ fn shards_of_two_genomes_or_two_models_and_shards_that_overlap_are_not_joined() 
     assert!(run(inside(directory, nyx("merge", &["-q", "-o", "whole", "1", "2"]))).status.success());
     for (second, why) in [
         ("of-other-genome", "differs from 1 in genome"),
-        ("of-other-model", "another version, model, tokenizer or dtype"),
+        ("of-other-model", "of column `logits`"),
         ("of-three", "of two scans"),
         ("1", "are both shard 1/2"),
     ] {
@@ -200,7 +202,8 @@ fn a_run_that_was_killed_has_lost_one_shard_and_gives_the_same_bytes() {
     // The third shard says that it runs, and then waits for ever.
     let pipeline = "{ test {shard} != 3/5 || test -e go || { touch running; sleep 1000; }; } && nyx-extract tiles \
                     --fasta genome.fa --width 200 --stride 500 --shard {shard} | nyx-score --model model";
-    let words = |output: &'static str| ["run", "--shards", "5", "--no-pg", "-q", "--keep", "-o", output, pipeline];
+    let words =
+        |output: &'static str| ["run", "--shards", "5", "--no-pg", "-q", "--keep", "-o", output, pipeline];
     let mut command = front_door(directory, &words("killed.arrows"));
     let mut running = command.process_group(0).spawn().unwrap();
     while !directory.join("running").exists() {
@@ -327,6 +330,9 @@ fn a_hub_names_its_data() {
     stdout_of(view(&["--value", "probs", "--genome", "hg38"]), &scored);
     let text = fs::read_to_string(directory.join("hub/hub.txt")).unwrap();
     assert!(text.contains("\ngenome hg38\n") && text.contains("\nbigDataUrl probs.bw\n"), "{text}");
+    let label =
+        text.lines().find(|line| line.starts_with("longLabel probs: model (")).expect("it names the model");
+    assert!(label.len() <= "longLabel ".len() + 80, "{label}");
     let track = fs::read(directory.join("hub/probs.bw")).unwrap();
     assert_eq!(track[..4], 0x888F_FC26_u32.to_le_bytes());
     assert_eq!(run_with(inside(directory, nyx("view", &["-O", "hub"])), &scored).status.code(), Some(2));

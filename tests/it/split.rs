@@ -106,7 +106,10 @@ fn the_shards_of_a_split_are_the_split() {
     let arguments = ["--dev-contigs", "chr2", "--format", "tsv", "--shard", "1/100"];
     split(&rows, &folder("first"), &arguments);
     let lines = |set: &str| fs::read_to_string(folder("first").join(set)).unwrap().lines().count();
-    assert_eq!((lines("train.tsv"), lines("dev.tsv"), folder("first").join("test.tsv").exists()), (3, 1, false));
+    assert_eq!(
+        (lines("train.tsv"), lines("dev.tsv"), folder("first").join("test.tsv").exists()),
+        (3, 1, false)
+    );
 }
 
 #[test]

@@ -238,7 +238,8 @@ impl Plan {
         let small = Cost::mean(rounds.iter().map(|round| round.small));
         let large = Cost::mean(rounds.iter().map(|round| round.large));
         let all = extrapolate(Round { small, large }, windows);
-        let apart = rounds.iter().map(|round| (extrapolate(*round, windows).seconds / all.seconds - 1.0).abs());
+        let apart =
+            rounds.iter().map(|round| (extrapolate(*round, windows).seconds / all.seconds - 1.0).abs());
         Self { total, machines, calibration: large, all, spread: apart.fold(0.0, f64::max) }
     }
 
