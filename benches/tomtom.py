@@ -4,9 +4,9 @@
     cargo build --release --bin nyx-tomtom
     /tmp/memelite/bin/python benches/tomtom.py MOTIFS.meme [KNOWN.meme] [--threads 2] [--rounds 3] [--queries N]
 
-memesuite-lite is timed inside Python, compiled and warm, without reading files; nyx-tomtom as a whole process that
-reads both files and writes the table. `exact` is memesuite-lite without its merging of similar columns
-(n_target_bins=None), which nyx never does; `default` merges them.
+nyx-tomtom is a whole process that reads both files and writes the table. So is `ttl`, memesuite-lite's own command; the
+other two are memesuite-lite inside Python, compiled and warm, without files. `exact` is without its merging of similar
+columns (n_target_bins=None), which nyx never does; `default` and `ttl` merge them.
 """
 
 import argparse
@@ -57,9 +57,18 @@ def timed(work):
 
 
 with tempfile.TemporaryDirectory() as directory:
+
+    def with_output(name, command):
+        with open(os.path.join(directory, name), "w") as output:
+            subprocess.run(command, stdout=output, check=True)
+
     queries, targets = plain(options.motifs, directory), plain(known, directory)
     asked, answers = list(read_meme(queries).values()), list(read_meme(targets).values())
+    # Lines up to a p-value of 0.01 are about as many as nyx writes, up to a q-value of 0.5.
+    command = [os.path.join(os.path.dirname(sys.executable), "ttl"), "-q", queries, "-t", targets, "-p", "0.01"]
+    command += ["-j", str(options.threads)]
     peers = {
+        "memesuite-lite, ttl": lambda: with_output("ttl.tsv", command),
         "memesuite-lite, default": lambda: tomtom(asked, answers, n_jobs=options.threads),
         "memesuite-lite, exact": lambda: tomtom(asked, answers, n_jobs=options.threads, n_target_bins=None),
         "nyx-tomtom": lambda: subprocess.run(

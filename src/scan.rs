@@ -51,6 +51,8 @@ pub struct Options {
     pub p_value: f64,
     /// Look on the strand that the sequence reads only.
     pub one_strand: bool,
+    /// Count all places by their p-value, for [`Tally::null_share`].
+    pub null_share: bool,
 }
 
 /// A place where a motif scores high.
@@ -81,6 +83,7 @@ impl Tally {
     }
 
     /// Returns the share of places of a motif that are no instances of it, estimated as [`q_value::null_share`] does.
+    /// It was to be asked for by [`Options::null_share`].
     pub fn null_share(&self, motif: usize) -> f64 {
         self.places.get(motif).map_or(1.0, |places| {
             if places.total() > 100 { q_value::null_share_of(|below| places.from(below)) } else { 1.0 }

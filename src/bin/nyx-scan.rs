@@ -130,7 +130,8 @@ fn run(args: Args) -> Result<()> {
         }
         Ok(())
     };
-    let options = Options { p_value: args.thresh, one_strand: args.norc };
+    let null_share = args.tsv.is_some() && args.q_values == QValues::Storey;
+    let options = Options { p_value: args.thresh, one_strand: args.norc, null_share };
     let (hits, tally) = scan::scan(rows, motifs.clone(), options, watch)?;
     let step = args.common.step();
     args.common.write(hits, step.clone())?;
