@@ -9,7 +9,7 @@ use nyx::cli::STATS_DIRECTORY;
 use nyx::extract::shard::Shard;
 use nyx::pipe::ipc;
 use nyx::provenance::{self, Share};
-use nyx::score::reuse::KEPT_FLOATS;
+use nyx::score::reuse::{self, KEPT_FLOATS};
 use nyx::{Error, Result};
 use serde_json::{Value, json};
 
@@ -25,8 +25,8 @@ const PLACES: [f64; 3] = [0.5, 0.2, 0.8];
 /// Memory that grows with the windows, at most: what nyx-score keeps of its answers.
 const GROWTH_MOST: f64 = (KEPT_FLOATS * size_of::<f32>()) as f64 / MEBIBYTE;
 
-/// Bytes that are kept of a window at most, besides those of its answer.
-const OVERHEAD: f64 = 256.0;
+/// Bytes that are kept of a window, besides those of its answer.
+const OVERHEAD: f64 = (reuse::OVERHEAD * size_of::<f32>()) as f64;
 
 const MEBIBYTE: f64 = 1048576.0;
 
@@ -312,7 +312,7 @@ mod tests {
         assert_eq!(peak(1e9), grown(4000.0) + GROWTH_MOST);
         // Noise: no window of 16 bytes keeps a megabyte.
         let noisy = round(cost(10.0, 1.0, 160.0, 40.0), cost(20.0, 2.0, 320.0, 50.0));
-        assert!(extrapolate(noisy, 1020.0).peak_mib < 50.3);
+        assert!(extrapolate(noisy, 1020.0).peak_mib < 50.6);
     }
 
     #[test]
