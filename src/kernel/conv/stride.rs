@@ -124,7 +124,8 @@ mod tests {
         #[test]
         fn gradients_by_phases_are_those_with_zeros_between_outputs(
             shape in [1usize..20, 1usize..20, 1usize..5, 1usize..5],
-            stride in [1usize..4, 1usize..4], before in [0usize..3, 0usize..3], size in [1usize..9, 1usize..12], seed: u64,
+            stride in [1usize..4, 1usize..4], before in [0usize..3, 0usize..3],
+            size in [1usize..9, 1usize..12], seed: u64,
         ) {
             let [top, left] = before;
             let conv = Conv::new(&noise(shape.iter().product(), seed), shape, &vec![0.0; shape[0]])
