@@ -220,10 +220,11 @@ fn integrated_gradients_are_nearer_to_captums_limit_than_captums_are() {
     let same = with(Steps { first: count, most: count, ..Steps::default() });
     let [ours, theirs] = [apart(&contributions(&same), &limit), apart(&few, &limit)];
     println!("{count} steps: chords {ours:.2e}, captum {theirs:.2e} from the limit");
-    assert!(ours < theirs && ours < 1e-3, "{ours}, and captum {theirs}");
+    assert!(ours < theirs && ours < 1e-2, "{ours}, and captum {theirs}");
     let refined = with(Steps::default());
     assert!(refined.iter().all(|answer| answer.converged == Some(true)));
-    assert!(apart(&contributions(&refined), &limit) < 1e-3);
+    let settled = apart(&contributions(&refined), &limit);
+    assert!(settled < Steps::default().settled, "{settled}");
 }
 
 /// Returns the contributions by gradients at the middle of so many steps from zeros: the oracle.
@@ -478,37 +479,31 @@ fn mutagenesis_of_a_published_network_is_what_finemo_was_given() {
     assert!(answers.iter().all(|answer| answer.contributions.iter().any(|value| value.abs() > 0.1)));
 }
 
-/// What a family makes of a method: `yes`, `shuffles` (not against masked tokens) or `no`; `no` must name a remedy.
+/// What a family makes of a method: `yes`, or `no`, which must name a remedy.
 fn verdict(name: &str, models: &Ensemble, sequence: &[u8], method: Method) -> &'static str {
-    let steps = Steps { first: 3, most: 3, ..Steps::default() };
-    let run = |comparison: Comparison| {
-        attribute(models, &[sequence], &Options { comparison, steps, ..Options::new(method, 0) })
-            .map(|mut answers| answers.remove(0).unwrap())
-    };
-    let shuffles = Comparison::Shuffles { count: 2, seed: 1 };
     // Thousands of mutants of 2114 bases; `dilated_networks_are_followed_…` calls that pair.
     if matches!(method, Method::Ism(_)) && sequence.len() > 1000 {
         return "yes";
     }
-    let refused = match run(Comparison::Zero) {
-        Ok(answer) => {
-            check_answer(name, method, &answer);
-            return "yes";
+    let steps = Steps { first: 3, most: 3, ..Steps::default() };
+    match attribute(models, &[sequence], &Options { steps, ..Options::new(method, 0) }) {
+        Ok(mut answers) => {
+            check_answer(name, method, &answers.remove(0).unwrap());
+            "yes"
         }
-        Err(error) => error.to_string(),
-    };
-    if method.is_complete() && refused.contains("--background shuffle:N") {
-        check_answer(name, method, &run(shuffles).unwrap());
-        return "shuffles";
+        Err(refused) => {
+            let refused = refused.to_string();
+            let remedies = ["--method ism", "nyx-extract mutate", "use a language model", "attentions"];
+            assert!(remedies.iter().any(|remedy| refused.contains(remedy)), "{name} {method}: {refused}");
+            "no"
+        }
     }
-    let remedies = ["--method ism", "nyx-extract mutate", "attention"];
-    assert!(remedies.iter().any(|remedy| refused.contains(remedy)), "{name} {method}: {refused}");
-    "no"
 }
 
 fn check_answer(name: &str, method: Method, answer: &Attribution) {
     let size: f32 = answer.contributions.iter().map(|value| value.abs()).sum();
-    assert!(answer.is_finite() && size > 0.0, "{name} {method}: {size}");
+    // The first token of a causal model attends to nothing but itself.
+    assert!(answer.is_finite() && (size > 0.0 || method.is_attention()), "{name} {method}: {size}");
     if method.is_complete() {
         let delta = answer.delta.unwrap();
         assert!(delta <= 1e-4 * size.max(1.0), "{name} {method}: misses {delta:e} of {size:e}");
@@ -543,12 +538,18 @@ fn every_family_answers_to_the_methods_that_its_line_in_the_table_names() {
     let expected: Vec<Vec<String>> = lines.skip(1).map(cells).collect();
     let mut found = Vec::new();
     let bases: Vec<u8> = (0..4000).map(|place| b"ACGT"[(place * place + place / 3) % 31 % 4]).collect();
+    // The base callers say nothing of a sequence that holds no site.
+    let site = std::fs::read_to_string(shared("golden/finemo/real_CTCFL/input/seqs.txt").unwrap()).unwrap();
+    let site = site.lines().next().unwrap().as_bytes();
     for (name, own) in families {
         let loaded =
             model::Loaded { model: own, digest: name.into(), unused: Vec::new(), architecture: name.into() };
         let wanted = Wanted::default();
         let models = Ensemble::new(vec![Member { name: name.into(), loaded }], false, wanted).unwrap();
-        let sequence = &bases[..models.window().unwrap_or(60)];
+        let sequence = match models.window() {
+            Some(100) => site,
+            length => &bases[..length.unwrap_or(60)],
+        };
         check_logit(name, &models, sequence);
         let verdicts = methods.iter().map(|&method| verdict(name, &models, sequence, method).to_string());
         found.push(std::iter::once(name.to_string()).chain(verdicts).collect::<Vec<_>>());

@@ -11,7 +11,7 @@
 //! | maximum over a window | Δy / Δx at the position of the larger maximum of the pair, 0 at the others |
 //! | product a · b | of a, the mean of b over the pair; of b, that of a: Shapley's way of sharing |
 //! | ln Σ eˣ | (Δeˣ / Δx) · (Δ ln S / Δ S), S = Σ eˣ |
-//! | softmax | eˣ by its secant, 1 / S by its own, their product by the rule of products |
+//! | softmax p | m · (of p, less its mean by the weights m), m the secant of eᶻ for z = ln p: as the derivative, with m for p |
 //! | layer norm, root-mean-square norm | centring is linear; v = mean c² by the mean of c over the pair, (v + ε)^−½ by its secant, their product by the rule of products |
 //! | attention | scores q · k and contexts p · v by the rule of products, softmax by its own |
 //! | gated unit f(a) · b | f by its secant, the product by the rule of products |

@@ -187,10 +187,11 @@ def rescaled(config, weights, whole, masked, others, target):
         return value * weight + bias, other * weight + bias, difference * weight
 
     def softmax(x):
-        shift = torch.maximum(x[0].amax(-1, keepdim=True), x[1].amax(-1, keepdim=True))
-        powers = secant(torch.exp, (x[0] - shift, x[1] - shift, x[2]))
-        inverse = secant(torch.reciprocal, each(lambda part: part.sum(-1, keepdim=True), powers))
-        return product(powers, inverse, torch.mul)
+        # Probabilities of either row add up to 1, so the secants of their logarithms weigh what the normalizer differs.
+        first, second = (part - torch.logsumexp(part, -1, keepdim=True) for part in x[:2])
+        value, other, weighed = secant(torch.exp, (first, second, x[2]))
+        slopes = secant(torch.exp, (first, second, torch.ones_like(first)))[2]
+        return value, other, weighed - slopes * weighed.sum(-1, keepdim=True) / slopes.sum(-1, keepdim=True)
 
     def split(x):
         return each(lambda part: part.view(len(part), heads, -1).transpose(0, 1), x)

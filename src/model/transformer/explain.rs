@@ -234,7 +234,7 @@ impl LanguageModel {
             true => Ok(found.ids),
             false => Err(Error::usage(
                 "a shuffled sequence has tokens at other places than the sequence, so that they cannot be compared: use \
-                 --background zero, which compares with the masked token",
+                 --background zero, which compares with the masked token, or --method ism",
             )),
         }
     }
