@@ -51,7 +51,7 @@ git archive HEAD | tar -C "$work/context" -xf -
 buildah bud --quiet --pull-never --network host -f "$work/context/scripts/packaging/docker/Dockerfile" -t nyx:check "$work/context" \
     > "$work/log" 2>&1 || { tail -n 40 "$work/log" >&2; exit 1; }
 container=$(buildah from --pull-never nyx:check)
-buildah inspect --format '{{.OCIv1.Config.Cmd}} in {{.OCIv1.Config.WorkingDir}}' nyx:check
+echo "$(buildah inspect --format '{{.OCIv1.Config.Cmd}} in {{.OCIv1.Config.WorkingDir}}' nyx:check)"
 for command in "nyx doctor" "nyx demo" "ps --version" "test -s /data/nyx-demo/report.html -a -s /usr/local/share/man/man1/nyx.1"; do
     # shellcheck disable=SC2086
     buildah run "$container" -- $command > "$work/log" 2>&1 || { tail -n 20 "$work/log" >&2; exit 1; }
