@@ -143,6 +143,7 @@ impl Common {
                 "a binary stream does not belong on a terminal: pipe it on, `-o FILE` it, or `| nyx-view` it",
             ));
         }
+        check_stream_name(&self.output)?;
         let metadata = provenance::append(&pipe.schema().metadata, step)?;
         let target = pipe.schema().as_ref().clone().with_metadata(metadata);
         let pipe = pipe.with_schema(target.into());
@@ -151,6 +152,30 @@ impl Common {
         ipc::write(self.meter.writing(pipe), &mut output)?;
         output.commit()?;
         self.summarize();
+        Ok(())
+    }
+
+    /// Refuses two outputs of one command, by their flags, under one name: the later would take the place of the other.
+    ///
+    /// # Errors
+    ///
+    /// When two of `others`, `--output` and `--stats` are the same.
+    pub fn check_outputs(&self, others: &[(&str, Option<&Path>)]) -> Result<()> {
+        let own = [("--output", Some(self.output.as_path())), ("--stats", self.stats.as_deref())];
+        let mut seen: Vec<(&str, &Path)> = Vec::new();
+        let named = own.iter().chain(others).filter_map(|(flag, path)| path.map(|path| (*flag, path)));
+        for (flag, path) in named {
+            let path = path.strip_prefix("./").unwrap_or(path);
+            if let Some((other, _)) = seen.iter().find(|(_, seen)| *seen == path) {
+                let name = if path == Path::new("-") {
+                    "standard output".into()
+                } else {
+                    path.display().to_string()
+                };
+                return Err(Error::usage(format!("{other} and {flag} are both {name}: give each its own")));
+            }
+            seen.push((flag, path));
+        }
         Ok(())
     }
 
@@ -215,6 +240,46 @@ impl Common {
     }
 }
 
+/// What a stream would not be, whatever its name says.
+const OTHER_FORMATS: [&str; 24] = [
+    "tsv",
+    "csv",
+    "txt",
+    "bed",
+    "narrowpeak",
+    "bedgraph",
+    "vcf",
+    "bcf",
+    "json",
+    "jsonl",
+    "npz",
+    "npy",
+    "parquet",
+    "bw",
+    "fa",
+    "fasta",
+    "fna",
+    "2bit",
+    "html",
+    "h5",
+    "meme",
+    "safetensors",
+    "pth",
+    "gz",
+];
+
+/// Refuses a name of another format for a stream.
+fn check_stream_name(path: &Path) -> Result<()> {
+    let suffix = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    if !OTHER_FORMATS.contains(&suffix.as_str()) {
+        return Ok(());
+    }
+    let name = path.display();
+    Err(Error::usage(format!(
+        "{name}: what is written is an Arrow stream, not .{suffix}: name it FILE.arrows, or pipe it on (`| nyx-view -o {name}`)"
+    )))
+}
+
 /// Returns the record of this process as its arguments tell it.
 fn own_step() -> Step {
     let mut arguments = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
@@ -245,7 +310,7 @@ pub fn main<A: Parser + AsRef<Common>>(run: impl FnOnce(A) -> Result<()>) -> Exi
         return finish(&name, Err(error));
     }
     let common = arguments.as_ref().clone();
-    if let Err(error) = threads::start(common.threads) {
+    if let Err(error) = common.check_outputs(&[]).and_then(|()| threads::start(common.threads)) {
         return finish(&name, Err(error));
     }
     let tells = log::is_json() && !common.quiet;

@@ -1,7 +1,7 @@
 //! Opening things to read: `-`, files and FIFOs, compressed or not, known by their bytes.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Seek};
 use std::path::Path;
 
 use arrow_array::RecordBatch;
@@ -17,7 +17,9 @@ pub mod bgzf;
 pub mod fetch;
 pub mod hdf5;
 pub mod hub;
+pub mod index;
 mod mapped;
+pub mod standard;
 
 pub use mapped::Mapped;
 
@@ -27,6 +29,14 @@ const BUFFER: usize = 1 << 18;
 /// Opens `path` for reading as it is; `-` is standard input.
 pub fn open_raw(path: &Path) -> Result<Box<dyn BufRead + Send>> {
     if path == Path::new("-") {
+        if standard::input_is_closed() {
+            return Err(Error::data("standard input is closed: pipe something in, or name a file"));
+        }
+        if !standard::begin_input() {
+            return Err(Error::usage(
+                "standard input (`-`) is given twice, and can be read once: name a file",
+            ));
+        }
         widen_pipe(&io::stdin());
         return Ok(Box::new(BufReader::with_capacity(BUFFER, io::stdin())));
     }
@@ -34,14 +44,40 @@ pub fn open_raw(path: &Path) -> Result<Box<dyn BufRead + Send>> {
     Ok(Box::new(BufReader::with_capacity(BUFFER, file)))
 }
 
-/// Opens text at `path`, decompressing gzip, BGZF and zstd.
+/// Opens text at `path`, decompressing gzip, BGZF and zstd. The mark that some editors put before UTF-8 is no part of it.
 pub fn open_text(path: &Path) -> Result<Box<dyn BufRead + Send>> {
     decompress(open_raw(path)?, path == Path::new("-")).in_file(path)
 }
 
-/// Decompresses gzip, BGZF and zstd, known by their bytes; anything else passes as it is. BGZF has to end with its
-/// end-of-file block; `piped` says that another program writes it.
-pub fn decompress(mut reader: Box<dyn BufRead + Send>, piped: bool) -> Result<Box<dyn BufRead + Send>> {
+/// The byte order mark, in UTF-8.
+const MARK: [u8; 3] = [0xEF, 0xBB, 0xBF];
+
+/// Bytes that tell a stream, a compressed file, or text with a mark.
+const HEAD: usize = 4;
+
+/// Returns a reader whose next bytes are there for [`BufRead::fill_buf`], as many as tell what it is, however few its
+/// writer gives at once.
+fn settled(mut reader: Box<dyn BufRead + Send>) -> io::Result<Box<dyn BufRead + Send>> {
+    if reader.fill_buf()?.len() >= HEAD {
+        return Ok(reader);
+    }
+    let mut head = Vec::new();
+    reader.by_ref().take(HEAD as u64).read_to_end(&mut head)?;
+    Ok(Box::new(io::Cursor::new(head).chain(reader)))
+}
+
+/// Decompresses gzip, BGZF and zstd, known by their bytes; anything else passes as it is, but for a byte order mark. BGZF
+/// has to end with its end-of-file block; `piped` says that another program writes it.
+pub fn decompress(reader: Box<dyn BufRead + Send>, piped: bool) -> Result<Box<dyn BufRead + Send>> {
+    let mut text = settled(inflated(reader, piped)?)?;
+    if text.fill_buf()?.starts_with(&MARK) {
+        text.consume(MARK.len());
+    }
+    Ok(text)
+}
+
+fn inflated(reader: Box<dyn BufRead + Send>, piped: bool) -> Result<Box<dyn BufRead + Send>> {
+    let mut reader = settled(reader)?;
     let head = reader.fill_buf()?;
     if head.starts_with(&[0x1F, 0x8B]) {
         let mut head = Vec::new();
@@ -94,16 +130,16 @@ pub fn open_any(path: &Path) -> Result<Opened> {
     if path == Path::new("-") && io::IsTerminal::is_terminal(&io::stdin()) {
         return Err(Error::usage("no input: pipe a stream in or name a file (nyx-extract makes streams)"));
     }
-    let mut reader = open_raw(path)?;
     let place = named(path);
+    let mut reader = settled(open_raw(path)?).in_file(place)?;
     let head = reader.fill_buf().in_file(place)?;
     let pipe = if head.starts_with(b"ARROW1") {
-        let file = File::open(path).in_file(place)?;
+        let file = seekable(path, reader).in_file(place)?;
         let open = || FileReader::try_new_buffered(file, None);
         let file = guarded("the Arrow file", open).in_file(place)?.in_file(place)?;
         Pipe::new(file.schema(), checked("the Arrow file", file))
     } else if head.starts_with(b"PAR1") {
-        open_parquet(path).in_file(place)?
+        open_parquet(seekable(path, reader).in_file(place)?).in_file(place)?
     } else if head.starts_with(&[0xFF; 4]) || head.is_empty() {
         ipc::read(reader).in_file(place)?
     } else {
@@ -118,9 +154,21 @@ fn named(path: &Path) -> &Path {
     if path == Path::new("-") { Path::new("standard input") } else { path }
 }
 
-fn open_parquet(path: &Path) -> Result<Pipe> {
+/// Returns a file whose end can be looked at first: the one at `path`, or a copy of what comes through a pipe, which goes
+/// with this process.
+fn seekable(path: &Path, mut reader: impl Read) -> Result<File> {
+    if path != Path::new("-") && path.is_file() {
+        return Ok(File::open(path)?);
+    }
+    let place = |error: io::Error| Error::from(error).at("a temporary file (TMPDIR)");
+    let mut file = tempfile::tempfile().map_err(place)?;
+    io::copy(&mut reader, &mut file).map_err(place)?;
+    file.rewind().map_err(place)?;
+    Ok(file)
+}
+
+fn open_parquet(file: File) -> Result<Pipe> {
     let parquet = |error: parquet::errors::ParquetError| Error::data(error.to_string());
-    let file = File::open(path)?;
     let what = "the Parquet file";
     let reader = guarded(what, || ParquetRecordBatchReaderBuilder::try_new(file))?.map_err(parquet)?;
     let schema = reader.schema().clone();
@@ -217,6 +265,36 @@ mod tests {
         }
     }
 
+    /// Gives a byte at a time.
+    struct Drops(Vec<u8>, usize);
+
+    impl Read for Drops {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let bytes = self.0.get(self.1..self.1 + 1).unwrap_or_default();
+            buffer[..bytes.len()].copy_from_slice(bytes);
+            self.1 += bytes.len();
+            Ok(bytes.len())
+        }
+    }
+
+    #[test]
+    fn a_mark_before_text_and_the_pace_of_its_writer_change_nothing() {
+        let gzip = |text: &[u8]| {
+            let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            gzip.write_all(text).unwrap();
+            gzip.finish().unwrap()
+        };
+        for text in ["", "a", "ab\n", "abc", "name,sequence\nx,ACGT\n"] {
+            let marked = [&MARK[..], text.as_bytes()].concat();
+            for bytes in [text.as_bytes().to_vec(), marked.clone(), gzip(text.as_bytes()), gzip(&marked)] {
+                let mut read = String::new();
+                let reader = Box::new(BufReader::new(Drops(bytes, 0)));
+                decompress(reader, true).unwrap().read_to_string(&mut read).unwrap();
+                assert_eq!(read, text);
+            }
+        }
+    }
+
     #[test]
     fn bgzf_text_that_is_cut_between_two_blocks_is_an_error() {
         let directory = tempfile::tempdir().unwrap();
@@ -246,6 +324,24 @@ mod tests {
         let message = Error::from(read(b"01234", 4).unwrap_err()).to_string();
         assert!(message.contains("no file of this kind"), "{message}");
         assert_eq!(Small { inner: &b"0123\n"[..], left: 9 }.lines().count(), 1);
+    }
+
+    /// As a stream (see [`ipc`]); in a file, the reader believes what the batch says.
+    #[test]
+    fn rows_without_values_in_a_file_are_not_believed() {
+        use arrow_array::NullArray;
+        use arrow_schema::{DataType, Field, Schema};
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("nulls.arrow");
+        let schema = std::sync::Arc::new(Schema::new(vec![Field::new("nothing", DataType::Null, true)]));
+        let array = std::sync::Arc::new(NullArray::new(1 << 40));
+        let batch = RecordBatch::try_new(schema.clone(), vec![array]).unwrap();
+        let file = File::create(&path).unwrap();
+        let mut writer = arrow_ipc::writer::FileWriter::try_new(file, &schema).unwrap();
+        writer.write(&batch).unwrap();
+        writer.finish().unwrap();
+        let error = open_pipe(&path).unwrap().into_parts().1.next().unwrap().unwrap_err().to_string();
+        assert!(error.contains("1099511627776 rows without values"), "{error}");
     }
 
     #[test]

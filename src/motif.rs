@@ -132,13 +132,15 @@ pub struct Pattern {
 ///
 /// When the file cannot be read as any of them or holds no motif.
 pub fn read(path: &Path) -> Result<Vec<Pattern>> {
-    let head = open_text(path)?.fill_buf().in_file(path)?.to_vec();
+    // Text may come through a pipe, which cannot be opened again.
+    let mut text = open_text(path)?;
+    let head = text.fill_buf().in_file(path)?;
     if head.starts_with(b"\x89HDF") {
         modisco::read(path)
     } else if head.starts_with(b"\x93NUMPY") {
         cwm::read(path)
     } else {
-        Ok(meme::read(path)?.iter().map(meme::Motif::pattern).collect())
+        Ok(meme::parse(small(text)).in_file(path)?.iter().map(meme::Motif::pattern).collect())
     }
 }
 

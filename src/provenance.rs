@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 
-pub use script::{quote, script};
+pub use script::{quote, script, words};
 
 /// The version of the stream contract; it changes when an old reader would misread a new stream.
 pub const STREAM_VERSION: &str = "1";

@@ -30,6 +30,10 @@ const REMEDY: &str = "make it again (`nyx replay FILE` prints how) or copy it ag
 /// Bytes that tell one format from another.
 const HEAD: u64 = 512;
 
+/// Suffixes of formats without a header: what has no row has no byte.
+const EMPTY: [&str; 13] =
+    ["bed", "tsv", "txt", "csv", "bedgraph", "bdg", "bg", "json", "jsonl", "ndjson", "fa", "fasta", "fna"];
+
 /// What was found in a file that is whole, as far as its format can tell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Checked {
@@ -87,6 +91,7 @@ enum Kind {
     Torch,
     Bcf,
     Vcf,
+    Index,
     Page,
     Json,
     Meme,
@@ -130,6 +135,7 @@ fn check_kind(path: &Path, kind: Kind) -> Result<Checked> {
         Kind::Model => weights::model(path),
         Kind::Bcf => variants::binary(path),
         Kind::Vcf => variants::text(path),
+        Kind::Index => variants::index(path),
         Kind::Page => page::page(path),
         Kind::Json => text::json(path),
         Kind::Meme => text::meme(path),
@@ -217,7 +223,7 @@ fn kind_of(head: &[u8], packed: bool, suffix: &str) -> Result<Kind> {
     let is_text = std::str::from_utf8(&head[..head.len().min(3)]).is_ok() && !head.contains(&0);
     Ok(match head {
         // A table without a row may have no byte at all; a stream always has.
-        [] if packed || ["bed", "tsv", "txt", "csv", "bedgraph", "jsonl"].contains(&suffix) => Kind::Table,
+        [] if packed || EMPTY.contains(&suffix) => Kind::Table,
         [] => Kind::Stream,
         _ if head.starts_with(&[0xFF; 4]) => Kind::Stream,
         _ if head.starts_with(b"ARROW1") => Kind::ArrowFile,
@@ -229,6 +235,7 @@ fn kind_of(head: &[u8], packed: bool, suffix: &str) -> Result<Kind> {
         _ if head.starts_with(b"\x93NUMPY") => Kind::Npy,
         _ if head.starts_with(b"\x89HDF") => Kind::Hdf5,
         _ if head.starts_with(b"BCF") => Kind::Bcf,
+        _ if packed && (head.starts_with(b"TBI\x01") || head.starts_with(b"CSI\x01")) => Kind::Index,
         // The length of the header, eight bytes, then a JSON object.
         _ if head.get(8) == Some(&b'{') && head.get(7) == Some(&0) => Kind::Safetensors,
         _ if head.starts_with(b"##fileformat=VCF") => Kind::Vcf,
@@ -260,7 +267,10 @@ mod tests {
         assert_eq!(known(b"## nyx.stream=1\n"), Kind::Table);
         assert_eq!(known(b"<!doctype html>"), Kind::Page);
         assert_eq!(known(b""), Kind::Stream);
-        assert_eq!(kind_of(b"", false, "bed").unwrap(), Kind::Table);
+        for suffix in ["bed", "json", "jsonl", "fa"] {
+            assert_eq!(kind_of(b"", false, suffix).unwrap(), Kind::Table, "{suffix}");
+        }
+        assert_eq!(kind_of(b"TBI\x01\0", true, "tbi").unwrap(), Kind::Index);
         assert!(kind_of(&[1, 0, 2, 0, 9], false, "bed").is_err());
     }
 

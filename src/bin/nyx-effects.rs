@@ -15,7 +15,7 @@ use nyx::effects::{self, Options, Source, hit_changes, long, shards, shuffled, s
 use nyx::error::{Error, InFile, Result};
 use nyx::genome::bed::{Columns, Reader};
 use nyx::input::{self, Opened};
-use nyx::output::Output;
+use nyx::output::TextOutput;
 use nyx::pipe::Pipe;
 use nyx::provenance::{self, Genome, KIND_KEY};
 
@@ -139,7 +139,7 @@ impl Args {
         let ends = |suffixes: &[&str]| suffixes.iter().any(|suffix| name.ends_with(suffix));
         self.format.unwrap_or_else(|| match () {
             () if ends(&[".vcf", ".vcf.gz", ".vcf.bgz", ".bcf"]) => Format::Vcf,
-            () if ends(&[".tsv", ".txt"]) => Format::Tsv,
+            () if ends(&[".tsv", ".txt", ".tsv.gz", ".txt.gz", ".tsv.bgz"]) => Format::Tsv,
             () => Format::Arrow,
         })
     }
@@ -191,12 +191,19 @@ impl Args {
     }
 
     fn nulls(&self, statistic: &str) -> Result<Vec<Null>> {
-        if let [path] = self.null.as_slice()
-            && let Opened::Text(text) = input::open_any(&named(path).1)?
-        {
-            return Ok(vec![read_numbers(text).in_file(path)?]);
-        }
-        let sources = self.sources(&self.null)?;
+        let sources = match self.null.as_slice() {
+            [path] => {
+                let (name, file) = named(path);
+                match input::open_any(&file)? {
+                    Opened::Text(text) => return Ok(vec![read_numbers(text).in_file(path)?]),
+                    Opened::Pipe(pipe) => {
+                        self.common.reads(&file);
+                        vec![Source { name, pipe: pipe.cut(self.common.batch_rows(ROWS)) }]
+                    }
+                }
+            }
+            several => self.sources(several)?,
+        };
         if sources.iter().all(|source| is_effects(&source.pipe)) {
             let joined = shards::join(sources.into_iter().map(|source| source.pipe).collect())?;
             return significance::nulls(joined, statistic);
@@ -251,7 +258,7 @@ impl Args {
         let schema = pipe.schema().as_ref().clone().with_metadata(metadata);
         let pipe = self.common.count(pipe.with_schema(schema.into()));
         if format == Format::Tsv {
-            let mut output = Output::create(&self.common.output)?;
+            let mut output = TextOutput::create(&self.common.output)?;
             table::write_tsv(pipe, Head { provenance: !self.common.no_pg, names: true }, &mut output)?;
             output.commit()?;
         } else {

@@ -274,6 +274,8 @@ impl Args {
     }
 
     fn check(&self) -> Result<()> {
+        let table = self.outdir.as_ref().map(|folder| folder.join("hits.tsv"));
+        self.common.check_outputs(&[("--outdir's hits.tsv", table.as_deref())])?;
         let positive = [
             ("--step-size-max", self.step_size_max),
             ("--step-size-min", self.step_size_min),

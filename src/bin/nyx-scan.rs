@@ -116,6 +116,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> Result<()> {
+    args.common.check_outputs(&[("--tsv", args.tsv.as_deref())])?;
     let motifs = Arc::new(args.motifs()?);
     let rows = args.common.open(&args.input)?.rebatch(args.common.batch_rows(BATCH));
     let lines = Arc::new(Mutex::new(Vec::new()));

@@ -91,6 +91,8 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> Result<()> {
+    let pairs = ("--pairs-output", args.pairs_output.as_deref());
+    args.common.check_outputs(&[("--html", args.html.as_deref()), pairs])?;
     args.check()?;
     let queries = args.queries()?;
     let background = symmetric(queries[0].background);

@@ -15,7 +15,7 @@ use nyx::convert::{bed, bigwig, columnar, fasta, header, json, npz, select, side
 use nyx::discover::found::{self, Found};
 use nyx::error::InFile;
 use nyx::motif::{self, meme};
-use nyx::output::{self, Output};
+use nyx::output::{self, Output, TextOutput};
 use nyx::pipe::Pipe;
 use nyx::provenance::{self, Genome};
 use nyx::report;
@@ -117,7 +117,7 @@ fn run(args: Args) -> Result<()> {
         output.write_all(header::describe(pipe.schema())?.as_bytes())?;
         return output.commit();
     }
-    let format = args.format();
+    let format = args.format()?;
     args.check_output(format)?;
     if format == Format::Meme && motif::is_hdf5(&args.input)? {
         let motifs = motif::read_probabilities(&args.input, 0.0)?;
@@ -135,10 +135,15 @@ fn run(args: Args) -> Result<()> {
 }
 
 impl Args {
-    /// Returns the format that was asked for, by flag or by the name of the output.
-    fn format(&self) -> Format {
-        let suffix = self.common.output.extension().map(|suffix| suffix.to_string_lossy().to_lowercase());
-        self.format.unwrap_or(match suffix.as_deref() {
+    /// Returns the format that was asked for, by flag or by the name of the output, in which `.gz` is no format.
+    fn format(&self) -> Result<Format> {
+        if let Some(format) = self.format {
+            return Ok(format);
+        }
+        let path = &self.common.output;
+        let name = if output::is_packed(path) { path.with_extension("") } else { path.clone() };
+        let suffix = name.extension().map(|suffix| suffix.to_string_lossy().to_lowercase());
+        Ok(match suffix.as_deref() {
             Some("csv") => Format::Csv,
             Some("json" | "jsonl" | "ndjson") => Format::Json,
             Some("bed") => Format::Bed,
@@ -151,6 +156,14 @@ impl Args {
             Some("parquet" | "pq") => Format::Parquet,
             Some("arrow" | "feather") => Format::Arrow,
             Some("html" | "htm") => Format::Heatmap,
+            Some(
+                other @ ("arrows" | "bcf" | "bb" | "bigbed" | "h5" | "hdf5" | "npy" | "zst" | "xz" | "bz2"),
+            ) => {
+                return Err(Error::usage(format!(
+                    "it writes no .{other}: -O says what to write ({} for text by tab, otherwise)",
+                    path.with_extension("tsv").display()
+                )));
+            }
             _ => Format::Tsv,
         })
     }
@@ -166,10 +179,14 @@ impl Args {
             };
         }
         let seeks = matches!(format, Format::Bigwig | Format::Npz);
-        if seeks && (stdout || path.metadata().is_ok_and(|metadata| !metadata.is_file())) {
+        let stream = stdout || output::is_open_file(path);
+        if seeks && (stream || path.metadata().is_ok_and(|metadata| !metadata.is_file())) {
             return Err(Error::usage("this format is written back and forth, not into a pipe: give -o FILE"));
         }
         let binary = matches!(format, Format::Parquet | Format::Arrow);
+        if (binary || seeks) && output::is_packed(path) {
+            return Err(Error::usage("this format is compressed inside: leave .gz out of the name"));
+        }
         if binary && stdout && std::io::stdout().is_terminal() {
             return Err(Error::usage("a binary file does not belong on a terminal: give -o FILE"));
         }
@@ -187,7 +204,7 @@ impl Args {
             Format::Npz => return npz::write(pipe, head.provenance, &self.common.output),
             _ => {}
         }
-        let mut output = Output::create(&self.common.output)?;
+        let mut output = TextOutput::create(&self.common.output)?;
         match format {
             Format::Tsv => table::write_tsv(pipe, head, &mut output)?,
             Format::Csv => table::write_csv(pipe, head, &mut output)?,
@@ -215,7 +232,7 @@ impl Args {
     }
 
     /// Writes the first rows; the stage before ends when nobody reads the others.
-    fn write_head(&self, pipe: Pipe, output: &mut Output) -> Result<()> {
+    fn write_head(&self, pipe: Pipe, output: &mut TextOutput) -> Result<()> {
         let (schema, batches) = pipe.into_parts();
         let (mut head, mut left, mut more) = (Vec::new(), self.rows, false);
         for batch in batches {
@@ -232,7 +249,7 @@ impl Args {
         Ok(output.write_all(report::rows::page(&schema, &head, more, &chain)?.as_bytes())?)
     }
 
-    fn write_heatmap(&self, pipe: Pipe, output: &mut Output) -> Result<()> {
+    fn write_heatmap(&self, pipe: Pipe, output: &mut TextOutput) -> Result<()> {
         let value = Value::new(pipe.schema(), self.value.as_deref(), self.class)?;
         let column = match value.column.as_str() {
             "logits" => "logit",
@@ -259,7 +276,7 @@ impl Args {
         }
     }
 
-    fn write_fasta(&self, pipe: Pipe, output: &mut Output) -> Result<()> {
+    fn write_fasta(&self, pipe: Pipe, output: &mut TextOutput) -> Result<()> {
         let left_out = fasta::write(pipe, output)?;
         if left_out > 0 {
             self.common.say(&format!("{left_out} rows have no sequence and were left out"));
@@ -267,7 +284,7 @@ impl Args {
         Ok(())
     }
 
-    fn write_bedgraph(&self, pipe: Pipe, output: &mut Output) -> Result<()> {
+    fn write_bedgraph(&self, pipe: Pipe, output: &mut TextOutput) -> Result<()> {
         let schema = pipe.schema().clone();
         let choice = Choice::new(&schema, self.value.as_deref(), self.class)?;
         let genome = self.genome(&schema)?;
@@ -280,8 +297,8 @@ impl Args {
         let contigs = self.contigs(pipe.schema())?;
         let genome = self.genome.clone().unwrap_or_else(|| hub::genome_of(&contigs.name));
         let chain = provenance::chain(&pipe.schema().metadata)?;
-        let about =
-            chain.iter().rev().find_map(|step| step.model.clone()).unwrap_or_else(|| contigs.name.clone());
+        let model = chain.iter().rev().find_map(|step| step.model.as_deref()).map(model_in_short);
+        let about = model.unwrap_or_else(|| contigs.name.clone());
         let hits = hub::is_hits(pipe.schema());
         let (track, data) = match hits {
             true => ("hits".to_string(), Data::BigBed),
@@ -346,5 +363,13 @@ impl Args {
         };
         let contigs = text.lines().enumerate().filter(|(_, line)| !line.is_empty()).map(contig);
         Ok(Some(Genome::new(path.display().to_string(), contigs.collect::<Result<_>>()?)))
+    }
+}
+
+/// Returns name and beginning of the digest of a model: a browser's label has room for 80 letters.
+fn model_in_short(model: &str) -> String {
+    match model.split_once(' ') {
+        Some((digest, name)) => format!("{name} ({})", digest.chars().take(12).collect::<String>()),
+        None => model.to_string(),
     }
 }

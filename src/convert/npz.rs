@@ -13,11 +13,12 @@ use npyz::zip::{CompressionMethod, DateTime};
 use npyz::{DType, WriterBuilder};
 
 use super::header;
-use crate::dna::base_index;
+use crate::dna::{self, base_index};
 use crate::error::{Error, InFile, Result};
 use crate::output::temporary_beside;
 use crate::pipe::Pipe;
 use crate::provenance::{CHAIN_KEY, GENOME_KEY};
+use crate::region::Strand;
 use crate::schema;
 
 mod vectors;
@@ -29,7 +30,8 @@ pub use vectors::{has_vectors, write as write_vectors};
 /// coordinates where the rows have them.
 ///
 /// Rows wait in temporary files, because an array says first how long it is. A row without sequence or
-/// contributions is all zeros. The provenance is the comment of the archive.
+/// contributions is all zeros. The file has no strands: a row of the reverse strand is written as the forward strand
+/// reads, which its coordinates are of. The provenance is the comment of the archive.
 ///
 /// # Errors
 ///
@@ -81,6 +83,8 @@ impl Rows {
         let starts = schema::i64s(batch, schema::START)?;
         let ends = schema::i64s(batch, schema::END)?;
         let names = schema::strings(batch, schema::NAME)?;
+        let has_strands = schema::has(batch.schema_ref(), schema::STRAND);
+        let strands = has_strands.then(|| schema::strings(batch, schema::STRAND)).transpose()?;
         let sequences = schema::strings(batch, schema::SEQUENCE)?;
         let column = if self.hypothetical { schema::HYPOTHETICAL } else { schema::CONTRIBUTIONS };
         let contributions = schema::lists(batch, column)?;
@@ -88,9 +92,17 @@ impl Rows {
             let place = || format!("region {}", regions.value(row));
             let width = ends.value(row) - starts.value(row);
             self.check_width(width).map_err(|error| error.at(place()))?;
-            self.add_sequence(text(sequences, row)).map_err(|error| error.at(place()))?;
-            let values = schema::float_items(contributions, row)?;
-            self.add_contributions(values).map_err(|error| error.at(place()))?;
+            let strand = strands.and_then(|strands| text(strands, row));
+            let is_reverse = strand == Some(Strand::Reverse.as_str()) && chroms.is_valid(row);
+            let mut bases = text(sequences, row).unwrap_or_default().as_bytes().to_vec();
+            let mut values = schema::float_items(contributions, row)?.to_vec();
+            if is_reverse {
+                dna::reverse_complement(&mut bases);
+                // Rows are A, C, G, T: backwards they are those of the complements.
+                values.reverse();
+            }
+            self.add_sequence(&bases).map_err(|error| error.at(place()))?;
+            self.add_contributions(&values).map_err(|error| error.at(place()))?;
             self.regions.push(narrow(regions.value(row), "region")?);
             self.chroms.push(text(chroms, row).map(str::to_string));
             self.starts.push(narrow(starts.value(row), "start")?);
@@ -109,10 +121,9 @@ impl Rows {
         }
     }
 
-    fn add_sequence(&mut self, sequence: Option<&str>) -> Result<()> {
+    fn add_sequence(&mut self, sequence: &[u8]) -> Result<()> {
         let width = self.width.unwrap_or(0);
         let mut onehot = vec![0; 4 * width];
-        let sequence = sequence.unwrap_or_default().as_bytes();
         if !sequence.is_empty() && sequence.len() != width {
             return Err(Error::data(format!(
                 "a sequence of {} bases in a window of {width}",

@@ -28,16 +28,21 @@ pub fn write(
     let (schema, batches) = pipe.into_parts();
     std::thread::scope(|scope| {
         let (mut senders, mut workers) = (Vec::new(), Vec::new());
-        for sink in sinks {
+        let started = sinks.into_iter().try_for_each(|sink| -> Result<()> {
             let (sender, receiver) = bounded(DEPTH);
             let schema = schema.clone();
+            let worker = std::thread::Builder::new();
+            let worker = worker.spawn_scoped(scope, move || sink(part(schema, receiver)));
+            workers.push(worker.map_err(|error| Error::data(format!("cannot start a thread: {error}")))?);
             senders.push(sender);
-            workers.push(scope.spawn(move || sink(part(schema, receiver))));
-        }
-        let read = batches.into_iter().try_for_each(|batch| {
-            let batch = batch?;
-            let parts = parts(&batch)?;
-            send(&batch, &parts, &senders)
+            Ok(())
+        });
+        let read = started.and_then(|()| {
+            batches.into_iter().try_for_each(|batch| {
+                let batch = batch?;
+                let parts = parts(&batch)?;
+                send(&batch, &parts, &senders)
+            })
         });
         if read.is_err() {
             let failed = || Error::data("what came before failed");

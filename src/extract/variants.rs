@@ -33,7 +33,6 @@ mod cut;
 mod edits;
 mod genotypes;
 mod haplotypes;
-mod index_size;
 mod mismatch;
 mod open;
 mod record;

@@ -13,6 +13,7 @@ mod pairs;
 mod part;
 mod rounded;
 mod row;
+mod stride;
 mod way;
 mod winograd;
 
@@ -236,6 +237,14 @@ impl Conv {
     }
 
     pub(super) fn input_gradient(&self, gradient: &Tensor, size: [usize; 2]) -> candle_core::Result<Tensor> {
+        if let Some(phases) = self.phases(gradient, size)? {
+            return self.strided_input_gradient(gradient, &phases, size);
+        }
+        self.spread_input_gradient(gradient, size)
+    }
+
+    /// Returns the gradient of an input of this size, from the outputs' with zeros between them for strides.
+    fn spread_input_gradient(&self, gradient: &Tensor, size: [usize; 2]) -> candle_core::Result<Tensor> {
         let spread = spread(gradient, self.stride)?;
         let (_, height, width, _) = spread.dims4()?;
         let before = [self.padding.top, self.padding.left];

@@ -482,6 +482,26 @@ mod tests {
     }
 
     #[test]
+    fn a_window_longer_than_any_is_refused_before_it_is_tried() {
+        let layers = serde_json::json!([{"op": "globalmaxpool"}, {"op": "linear", "in_": 4, "out": 1}]);
+        let array = |shape: &[usize]| super::super::weights::Array {
+            shape: shape.to_vec(),
+            values: vec![0.0; shape.iter().product()],
+        };
+        let tensors = [("1.weight".to_string(), array(&[1, 4])), ("1.bias".to_string(), array(&[1]))];
+        let weights = Weights::collect(Path::new("m"), tensors.into());
+        let opened = |window| {
+            let mut config = Config::new("SequentialCnn");
+            config.window = Some(window);
+            config.rest.insert("layers".into(), layers.clone());
+            super::super::NetworkModel::new(model(&config, &weights))
+        };
+        assert!(opened(WINDOW_MAX).is_ok());
+        let error = opened(WINDOW_MAX + 1).err().unwrap().to_string();
+        assert!(error.contains("2097153 bases at once"), "{error}");
+    }
+
+    #[test]
     fn a_tensor_of_another_shape_is_named_with_what_was_expected() {
         let weights = Weights::collect(
             Path::new("m"),
@@ -499,8 +519,16 @@ mod tests {
         let message =
             |config: &Config| super::super::build(config, &weights, &Device::Cpu).err().unwrap().to_string();
         assert_eq!(message(&config), "m: tensor `0.weight` is [2, 4], expected [2, 4, 3]");
-        config.rest["layers"][0]["stride"] = 0.into();
-        assert!(message(&config).contains("layer 0 has a width or step of zero"));
+        for (key, value, words) in [
+            ("stride", 0, "layer 0 has a width or step of zero"),
+            ("stride", WINDOW_MAX + 1, "layer 0 reaches over 2097153 positions"),
+            ("padding", WINDOW_MAX + 1, "layer 0 reaches over 2097153 positions"),
+            ("dilation", usize::MAX / 2, "layer 0 reaches over 18446744073709551615 positions"),
+        ] {
+            let mut config = config.clone();
+            config.rest["layers"][0][key] = value.into();
+            assert!(message(&config).contains(words), "{key}: {}", message(&config));
+        }
         config.architectures = vec!["Unheard".into()];
         assert!(message(&config).contains("`Unheard`; known are BPNet, "));
     }

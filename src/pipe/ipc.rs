@@ -125,7 +125,9 @@ pub fn write(pipe: Pipe, writer: impl Write) -> Result<()> {
 mod tests {
     use std::io::Cursor;
 
+    use arrow_array::{BooleanArray, NullArray};
     use arrow_ipc::reader::StreamReader;
+    use arrow_schema::{DataType, Field, Schema};
 
     use super::super::tests::numbers;
     use super::*;
@@ -189,6 +191,36 @@ mod tests {
                     assert_eq!(rows, 75, "bit {bit} of byte {index}");
                 }
             }
+        }
+    }
+
+    /// A message of a hundred bytes could announce more rows than anybody can count: nulls take no bytes.
+    #[test]
+    fn rows_that_take_no_bytes_are_not_believed() {
+        let nulls = |rows: usize| {
+            let schema = Arc::new(Schema::new(vec![Field::new("nothing", DataType::Null, true)]));
+            let batch = RecordBatch::try_new(schema.clone(), vec![Arc::new(NullArray::new(rows))]).unwrap();
+            let mut bytes = Vec::new();
+            write(Pipe::new(schema, std::iter::once(Ok(batch))), &mut bytes).unwrap();
+            bytes
+        };
+        assert_eq!(rows(nulls(7)).unwrap(), 7);
+        for count in [1000, 1 << 40] {
+            let error = rows(nulls(count)).unwrap_err().to_string();
+            assert!(error.contains(&format!("{count} rows of 1 columns")), "{error}");
+        }
+    }
+
+    /// A truth value takes a bit, which is the least that a value takes.
+    #[test]
+    fn rows_of_bits_are_all_read() {
+        let schema = Arc::new(Schema::new(vec![Field::new("bit", DataType::Boolean, false)]));
+        for count in [1, 7, 8, 9, 511, 513, 70_000] {
+            let bits = BooleanArray::from(vec![true; count]);
+            let batch = RecordBatch::try_new(schema.clone(), vec![Arc::new(bits)]).unwrap();
+            let mut bytes = Vec::new();
+            write(Pipe::new(schema.clone(), std::iter::once(Ok(batch))), &mut bytes).unwrap();
+            assert_eq!(rows(bytes).unwrap(), count);
         }
     }
 

@@ -5,16 +5,55 @@ use crate::error::{Error, Result};
 
 /// The tool that joins shards.
 const MERGE: &str = "nyx-merge";
-/// What [`crate::pipe::merge`] puts behind a command that other shards have in other words.
-const OTHERS: &str = " [and ";
+/// What [`crate::pipe::merge`] puts behind a command that other shards have in other words, around their number.
+const OTHERS: [&str; 2] = [" [and ", " other shards]"];
+
+/// Whether a character means nothing to a shell.
+fn is_plain(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c)
+}
 
 /// Quotes a word for a POSIX shell when it needs it.
 pub fn quote(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
+    if !word.is_empty() && word.chars().all(is_plain) {
         return word.to_string();
     }
     format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+/// Splits a command into its words, which stay as [`quote`] made them. `None` for what is no such command: a shell
+/// might do more with it.
+pub fn words(command: &str) -> Option<Vec<&str>> {
+    let mut words = Vec::new();
+    let (mut rest, mut length) = (command, 0);
+    while let Some(c) = rest[length..].chars().next() {
+        match c {
+            ' ' if length > 0 => {
+                words.push(&rest[..length]);
+                (rest, length) = (&rest[length + 1..], 0);
+                continue;
+            }
+            '\'' => length += 2 + rest[length + 1..].find('\'')?,
+            '\\' if rest[length..].starts_with(r"\'") => length += 2,
+            c if is_plain(c) => length += 1,
+            _ => return None,
+        }
+    }
+    if length == 0 {
+        return None;
+    }
+    words.push(rest);
+    Some(words)
+}
+
+/// Returns a command as one shard had it, and whether others had it in other words.
+fn of_one_shard(command: &str) -> (&str, bool) {
+    let [before, after] = OTHERS;
+    let cut = command.strip_suffix(after).and_then(|command| command.rsplit_once(before));
+    match cut.filter(|(_, number)| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())) {
+        Some((command, _)) => (command, true),
+        None => (command, false),
+    }
 }
 
 /// Returns the commands of a chain in order, as one types them: those that were joined by pipes are, and so are files
@@ -22,13 +61,20 @@ pub fn quote(word: &str) -> String {
 ///
 /// # Errors
 ///
-/// A chain without stages, or one whose commands were left out (`--no-pg`).
+/// A chain without stages, one whose commands were left out (`--no-pg`), or one with what is no command of nyx: a file
+/// may be anybody's, and its script is there to be run.
 pub fn script(steps: &[Step]) -> Result<String> {
     if steps.is_empty() {
         return Err(Error::data("there is no command in it: it was made with --no-pg, or not by nyx"));
     }
     if let Some(step) = steps.iter().find(|step| step.command.is_empty()) {
         return Err(Error::data(format!("{} was run with --no-pg: its command is not in it", step.tool)));
+    }
+    if let Some(step) = steps.iter().find(|step| !is_ours(&step.command)) {
+        let shown: String = step.command.chars().take(80).collect();
+        return Err(Error::data(format!(
+            "`{shown}` is no command of nyx that a shell would run as one: look at it"
+        )));
     }
     let mut text = comments(steps);
     for (index, step) in steps.iter().enumerate() {
@@ -37,6 +83,12 @@ pub fn script(steps: &[Step]) -> Result<String> {
         text += &command(step, before.is_some());
     }
     Ok(text + "\n")
+}
+
+/// Returns whether a command is one, and nyx's: its program is called so, and no word is more than a word to a shell.
+fn is_ours(command: &str) -> bool {
+    let words = words(of_one_shard(command).0).unwrap_or_default();
+    words.first().is_some_and(|program| program.starts_with("nyx") && program.chars().all(is_plain))
 }
 
 /// Returns what has to be known before the commands are run.
@@ -51,7 +103,7 @@ fn comments(steps: &[Step]) -> String {
                 text += &format!("# {id} {what}: {}\n", one_line(value));
             }
         }
-        if step.command.contains(OTHERS) {
+        if of_one_shard(&step.command).1 {
             text += &format!("# {id}: the command of one shard; others name other files\n");
         }
         if step.tool == MERGE && index > 0 {
@@ -87,7 +139,7 @@ fn command(step: &Step, piped: bool) -> String {
         let output = step.output.as_ref().map_or(String::new(), |file| format!(" -o {}", quote(file)));
         return format!("{MERGE} -{output}");
     }
-    step.command.split(OTHERS).next().unwrap_or_default().to_string()
+    of_one_shard(&step.command).0.to_string()
 }
 
 #[cfg(test)]
@@ -119,6 +171,37 @@ mod tests {
         assert_eq!(quote("a b"), "'a b'");
         assert_eq!(quote("it's"), r"'it'\''s'");
         assert_eq!(quote(""), "''");
+    }
+
+    #[test]
+    fn a_command_is_split_where_a_shell_would_and_nothing_else_is_one() {
+        let typed = ["nyx-view", "a b", "it's", "", "$(x)", "a [and b", "-O=tsv", "e\u{301};\n|&"];
+        let quoted: Vec<String> = typed.iter().map(|word| quote(word)).collect();
+        assert_eq!(words(&quoted.join(" ")).unwrap(), quoted);
+        for other in [
+            "a; b", "a $x", "a `b`", "a | b", "a > b", "a 'b", r"a \b", "a\nb", "a  b", "", "a ", "~/a",
+            "a *",
+        ] {
+            assert_eq!(words(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn what_a_stranger_wrote_into_a_chain_is_no_script() {
+        for command in [
+            "nyx-view; rm -r x",
+            "rm -r x",
+            "nyx-view $(x)",
+            "'nyx-x' a",
+            "nyx-view a [and 1 other shards]; x",
+        ] {
+            let error = script(&[step(command, None, None)]).unwrap_err().to_string();
+            assert!(error.contains("no command of nyx"), "{command}: {error}");
+        }
+        let named = script(&[step("nyx-view 'a [and 2 other shards]'", None, None)]).unwrap();
+        assert!(named.ends_with("\nnyx-view 'a [and 2 other shards]'\n"), "{named}");
+        let shards = script(&[step("nyx-view 'a b' [and 2 other shards]", None, None)]).unwrap();
+        assert!(shards.ends_with("\nnyx-view 'a b'\n") && shards.contains("one shard"), "{shards}");
     }
 
     #[test]

@@ -57,7 +57,7 @@ pub enum Status {
 
 impl Status {
     /// All of them.
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 19] = [
         Self::Ok,
         Self::RefMismatch,
         Self::Swapped,
@@ -75,6 +75,8 @@ impl Status {
         Self::HasN,
         Self::AllN,
         Self::Nonfinite,
+        Self::NoReference,
+        Self::Unscored,
     ];
 
     /// Returns the status that a `status` column names.
@@ -352,6 +354,14 @@ impl RowBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_status_is_known_by_its_name() {
+        assert!(Status::ALL.iter().all(|status| Status::named(status.as_str()).unwrap() == *status));
+        // The last one is the number of those before it.
+        assert_eq!(Status::ALL.len(), Status::Unscored as usize + 1);
+        assert!(Status::named("okay").unwrap_err().to_string().contains("`okay`"));
+    }
 
     #[test]
     fn the_builder_makes_the_schema_it_was_given() {

@@ -59,7 +59,7 @@ fn missing(kind: Kind) -> &'static str {
         Kind::BigWig | Kind::BigBed => {
             "the format has no place for commands, and FILE.nyx.json, where nyx-view puts them, is not beside it"
         }
-        Kind::Fasta | Kind::Npy | Kind::Meme | Kind::Safetensors | Kind::Torch => {
+        Kind::Fasta | Kind::Index | Kind::Npy | Kind::Meme | Kind::Safetensors | Kind::Torch => {
             "the format has no place for commands: keep the stream it was made of (-o FILE.arrows), or Parquet"
         }
         Kind::Model => {

@@ -1,16 +1,16 @@
-//! VCF and BCF.
+//! VCF and BCF, and their indexes.
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, Read};
 use std::path::Path;
 
+use noodles::core::{Position, region::Interval};
 use noodles::csi::BinningIndex;
-use noodles::{csi, tabix};
 
 use super::text::Lines;
 use super::{Checked, broken};
-use crate::error::{Error, InFile, Result};
-use crate::input::{self, bgzf};
+use crate::error::{Error, Result};
+use crate::input::{self, bgzf, index};
 use crate::provenance::Step;
 
 /// Names of fields that nyx adds begin so.
@@ -151,16 +151,10 @@ fn indexed(path: &Path, records: u64, checked: Checked) -> Result<Checked> {
         name.push(suffix);
         std::path::PathBuf::from(name)
     };
-    let (tabix_path, csi_path) = (beside(".tbi"), beside(".csi"));
-    let (name, stated) = if tabix_path.is_file() {
-        let index = tabix::fs::read(&tabix_path).map_err(damaged).in_file(&tabix_path)?;
-        (tabix_path, count(&index))
-    } else if csi_path.is_file() {
-        let index = csi::fs::read(&csi_path).map_err(damaged).in_file(&csi_path)?;
-        (csi_path, count(&index))
-    } else {
+    let Some(name) = [beside(".tbi"), beside(".csi")].into_iter().find(|name| name.is_file()) else {
         return Ok(checked);
     };
+    let stated = count(&*index::read(&name)?);
     let name = name.display();
     match stated {
         Some(stated) if stated != records => {
@@ -171,12 +165,47 @@ fn indexed(path: &Path, records: u64, checked: Checked) -> Result<Checked> {
     }
 }
 
-fn damaged(error: io::Error) -> Error {
-    Error::data(format!("the index is cut or damaged ({error}): make it again with `bcftools index`"))
+/// Checks an index: its end mark, its counts, and that the file beside it, if it is there, has the places it names.
+pub fn index(path: &Path) -> Result<Checked> {
+    // Blocks are read to the end mark.
+    io::copy(&mut input::open_text(path)?, &mut io::sink())?;
+    let index = index::read(path)?;
+    let kind =
+        if path.extension().is_some_and(|suffix| suffix == "tbi") { "index (tabix)" } else { "index (CSI)" };
+    let mut checked = Checked::of(kind).holds("checksums and end mark of BGZF, counts");
+    if let Some(records) = count(&*index) {
+        checked = checked.with_rows(records);
+    }
+    let data = path.with_extension("");
+    let Ok(size) = data.metadata().map(|metadata| metadata.len()) else {
+        return Ok(checked.cannot_tell("whether it is of a file: none lies beside it"));
+    };
+    let name = data.display();
+    if places(&*index)?.any(|place| place >= size) {
+        return Err(broken(format!(
+            "it names places behind the end of {name}, which is another file or cut"
+        )));
+    }
+    Ok(checked.holds(format!("places within {name}")))
+}
+
+/// Returns where the blocks end that an index names.
+fn places(index: &dyn BinningIndex) -> Result<impl Iterator<Item = u64>> {
+    let mut places = Vec::new();
+    for number in 0..index.reference_sequences().count() {
+        let chunks = index.query(number, Interval::from(Position::MIN..));
+        let chunks = chunks.map_err(|error| broken(format!("damaged: {error}")))?;
+        // The end of a chunk at the first byte of a block may be the end of the file.
+        places.extend(chunks.iter().map(|chunk| match chunk.end().uncompressed() {
+            0 => chunk.end().compressed().saturating_sub(1),
+            _ => chunk.end().compressed(),
+        }));
+    }
+    Ok(places.into_iter())
 }
 
 /// Adds up the records that an index counts, where it does.
-fn count(index: &impl BinningIndex) -> Option<u64> {
+fn count(index: &dyn BinningIndex) -> Option<u64> {
     let contigs = index.reference_sequences();
     let counts = contigs.filter_map(|contig| contig.metadata().map(|counts| counts.mapped_record_count()));
     let counts: Vec<u64> = counts.collect();

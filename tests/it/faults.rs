@@ -4,6 +4,9 @@
 //! under its final name is never a part of one; nothing hangs, nothing panics. `NYX_FAULT_RUNS=1000` makes the random
 //! part of every test as long as that (docs/reliability.md has the commands and what a long run said).
 
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
 mod damage;
 mod disk;
 mod formats;
@@ -16,6 +19,12 @@ mod shim;
 /// Returns how many random runs to make: as many as `NYX_FAULT_RUNS` says, `default` without it.
 fn runs(default: usize) -> usize {
     std::env::var("NYX_FAULT_RUNS").ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// Returns the random numbers of a test: always the same ones, others with each `NYX_FAULT_SEED`.
+fn random(test: u64) -> StdRng {
+    let seed = std::env::var("NYX_FAULT_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(0u64);
+    StdRng::seed_from_u64(1000 * seed + test)
 }
 
 /// Fails with all that was lost, if anything was.

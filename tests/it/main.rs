@@ -27,6 +27,7 @@ mod scan;
 mod score;
 mod security;
 mod shards;
+mod slips;
 mod split;
 mod support;
 mod tomtom;

@@ -118,6 +118,11 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> Result<()> {
+    args.common.check_outputs(&[
+        ("--json", args.json.as_deref()),
+        ("--html", args.html.as_deref()),
+        ("--curves", args.curves.as_deref()),
+    ])?;
     args.check()?;
     let models = args.models();
     let mut sets = args.sets(&models)?;

@@ -1,5 +1,6 @@
 //! `nyx-extract merge-peaks`.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
 use nyx::cli::Common;
@@ -47,15 +48,32 @@ pub struct Args {
 pub fn run(args: Args, common: &Common) -> Result<()> {
     let genome = Genome::open(&args.fasta)?;
     genome.warnings().iter().for_each(|warning| common.say(&format!("warning: {warning}")));
-    let open = || rows(&args, common.batch_rows(BATCH));
+    let left_out = Cell::default();
+    let open = || rows(&args, common.batch_rows(BATCH), &left_out);
     let (pipe, share) = shard::rows(args.shard.shard, &[&args.list], open)?;
+    let LeftOut { short, unknown } = left_out.get();
+    for (count, why) in
+        [(short, "contigs shorter than a window"), (unknown, "contigs that the genome does not have")]
+    {
+        if count > 0 {
+            common.say(&format!("{count} peaks left out, on {why}"));
+        }
+    }
     common.write(pipe, Step { share, ..common.step() })
 }
 
+/// Peaks that become no row.
+#[derive(Clone, Copy, Default)]
+struct LeftOut {
+    short: u64,
+    unknown: u64,
+}
+
 /// Makes a row of every merged window.
-fn rows(args: &Args, rows: usize) -> Result<Pipe> {
+fn rows(args: &Args, rows: usize, left_out: &Cell<LeftOut>) -> Result<Pipe> {
     let genome = Genome::open(&args.fasta)?;
-    let (names, peaks) = read(args, &genome)?;
+    let (names, peaks, counts) = read(args, &genome)?;
+    left_out.set(counts);
     let length = |chrom: &str| genome.contig_length(chrom).map(|length| length as i64);
     let merged = peaks.merge(args.width.into(), args.overlap.into(), length);
     let own = RowKind::Labelled.schema(Some(genome.record()));
@@ -97,9 +115,9 @@ fn rows(args: &Args, rows: usize) -> Result<Pipe> {
     Ok(Pipe::new(target, batches))
 }
 
-/// Reads the list and all its peaks.
-fn read(args: &Args, genome: &Genome) -> Result<(Vec<String>, Peaks)> {
-    let (mut names, mut peaks) = (Vec::new(), Peaks::default());
+/// Reads the list and all its peaks, and counts those that become no row.
+fn read(args: &Args, genome: &Genome) -> Result<(Vec<String>, Peaks, LeftOut)> {
+    let (mut names, mut peaks, mut left_out) = (Vec::new(), Peaks::default(), LeftOut::default());
     let folder = args.list.parent().unwrap_or(Path::new(""));
     let text = input::read_text(&args.list)?;
     for (index, line) in
@@ -118,12 +136,15 @@ fn read(args: &Args, genome: &Genome) -> Result<(Vec<String>, Peaks)> {
         let reader = Reader::new(input::open_text(&path)?, path.display().to_string(), Columns::All);
         for interval in reader {
             let interval = interval?;
-            if genome.contig_length(&interval.chrom).is_none() {
-                if args.ignore_unknown_contigs {
+            let length = match genome.contig_length(&interval.chrom) {
+                Some(length) => length,
+                None if args.ignore_unknown_contigs => {
+                    left_out.unknown += 1;
                     continue;
                 }
-                return Err(genome.unknown_contig(&interval.chrom)).in_file(&path);
-            }
+                None => return Err(genome.unknown_contig(&interval.chrom)).in_file(&path),
+            };
+            left_out.short += u64::from(length < u64::from(args.width));
             peaks.add(&interval.chrom, interval.start, interval.end, interval.strand, names.len());
         }
         names.push(name.to_string());
@@ -131,5 +152,5 @@ fn read(args: &Args, genome: &Genome) -> Result<(Vec<String>, Peaks)> {
     if names.is_empty() {
         return Err(Error::data("the list names no peaks")).in_file(&args.list);
     }
-    Ok((names, peaks))
+    Ok((names, peaks, left_out))
 }

@@ -9,6 +9,7 @@ use std::process::Command;
 
 use nyx::error::{Error, InFile, Result};
 use nyx::extract::shard::{Census, Shard, rows_of};
+use nyx::input::standard;
 use nyx::pipe::Pipe;
 use nyx::provenance::{self, Share};
 
@@ -91,6 +92,7 @@ impl Again {
     pub fn rewind(mut self) -> Result<()> {
         if let Some((stdin, offset)) = &mut self.stdin {
             stdin.seek(SeekFrom::Start(*offset))?;
+            standard::rewound_input();
         }
         Ok(())
     }

@@ -93,6 +93,7 @@ impl Args {
 }
 
 pub fn run(args: &Args, common: &Common) -> Result<()> {
+    common.check_outputs(&[("--h5", args.h5.as_deref())])?;
     let settings = args.settings(common)?;
     let pipe = common.open(&args.input)?;
     let schema = pipe.schema().clone();

@@ -130,7 +130,15 @@ impl<'a> Session<'a> {
                 }
             }
         };
-        std::thread::scope(|scope| (0..self.args.jobs).for_each(|_| _ = scope.spawn(work)));
+        std::thread::scope(|scope| {
+            for _ in 0..self.args.jobs {
+                if let Err(error) = std::thread::Builder::new().spawn_scoped(scope, work) {
+                    failed.store(true, Relaxed);
+                    let error = Error::data(format!("cannot start a thread: {error}"));
+                    failure.lock().expect("no thread panics with it").get_or_insert(error);
+                }
+            }
+        });
         failure.into_inner().expect("no thread panics with it").map_or(Ok(()), Err)
     }
 

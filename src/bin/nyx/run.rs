@@ -177,7 +177,11 @@ fn run_all(args: &Args, pipeline: &Pipeline, workshop: &Workshop, open: &[Shard]
     };
     std::thread::scope(|scope| {
         for _ in 0..args.jobs {
-            scope.spawn(work);
+            if let Err(error) = std::thread::Builder::new().spawn_scoped(scope, work) {
+                failed.store(true, Relaxed);
+                let error = Error::data(format!("cannot start a thread: {error}"));
+                failure.lock().expect("no thread panics with it").get_or_insert(error);
+            }
         }
     });
     match failure.into_inner().expect("no thread panics with it") {

@@ -186,7 +186,8 @@ impl Sites {
             let allele = alleles.value(row);
             let is_own = site.position == positions.value(row) && site.reference == references.value(row);
             let (alt, status) = (letters.value(row), statuses.value(row));
-            if !status.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+            let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+            if status.is_empty() || !status.bytes().all(is_word) {
                 let message = format!("`{status}` is no status");
                 return Err(Error::data(message).at(schema::describe(batch, row)));
             }

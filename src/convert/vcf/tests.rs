@@ -30,6 +30,61 @@ const RECORDS: [&str; 6] = [
     "chr2\t8\t.\tT\tG\t.\t.\t.\tGT\t0|0\t0|1\n",
 ];
 
+/// The rows of [`effects`] with another text in one column of the first row.
+fn effects_with(column: &str, text: &str) -> Pipe {
+    let (schema, batches) = effects().into_parts();
+    let index = schema.index_of(column).unwrap();
+    let mut batches: Vec<_> = batches.collect::<Result<_>>().unwrap();
+    let mut columns = batches[0].columns().to_vec();
+    let rest = schema::strings(&batches[0], column).unwrap().iter().skip(1);
+    columns[index] = Arc::new(std::iter::once(Some(text)).chain(rest).collect::<StringArray>());
+    batches[0] = arrow_array::RecordBatch::try_new(schema.clone(), columns).unwrap();
+    Pipe::new(schema, batches.into_iter().map(Ok))
+}
+
+/// What a stream holds may be anybody's: it must not begin a column, a field or a line of a VCF.
+#[test]
+fn texts_that_would_be_more_than_a_column_are_refused() {
+    let write = |column: &str, text: &str| {
+        let mut output = Vec::new();
+        write_sites(effects_with(column, text), false, &mut output)
+            .map(|()| String::from_utf8(output).unwrap())
+    };
+    let whole = write(schema::STATUS, "ok").unwrap();
+    let lines = |text: &str| text.lines().count();
+    assert_eq!(lines(&write(schema::STATUS, "a_status_of_later").unwrap()), lines(&whole));
+    for status in ["", "ok;DP=5", "ok,ok", "ok\tx", "ok\nchr1\t1\t.\tA\tC", "a b", "a=b", "\u{1b}[2J", "é"] {
+        let error = write(schema::STATUS, status).unwrap_err().to_string();
+        assert!(error.contains("is no status") && !error.contains(['\n', '\t', '\u{1b}']), "{error}");
+    }
+    for column in [schema::CHROM, schema::REF, schema::ALT] {
+        for text in ["A\tC", "A\nchr1", "A C", "A\r"] {
+            let error = write(column, text).unwrap_err().to_string();
+            assert!(error.contains("cannot be a column of a VCF"), "{column}: {error}");
+        }
+    }
+}
+
+/// In the header, a name stands between commas and brackets.
+#[test]
+fn contigs_that_cannot_be_named_in_a_header_are_refused() {
+    let write = |contig: &str| {
+        let genome = crate::provenance::Genome::new("g.fa", vec![("chr1".into(), 9), (contig.into(), 5)]);
+        let (schema, batches) = effects().into_parts();
+        let metadata = schema.metadata.clone();
+        let metadata = metadata.with(crate::provenance::GENOME_KEY, serde_json::to_string(&genome).unwrap());
+        let pipe = Pipe::new(schema.clone(), batches);
+        let pipe = pipe.with_schema(Arc::new(schema.as_ref().clone().with_metadata(metadata)));
+        let mut output = Vec::new();
+        write_sites(pipe, false, &mut output).map(|()| String::from_utf8(output).unwrap())
+    };
+    assert!(write("HLA:A*01:01").unwrap().contains("##contig=<ID=HLA:A*01:01,length=5>\n"));
+    for contig in ["a,length=1", "a>", "<a", "a\"b", "a b", "a\n##x=", "a\t"] {
+        let error = write(contig).unwrap_err().to_string();
+        assert!(error.contains("cannot be named in the header") && !error.contains('\n'), "{error}");
+    }
+}
+
 /// Rows of the records 0, 1, 3 (all alternates but the second) and 5.
 fn effects() -> Pipe {
     let base = RowKind::Variants.schema(None);

@@ -2,28 +2,22 @@
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
-use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use noodles::bgzf::{self, VirtualPosition};
 use noodles::core::{Position, region::Interval};
-use noodles::csi::BinningIndex;
 use noodles::csi::binning_index::index::reference_sequence::bin::Chunk;
 use noodles::csi::binning_index::merge_chunks;
-use noodles::{csi, tabix};
 
-use super::index_size;
 use super::selection::Selection;
-use crate::error::{Error, InFile, Result, guarded};
-
-/// Bytes that an index may have, uncompressed: that of a billion variants has fewer.
-const INDEX_MAX: u64 = 1 << 30;
+use crate::error::{Error, Result, guarded};
+use crate::input::index;
 
 /// An index beside a file.
 pub struct Index {
-    index: Box<dyn BinningIndex>,
+    index: index::Index,
 }
 
 /// Why the index beside a file is not used.
@@ -52,23 +46,9 @@ impl Index {
             if is_older(&name, path) {
                 return Ok(Err(NoIndex::Stale(name)));
             }
-            return Self::read(&name, suffix == ".tbi").in_file(&name).map(Ok);
+            return Ok(Ok(Self { index: index::read(&name)? }));
         }
         Ok(Err(NoIndex::Missing))
-    }
-
-    fn read(path: &Path, is_tabix: bool) -> Result<Self> {
-        let damaged =
-            |why: &dyn Display| Error::data(format!("damaged index: {why}. Remove it or make it again"));
-        let mut bytes = Vec::new();
-        let text = flate2::read::MultiGzDecoder::new(BufReader::new(File::open(path)?));
-        text.take(INDEX_MAX).read_to_end(&mut bytes).map_err(|error| damaged(&error))?;
-        index_size::check(&bytes).ok_or_else(|| damaged(&"its counts are not those of its bytes"))?;
-        let index: io::Result<Box<dyn BinningIndex>> = guarded("the index", || match is_tabix {
-            true => tabix::fs::read(path).map(|index| Box::new(index) as _),
-            false => csi::fs::read(path).map(|index| Box::new(index) as _),
-        })?;
-        Ok(Self { index: index.map_err(|error| damaged(&error))? })
     }
 
     /// Returns the names of the contigs, when the index holds them.

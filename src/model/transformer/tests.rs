@@ -88,19 +88,50 @@ fn rotary_tensors() -> Noise {
 }
 
 fn build(architecture: &str, tensors: Noise, precision: Precision) -> LanguageModel {
+    build_with(architecture, tensors, precision, json!({})).unwrap()
+}
+
+/// Builds a model whose config has other values for some keys.
+fn build_with(
+    architecture: &str,
+    tensors: Noise,
+    precision: Precision,
+    others: serde_json::Value,
+) -> crate::error::Result<LanguageModel> {
     let directory = tempfile::tempdir().unwrap();
     let words = tensors.0.iter().find(|(name, _)| name.contains("word_embeddings")).unwrap().1.shape[0];
-    let config = json!({
+    let mut config = json!({
         "architectures": [architecture], "vocab_size": words, "num_hidden_layers": 2, "num_attention_heads": 3,
         "max_position_embeddings": 512, "layer_norm_eps": 1e-12, "position_embedding_type":
         if architecture.starts_with("Esm") { "rotary" } else { "absolute" }, "split": 3,
     });
+    others.as_object().unwrap().iter().for_each(|(key, value)| config[key] = value.clone());
     std::fs::write(directory.path().join("config.json"), config.to_string()).unwrap();
     let config = Config::read(directory.path()).unwrap();
     let weights = Weights::collect(directory.path(), tensors.0);
     let source =
         Source { directory: directory.path(), config: &config, weights: &weights, precision, gpu: None };
-    if architecture.starts_with("Esm") { esm::load(&source).unwrap() } else { bert::load(&source).unwrap() }
+    if architecture.starts_with("Esm") { esm::load(&source) } else { bert::load(&source) }
+}
+
+/// What a config says of the size of a network is not believed before anything is made of it.
+#[test]
+fn layers_and_positions_without_end_are_refused() {
+    let refusal = |architecture: &str, key: &str, value: u64| {
+        let tensors = if architecture.starts_with("Esm") { rotary_tensors() } else { dnabert_tensors() };
+        let built = build_with(architecture, tensors, Precision::F32, json!({ key: value }));
+        built.err().map(|error| error.to_string()).unwrap_or_default()
+    };
+    for count in [10_000, 1 << 40, u64::MAX] {
+        for architecture in ["BertForSequenceClassification", "EsmForMaskedLM"] {
+            let message = refusal(architecture, "num_hidden_layers", count);
+            assert!(message.contains(&format!("{count} layers, more than any")), "{message}");
+        }
+    }
+    for count in [(1 << 22) + 8, 1 << 60] {
+        let message = refusal("EsmForMaskedLM", "max_position_embeddings", count);
+        assert!(message.contains("positions; nyx has room for 4194304"), "{message}");
+    }
 }
 
 fn dnabert() -> LanguageModel {

@@ -275,6 +275,25 @@ fn sizes_that_the_file_does_not_have_are_refused_before_anything_is_allocated() 
     assert!(message(&missing.stop()).contains("storage `9` is missing"));
 }
 
+/// One shape of a million axes could be that of a million tensors; one name could be in a million others.
+#[test]
+fn shapes_with_more_axes_and_names_longer_than_any_are_refused() {
+    let pickle = |name: &str, axes: usize| {
+        let script = Script::new().dict(|script| {
+            script.text(name).tensor("FloatStorage", "0", 4, 0, &vec![1; axes], &vec![1; axes])
+        });
+        script.stop()
+    };
+    let read = |pickle: &[u8]| {
+        let file = zip_archive(pickle, &[("0", bytes_of(&[1.0; 4]))], CompressionMethod::Stored);
+        let (_directory, path) = saved("w.pth", &file);
+        Weights::read(&path).map(|weights| weights.tensors().len())
+    };
+    assert_eq!(read(&pickle(&"w".repeat(1024), 16)).unwrap(), 1);
+    assert!(message(&pickle("w", 17)).contains("tensor `w`: its description"));
+    assert!(message(&pickle(&"w".repeat(1025), 1)).contains("longer than 1024 letters"));
+}
+
 #[test]
 fn a_number_that_changed_in_an_archive_is_an_error_unless_it_has_no_checksums() {
     let storages = [("0", bytes_of(&[1.0, 2.0, 3.0, 4.0]))];

@@ -75,7 +75,8 @@ fn check_parts(shards: &[Shard], shares: &[Share], allow_gaps: bool) -> Result<(
 /// Returns a command without the options that only say how it ran.
 pub fn what(command: &str) -> String {
     let mut kept = Vec::new();
-    let mut words = command.split(' ');
+    // What is no command of words is compared as it is.
+    let mut words = provenance::words(command).unwrap_or_else(|| vec![command]).into_iter();
     while let Some(word) = words.next() {
         let name = word.split('=').next().unwrap_or_default();
         if HOW.contains(&word) {

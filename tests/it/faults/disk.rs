@@ -3,13 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
+use rand::Rng;
 
 use super::lab::{Fault, JOBS, Job, Lab, command};
 use super::pipes::streaming;
 use super::shim::Shim;
-use super::{no_losses, runs};
+use super::{no_losses, random, runs};
 use crate::support::run;
 
 /// Bytes of a block, as the shell counts the size of files.
@@ -24,7 +23,7 @@ fn no_more_than(job: &Job, blocks: usize) -> Fault {
 #[test]
 fn what_does_not_fit_is_an_error_and_no_file() {
     let lab = Lab::shared();
-    let mut random = StdRng::seed_from_u64(10);
+    let mut random = random(10);
     let mut losses = Vec::new();
     let count = runs(JOBS.len());
     for run in 0..count {
@@ -100,7 +99,8 @@ fn standard_output_that_is_full_is_an_error() {
     }
     let lab = Lab::shared();
     let mut losses = Vec::new();
-    for stage in streaming(runs(8)).map(|(_, stage, _)| stage) {
+    let count = runs(8);
+    for stage in streaming(count).map(|(_, stage, _)| stage) {
         let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
         let directory = lab.trial();
         let mut command = command(&stage, &Fault::default());
@@ -111,6 +111,7 @@ fn standard_output_that_is_full_is_an_error() {
             losses.push(format!("{stage}: {:?} {said}", output.status));
         }
     }
+    eprintln!("standard output on /dev/full: {count} runs, {} losses", losses.len());
     no_losses("/dev/full", &losses);
 }
 
@@ -139,7 +140,8 @@ fn short_reads_and_writes_change_nothing() {
     let Some(shim) = Shim::new() else { return };
     let lab = Lab::shared();
     let mut losses = Vec::new();
-    for run in 0..runs(10) {
+    let count = runs(10);
+    for run in 0..count {
         let job = &JOBS[run * 11 % JOBS.len()];
         let stage = run % job.stages.len();
         let (outcome, lost) =
@@ -149,6 +151,7 @@ fn short_reads_and_writes_change_nothing() {
             losses.push(format!("{}: {outcome:?}", job.name));
         }
     }
+    eprintln!("short reads and writes: {count} runs, {} losses", losses.len());
     no_losses("short reads and writes", &losses);
 }
 

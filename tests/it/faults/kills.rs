@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
+use rand::Rng;
 
 use super::lab::{Fault, JOBS, Lab};
-use super::{no_losses, runs};
+use super::{no_losses, random, runs};
 
 /// How the runs of a job ended.
 #[derive(Default)]
@@ -18,7 +17,7 @@ struct Tally {
 #[test]
 fn what_is_killed_leaves_whole_files_or_none_and_can_be_run_again() {
     let lab = Lab::shared();
-    let mut random = StdRng::seed_from_u64(9);
+    let mut random = random(9);
     let mut tallies: BTreeMap<&str, Tally> = BTreeMap::new();
     let mut losses = Vec::new();
     let count = runs(JOBS.len());

@@ -87,7 +87,7 @@ pub const JOBS: &[Job] = &[
     job("scan", &["nyx-scan --motifs ../motifs.meme --tsv fimo.tsv -o out.arrows ../contributions.arrows"]),
     job("tomtom", &["nyx-tomtom ../motifs.meme ../motifs.meme --html page.html -o tomtom.tsv"]),
     job("collapse", &["nyx-collapse -i ../hits.arrows -o out.arrows"]),
-    job("intersect", &["nyx-intersect -i ../hits.arrows ../hits.arrows -o out.tsv"]),
+    job("intersect", &["nyx-intersect -i ../hits.arrows ../hits.arrows -o out.arrows"]),
     job(
         "report",
         &[

@@ -1,15 +1,14 @@
 //! Memory that is capped.
 
-use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
+use rand::Rng;
 
 use super::lab::{Fault, JOBS, Lab};
-use super::{no_losses, runs};
+use super::{no_losses, random, runs};
 
 #[test]
 fn what_has_too_little_memory_fails_without_a_panic_and_leaves_no_part() {
     let lab = Lab::shared();
-    let mut random = StdRng::seed_from_u64(11);
+    let mut random = random(11);
     let mut losses = Vec::new();
     let (mut failed, count) = (0, runs(20));
     for run in 0..count {

@@ -1,10 +1,49 @@
-//! Whether the counts in a `.csi` or `.tbi` index are those of its bytes. Pure.
+//! Indexes of BGZF files (`.tbi`, `.csi`), whose counts are compared with their bytes before they are read.
 //!
 //! The crate that reads an index makes room for as many bins as a count says, which a few bytes can set to two
 //! thousand million.
 
+use std::fmt::Display;
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::Path;
+
+use noodles::csi::BinningIndex;
+use noodles::{csi, tabix};
+
+use crate::error::{Error, InFile, Result, guarded};
+
+/// Bytes that an index may have, uncompressed: that of a billion variants has fewer.
+const INDEX_MAX: u64 = 1 << 30;
+
+/// An index of either kind.
+pub type Index = Box<dyn BinningIndex>;
+
+/// Reads an index, known by its bytes.
+///
+/// # Errors
+///
+/// When it is no index, cut or damaged.
+pub fn read(path: &Path) -> Result<Index> {
+    read_checked(path).in_file(path)
+}
+
+fn read_checked(path: &Path) -> Result<Index> {
+    let damaged =
+        |why: &dyn Display| Error::data(format!("damaged index: {why}. Remove it or make it again"));
+    let mut bytes = Vec::new();
+    let text = flate2::read::MultiGzDecoder::new(BufReader::new(File::open(path)?));
+    text.take(INDEX_MAX).read_to_end(&mut bytes).map_err(|error| damaged(&error))?;
+    check(&bytes).ok_or_else(|| damaged(&"its counts are not those of its bytes"))?;
+    let index: io::Result<Index> = guarded("the index", || match bytes.starts_with(b"TBI") {
+        true => tabix::fs::read(path).map(|index| Box::new(index) as _),
+        false => csi::fs::read(path).map(|index| Box::new(index) as _),
+    })?;
+    index.map_err(|error| damaged(&error))
+}
+
 /// Walks over an uncompressed index; `None` when a count is more than the bytes that are left can hold.
-pub fn check(bytes: &[u8]) -> Option<()> {
+fn check(bytes: &[u8]) -> Option<()> {
     let mut rest = Bytes(bytes);
     let is_csi = match rest.take(4)? {
         b"CSI\x01" => true,
