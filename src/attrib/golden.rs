@@ -414,7 +414,8 @@ fn gradients_of_tokens_share_out_the_logit_of_language_models() {
             match models.tokenizer().unwrap().is_even() {
                 true => {
                     let shuffled = shuffled.unwrap().remove(0).unwrap();
-                    assert_eq!(shuffled.converged, Some(true), "{told}, {:?}", shuffled.delta);
+                    // They may differ from the sequence by no more than rounding: no part of that.
+                    assert!(shuffled.delta.unwrap() < 1e-5, "{told}, {:?}", shuffled.delta);
                     assert_ne!(shuffled.contributions, answer.contributions);
                 }
                 false => assert!(shuffled.unwrap_err().to_string().contains("--background zero"), "{name}"),
