@@ -1,5 +1,5 @@
 """Writes tests/golden/torch_attribution.json: contributions of small networks by PyTorch's gradients, tangermeme's
-deep_lift_shap and captum's DeepLift and IntegratedGradients, for src/attrib/golden.rs. Weights come from a hash of their
+deep_lift_shap and captum's DeepLift and IntegratedGradients, and of the tokens of a BERT, for src/attrib/golden.rs. Weights come from a hash of their
 names, so that nothing but numbers of these programs is in the file.
 
     python scripts/torch_attribution.py        needs numpy, torch, captum and tangermeme
@@ -22,6 +22,8 @@ SEQUENCES = ["ACGTTGCAAGGCTTACCGATATCGGACTTAGCATGCCATGAACCGTAGCTTGACCA", "TTGACC
 WINDOW = len(SEQUENCES[0])
 AMPLITUDE = 0.35
 STEPS = 50
+# Steps that stand for the integral: of a network with bends, and of a smooth one.
+LIMIT, SMOOTH = 6000, 300
 
 LAYERS = [
     {"op": "conv1d", "in_": 4, "out": 8, "k": 7, "padding": "same"},
@@ -108,12 +110,15 @@ def cnn_case():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         hypothetical = deep_lift_shap(network, inputs, references=zeros[:, None], target=target, hypothetical=True, device="cpu")
-    path = IntegratedGradients(network).attribute(inputs, zeros, target=target, n_steps=STEPS, method="riemann_middle").sum(1)
+    path = {steps: IntegratedGradients(network.double()).attribute(
+        inputs.double(), zeros.double(), target=target, n_steps=steps, method="riemann_middle", internal_batch_size=256).sum(1)
+        for steps in (STEPS, LIMIT)}
+    network.float()
     leaf = inputs.clone().requires_grad_(True)
     gradient = torch.autograd.grad(network(leaf)[:, target].sum(), leaf)[0]
     return {
         "config": config(LAYERS), "tensors": shapes(network), "gradient": listed(gradient),
-        "deeplift tangermeme": listed(hypothetical), "ig": listed(path),
+        "deeplift tangermeme": listed(hypothetical), "ig": listed(path[STEPS]), "ig limit": listed(path[LIMIT]),
     }
 
 
@@ -145,9 +150,8 @@ def bert_case():
     import attribution
 
     tensors = shapes_of_bert()
-    weights = {name: values(name, tuple(shape)) for name, shape in tensors.items()}
-    logits, embed = attribution.bert(BERT, weights)
-    rows = [attribution.token_scores(logits, embed, sequence, 3, 1, STEPS) for sequence in SEQUENCES]
+    weights = {name: values(name, tuple(shape)).double() for name, shape in tensors.items()}
+    rows = [attribution.token_scores(BERT, weights, sequence, 3, 1, SMOOTH) for sequence in SEQUENCES]
     return {"config": BERT, "tensors": tensors, **{name: listed(torch.tensor(np.array([row[name] for row in rows]))) for name in rows[0]}}
 
 

@@ -10,13 +10,17 @@
 //!
 //! m are the multipliers of integrated gradients (the mean gradient on the straight path from r to x) or of
 //! DeepLIFT ([`crate::kernel::rule`] has its rules), r the backgrounds: zeros, or dinucleotide shuffles of the
-//! sequence, which depend on the sequence and the seed alone. A row has `converged` when `delta` is at most the
-//! tolerance times abs(f(x) − mean of f(r)).
+//! sequence, which depend on the sequence and the seed alone.
+//!
+//! Both share out the difference to rounding, integrated gradients too, by the chords of the steps of their path
+//! ([`Way::IntegratedGradients`]): `delta` does not say how near they are to the integral. So the steps are tripled until
+//! that changes little ([`Steps::settled`]), and a row has `converged` when `delta` is at most the tolerance times
+//! abs(f(x) − mean of f(r)) and, of integrated gradients, the last tripling changed no more than that.
 //!
 //! `attention` and `rollout` are no contributions and have a column of their own: see [`attention`].
 //!
-//! Language models read tokens: saliency, gradxinput and ig are of the embeddings of their tokens, shared out to the
-//! bases they cover, and there are no hypothetical contributions: see [`tokens`].
+//! Language models read tokens: saliency, gradxinput, ig and deeplift are of the embeddings of their tokens, shared out
+//! to the bases they cover, and there are no hypothetical contributions: see [`tokens`].
 //!
 //! f is the logit of one class, the mean over the models and strands of an [`Ensemble`]; f(0) is that of
 //! the all-zero encoding. Where the sequence has `N` all numbers are 0 and nothing is mutated. Saliency is
@@ -157,7 +161,10 @@ pub struct Attribution {
     pub contributions: Vec<f32>,
     /// Completeness error, where the method promises completeness.
     pub delta: Option<f32>,
-    /// Whether that error is within the tolerance, where there is one.
+    /// What part of the contributions changed when the steps of a path were last tripled, where the method promises
+    /// completeness: 0 without a path, infinite where they were not tripled.
+    pub change: Option<f32>,
+    /// Whether that error is within the tolerance, and that change no larger than it may be, where there are such.
     pub converged: Option<bool>,
 }
 
@@ -181,7 +188,7 @@ pub struct Options {
     pub strict: bool,
     /// What sequences are compared with, where the method does.
     pub comparison: Comparison,
-    /// The steps of integrated gradients; their tolerance is that of every method that has one.
+    /// The steps of integrated gradients; their tolerance is that of every method that shares out a difference.
     pub steps: Steps,
     /// Which attentions are read.
     pub attention: attention::Reading,
@@ -196,7 +203,7 @@ impl Options {
             columns: Columns::Both,
             strict: false,
             comparison: Comparison::Zero,
-            steps: Steps { first: 50, most: 4050, tolerance: 1e-4 },
+            steps: Steps::default(),
             attention: attention::Reading::default(),
         }
     }
@@ -225,6 +232,12 @@ pub fn attribute(
     sequences: &[&[u8]],
     options: &Options,
 ) -> Result<Vec<Result<Attribution, Misfit>>> {
+    if models.models().any(|model| model.reads_pairs()) {
+        return Err(Error::usage(
+            "the model reads pairs of sequences, and contributions are of one: score mutants of either \
+             (nyx-extract mutate, nyx-score)",
+        ));
+    }
     if options.method.is_attention() {
         let rollout = options.method == Method::Rollout;
         return attention::attribute(models, sequences, &options.attention, rollout);
@@ -246,7 +259,7 @@ fn contribute(models: &Ensemble, sequences: &[&[u8]], options: &Options) -> Resu
     if models.reads_tokens() && !matches!(options.method, Method::Ism(_)) {
         return tokens::attribute(models, sequences, options);
     }
-    let shared = |way| shared::attribute(models, sequences, class, comparison, way, steps.tolerance);
+    let shared = |way| shared::attribute(models, sequences, class, comparison, way, steps);
     match options.method {
         Method::Ism(center) => ism::attribute(models, sequences, class, center),
         Method::Saliency => gradient::attribute(models, sequences, class, gradient::saliency),
@@ -352,10 +365,11 @@ fn refuse_incomplete(
     match answered.find(|(_, answer)| answer.converged == Some(false)) {
         None => Ok(()),
         Some((row, answer)) => {
-            let delta = answer.delta.unwrap_or(f32::NAN);
+            let [delta, change] = [answer.delta, answer.change].map(|value| value.unwrap_or(f32::NAN));
             let message = format!(
-                "the contributions miss the difference by {delta:e}, and --strict was given: raise --max-steps or \
-                 --tolerance"
+                "the contributions miss the difference by {delta:e}, tripling the steps changed the part {change:.2e} of \
+                 them, and --strict was given: raise --max-steps or --settled if that change is too much, --tolerance \
+                 if the error is"
             );
             Err(Error::data(message).at(schema::describe(batch, row)))
         }

@@ -15,6 +15,7 @@ pub mod learn;
 pub mod linear;
 pub mod matrix;
 pub mod norm;
+mod outer;
 pub mod pointwise;
 pub mod pool;
 mod product;

@@ -28,7 +28,7 @@ pub mod deep_bind_published;
 pub mod deep_snr;
 mod ensemble;
 pub mod esm;
-mod explain;
+pub(crate) mod explain;
 pub mod graph;
 pub mod layout;
 pub mod long;
@@ -90,9 +90,15 @@ pub trait Model: Send + Sync {
         None
     }
 
-    /// Returns the language model that it is, where gradients can be taken with respect to its tokens.
-    fn language(&self) -> Option<&transformer::LanguageModel> {
+    /// Returns the language model that it is or has, and what makes its logits of that one's hidden states, where
+    /// gradients can be taken with respect to its tokens.
+    fn language(&self) -> Option<(&transformer::LanguageModel, &dyn transformer::StateReader)> {
         None
+    }
+
+    /// Returns whether it reads pairs of sequences, and nothing of a single one.
+    fn reads_pairs(&self) -> bool {
+        false
     }
 
     /// Returns the network over encoded bases, where there is one to be differentiated.

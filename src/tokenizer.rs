@@ -211,6 +211,15 @@ impl Tokenizer {
         Ok(self.encode("", None)?.ids.len())
     }
 
+    /// Returns whether tokens of sequences with the same unknown bases begin and end at the same places: not if how many
+    /// bases a token has depends on these.
+    pub fn is_even(&self) -> bool {
+        match self {
+            Self::Bpe(bpe) => bpe.is_of_letters(),
+            Self::Kmer(_) | Self::Nucleotide(_) | Self::OneHot => true,
+        }
+    }
+
     /// Returns the token that hides another.
     pub fn mask(&self) -> Option<u32> {
         match self {

@@ -1,10 +1,15 @@
 """Checks the bioconda recipe as far as that goes without conda-build: it renders, and has what bioconda's linter wants.
 
-    check.py        needs jinja2 and PyYAML (scripts/workflows/install.sh makes an environment with both)
+    check.py            needs jinja2 and PyYAML (scripts/workflows/install.sh makes an environment with both)
+    check.py --build    runs the recipe's build.sh on a copy of the commit, too, as conda-build would, and then the recipe's
+                        tests with what it made; needs Rust and cargo-bundle-licenses instead of conda's. Objects go to target
 """
 
+import os
 import re
+import subprocess
 import sys
+import tempfile
 import tomllib
 from pathlib import Path
 
@@ -28,6 +33,26 @@ def rendered():
         stdlib=lambda language: f"{language}_stdlib_stub",
         pin_subpackage=lambda name, max_pin: f"{name} {max_pin}",
     )
+
+
+def build(recipe):
+    with tempfile.TemporaryDirectory() as work:
+        source, prefix, tests = (Path(work) / name for name in ("source", "prefix", "tests"))
+        for folder in (source, prefix, tests):
+            folder.mkdir()
+        archive = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, capture_output=True, check=True).stdout
+        subprocess.run(["tar", "-xf", "-"], cwd=source, input=archive, check=True)
+        own = {"SRC_DIR": source, "PREFIX": prefix, "CARGO_HOME": Path.home() / ".cargo", "CARGO_TARGET_DIR": ROOT / "target"}
+        environment = os.environ | {name: str(path) for name, path in own.items()}
+        subprocess.run(["bash", RECIPE / "build.sh"], cwd=source, env=environment, check=True)
+        for name in recipe["about"]["license_file"]:
+            want((source / name).stat().st_size > 0, f"{name} was not made")
+        environment["PATH"] = f"{prefix}/bin:{environment['PATH']}"
+        for command in recipe["test"]["commands"]:
+            subprocess.run(["bash", "-c", command], cwd=tests, env=environment, check=True)
+            print(f"ok: {command}")
+        made = sorted(str(path.relative_to(prefix)) for path in prefix.rglob("*") if path.is_file())
+        print(f"{len(made)} files: {', '.join(made[:3])} …")
 
 
 recipe = yaml.safe_load(rendered())
@@ -58,4 +83,6 @@ for name in about["license_file"]:
 script = (RECIPE / "build.sh").read_text()
 want("--locked" in script and "--no-track" in script, "cargo_install without --locked or --no-track")
 want("set -e" in script.replace("set -euxo", "set -e"), "build.sh goes on after a failure")
+if sys.argv[1:] == ["--build"]:
+    build(recipe)
 sys.exit("\n".join(f"check.py: {fault}" for fault in faults) if faults else print("the recipe is as it should be"))

@@ -24,8 +24,8 @@ elif [ "$1" = short ]; then
     runs=(run:3:kill snakemake:3:kill rules:2 wrappers:2 slurm:3)
 fi
 snakemake=$root/target/workflows/bin/snakemake
-# Nothing that hangs may hang whoever waits for this script.
-seconds=${NYX_CHECK_SECONDS:-1800}
+# Nothing that hangs may hang whoever waits for this script; what is slow may be: seconds in which nothing at all changes.
+seconds=${NYX_CHECK_SECONDS:-600}
 if [[ "${runs[*]}" = *[ems]:* ]]; then "$here/install.sh" || true; fi
 
 work=$(mktemp -d)
@@ -60,23 +60,48 @@ slurm_starts() {
     return 1
 }
 
-# Runs a command in a session of its own; with `kill`, everything in it is killed once some shards are done and others not.
+# Says whether nothing in this directory has changed for a long time.
+stalled() {
+    [ -z "$(find . -newermt "$seconds seconds ago" -print -quit)" ]
+}
+
+# Runs a command in a session of its own; it is killed when it has stalled.
+session() { # session COMMAND...
+    setsid "$@" & leader=$!
+    while kill -0 "$leader" 2>/dev/null; do
+        sleep 0.3
+        if stalled; then
+            kill -9 -- "-$leader" 2>/dev/null || true
+            echo "check.sh: nothing has happened for $seconds s: killed" >>log
+            [ -z "$cluster" ] || { squeue; tail -n 20 "$cluster"/log/*.log; } >>log 2>&1
+        fi
+    done
+    wait "$leader"
+}
+
+# Runs a command; with `kill` it and all it has started is killed once some shards are done and others not, and it runs again.
 killed() { # killed KILL DONE-FILES SHARDS COMMAND...
-    local kill=$1 files=$2 shards=$3 leader done=0
+    local kill=$1 files=$2 shards=$3 done=0
     shift 3
-    if [ "$kill" != kill ]; then "$@"; return; fi
+    if [ "$kill" != kill ]; then session "$@"; return; fi
     setsid "$@" & leader=$!
     while kill -0 "$leader" 2>/dev/null; do
         done=$(compgen -G "$files" | wc -l)
-        if [ "$shards" = 1 ]; then sleep 0.4; break; fi
-        if [ "$done" -ge $(((shards + 2) / 3)) ]; then break; fi
+        # A shard alone is killed in the middle: when it has begun to write.
+        if [ "$shards" = 1 ] && compgen -G "${files%/*}/.*.tmp" >/dev/null; then break; fi
+        if [ "$shards" -gt 1 ] && [ "$done" -ge $(((shards + 2) / 3)) ]; then break; fi
+        if stalled; then break; fi
         sleep 0.05
     done
-    [ -z "$cluster" ] || scancel --user "$(id -un)" 2>/dev/null || true
     # The session may be over already: then nothing was cut off, and the row says so.
     if kill -9 -- "-$leader" 2>/dev/null; then cut="killed at $done/$shards"; else cut="over before the kill"; fi
     wait "$leader" 2>/dev/null || true
-    "$@"
+    # Jobs of a cluster are in sessions of their own, and nobody submits any more of them now.
+    if [ -n "$cluster" ]; then
+        scancel --user "$(id -un)" 2>/dev/null || true
+        while [ -n "$(squeue --noheader 2>/dev/null)" ]; do sleep 0.2; done
+    fi
+    session "$@"
 }
 
 with_run() { # KILL SHARDS
@@ -101,7 +126,7 @@ CONFIG
 [ ! -e .snakemake/locks ] || "$snakemake" $target -s "$here/snakemake/Snakefile" --configfile config.yaml --unlock --cores 1
 exec "$snakemake" $target -s "$here/snakemake/Snakefile" --configfile config.yaml --rerun-incomplete --quiet all $*
 SCRIPT
-    killed "$kill" 'shards/*.arrows' "$shards" timeout --kill-after=10 "$seconds" bash again.sh >>log 2>&1
+    killed "$kill" 'shards/*.arrows' "$shards" bash again.sh >>log 2>&1
 }
 
 with_snakemake_alone() { # KILL SHARDS
@@ -152,7 +177,7 @@ with_rules() { # KILL SHARDS
 
 with_wrappers() { # KILL SHARDS
     make_variants && make_expected || return 1
-    timeout --kill-after=10 "$seconds" "$snakemake" -s "$here/snakemake/wrappers/Snakefile" --cores 2 --quiet all \
+    session "$snakemake" -s "$here/snakemake/wrappers/Snakefile" --cores 2 --quiet all \
         --config data=../data shards="$2" width="$WIDTH" stride="$STRIDE" >> log 2>&1 || return 1
     cmp hits.bed ../data/expected/hits.bed >> log 2>&1
 }

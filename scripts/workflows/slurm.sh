@@ -37,11 +37,18 @@ JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
-SchedulerParameters=sched_min_interval=100000,batch_sched_delay=0,defer_batch
+SchedulerParameters=sched_interval=1,sched_min_interval=100000,batch_sched_delay=0
 MpiDefault=none
 ReturnToService=2
 MinJobAge=3600
 KillWait=1
+# A busy machine is no broken one: by default a job that does not start within 10 s is given up, a message not answered within
+# 10 s is lost, and a step that does not die within 60 s takes the node out of service.
+BatchStartTimeout=300
+MessageTimeout=100
+TCPTimeout=30
+SlurmdTimeout=0
+UnkillableStepTimeout=600
 NodeName=$host NodeAddr=127.0.0.1 CPUs=$cpus RealMemory=$(($(awk '/MemTotal/ { print $2 }' /proc/meminfo) / 1024 - 256)) State=UNKNOWN
 PartitionName=main Nodes=$host Default=YES MaxTime=INFINITE State=UP
 CONF

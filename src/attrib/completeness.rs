@@ -39,8 +39,8 @@ impl Completeness {
         let counts = self.counts.lock().expect("no other thread counts");
         let Counts { rows, unconverged, largest } = *counts;
         let beyond = match unconverged {
-            0 => "all within the tolerance".to_string(),
-            _ => format!("{unconverged} of {rows} rows beyond the tolerance: see `converged`"),
+            0 => "all rows converged".to_string(),
+            _ => format!("{unconverged} of {rows} rows not converged: see `converged`"),
         };
         (rows > 0).then(|| format!("largest completeness error {largest:.2e}, {beyond}"))
     }

@@ -24,6 +24,7 @@ pub(super) fn saliency(sequence: &[u8], gradient: &Gradient) -> Attribution {
         contributions: project(sequence, &hypothetical),
         hypothetical,
         delta: None,
+        change: None,
         converged: None,
     }
 }
@@ -34,7 +35,13 @@ pub(super) fn gradient_input(sequence: &[u8], gradient: &Gradient) -> Attributio
     let contributions = project(sequence, &hypothetical);
     let sum: f64 = contributions.iter().map(|&value| f64::from(value)).sum();
     let difference = f64::from(gradient.logit) - f64::from(gradient.logit_of_zeros);
-    Attribution { hypothetical, contributions, delta: Some((sum - difference).abs() as f32), converged: None }
+    Attribution {
+        hypothetical,
+        contributions,
+        delta: Some((sum - difference).abs() as f32),
+        change: None,
+        converged: None,
+    }
 }
 
 /// Returns a gradient `[L, 4]` as `[4, L]`, 0 at `N`.

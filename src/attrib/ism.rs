@@ -31,6 +31,7 @@ fn around_mean(sequence: &[u8], table: &[[f32; 4]]) -> Attribution {
         contributions: project(sequence, &hypothetical),
         hypothetical,
         delta: None,
+        change: None,
         converged: None,
     }
 }
@@ -46,7 +47,7 @@ fn around_reference(sequence: &[u8], table: &[[f32; 4]]) -> Attribution {
         if base_index(base).is_some() { (f64::from(reference) - mutants / 3.0) as f32 } else { 0.0 }
     };
     let contributions = sequence.iter().zip(table).map(lost).collect();
-    Attribution { hypothetical, contributions, delta: None, converged: None }
+    Attribution { hypothetical, contributions, delta: None, change: None, converged: None }
 }
 
 /// Returns `f` of every position as `[4, L]`, 0 at `N`.

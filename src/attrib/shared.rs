@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::{Attribution, Comparison, project};
 use crate::dna::{base_index, dinucleotide_shuffles};
 use crate::error::Result;
-use crate::model::{Background, Ensemble, Explanation, Way};
+use crate::model::{Background, Ensemble, Explanation, Steps, Way};
 
 /// Explains the logit of `class` of every sequence.
 pub(super) fn attribute(
@@ -14,18 +14,18 @@ pub(super) fn attribute(
     class: usize,
     comparison: Comparison,
     way: Way,
-    tolerance: f64,
+    steps: Steps,
 ) -> Result<Vec<Attribution>> {
     let explain = |sequence: &&[u8]| -> Result<Attribution> {
         let background = background(sequence, comparison);
         let explanation = models.explain(sequence, class, &background, way)?;
-        Ok(contributions(sequence, &explanation, tolerance))
+        Ok(contributions(sequence, &explanation, steps))
     };
     sequences.par_iter().map(explain).collect()
 }
 
 /// Returns what a sequence is compared with.
-fn background(sequence: &[u8], comparison: Comparison) -> Background {
+pub(super) fn background(sequence: &[u8], comparison: Comparison) -> Background {
     match comparison {
         Comparison::Zero => Background::Zeros,
         Comparison::Shuffles { count, seed } => {
@@ -34,7 +34,7 @@ fn background(sequence: &[u8], comparison: Comparison) -> Background {
     }
 }
 
-fn contributions(sequence: &[u8], explanation: &Explanation, tolerance: f64) -> Attribution {
+fn contributions(sequence: &[u8], explanation: &Explanation, steps: Steps) -> Attribution {
     let length = sequence.len();
     let mut hypothetical = vec![0.0; 4 * length];
     for (index, (&base, column)) in sequence.iter().zip(explanation.hypothetical.chunks_exact(4)).enumerate()
@@ -51,6 +51,7 @@ fn contributions(sequence: &[u8], explanation: &Explanation, tolerance: f64) -> 
         hypothetical,
         contributions,
         delta: Some(delta as f32),
-        converged: Some(delta <= tolerance * difference.abs()),
+        change: Some(explanation.change as f32),
+        converged: Some(steps.hold(delta, difference, explanation.change)),
     }
 }

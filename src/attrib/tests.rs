@@ -34,7 +34,7 @@ fn naive(models: &Ensemble, sequence: &[u8], center: Center) -> Attribution {
         let factor = if center == Center::Mean { 1.0 } else { 4.0 / 3.0 };
         contributions[index] = (factor * (mutated[observed] - mean)) as f32;
     }
-    Attribution { hypothetical, contributions, delta: None, converged: None }
+    Attribution { hypothetical, contributions, delta: None, change: None, converged: None }
 }
 
 fn assert_close(a: &[f32], b: &[f32], tolerance: f32) {
@@ -119,7 +119,7 @@ fn contributions_do_not_depend_on_the_batch() {
     let methods = [Method::Ism(Center::Mean), Method::Saliency, Method::GradientInput];
     for method in methods.into_iter().chain([Method::DeepLift, Method::IntegratedGradients]) {
         let comparison = Comparison::Shuffles { count: 3, seed: 1 };
-        let steps = Steps { first: 4, most: 12, tolerance: 1e-2 };
+        let steps = Steps { first: 4, most: 12, ..Steps::default() };
         let options = Options { comparison, steps, ..Options::new(method, 1) };
         let run =
             |size| collect(attrib(rows(&sequences).rebatch(size), models.clone(), options.clone()).unwrap());
@@ -209,30 +209,30 @@ fn deeplift_is_what_a_hand_computes_and_integrated_gradients_come_to_the_same_in
         assert!((f64::from(*found) - expected).abs() < 1e-5, "{index}: {found}, not {expected}");
     }
     assert_eq!(found.converged, Some(true));
-    // Along the path a filter is above zero for exactly the part that the secant has.
-    let steps = Steps { first: 1000, most: 1000, tolerance: 1e-4 };
+    // Along the path a filter is above zero for exactly the part that the secant has, in any number of steps.
+    let steps = Steps { first: 2, most: 2, ..Steps::default() };
     let options = Options { steps, ..Options::new(Method::IntegratedGradients, 1) };
     let integrated = attribute(&models, &[&sequence], &options).unwrap().remove(0).unwrap();
-    assert_close(&integrated.hypothetical, &found.hypothetical, 6e-3);
+    assert_close(&integrated.hypothetical, &found.hypothetical, 1e-5);
+    assert_eq!(integrated.converged, Some(true), "{:?}", integrated.change);
 }
 
 #[test]
 fn contributions_share_out_the_difference_to_the_mean_of_the_shuffles() {
     let sequence = bases(13, 60);
-    // Steps over kinks of few filters: integrated gradients come near as one over their number.
     let models = ensemble(&[5, 6], None, true);
     let shuffles = crate::dna::dinucleotide_shuffles(&sequence, 4, 9);
     let mean = shuffles.iter().map(|shuffle| logit(&models, shuffle)).sum::<f64>() / 4.0;
     let comparison = Comparison::Shuffles { count: 4, seed: 9 };
     for method in [Method::DeepLift, Method::IntegratedGradients] {
-        let steps = Steps { first: 30, most: 270, tolerance: 3e-2 };
-        let tolerance = if method == Method::DeepLift { 1e-4 } else { steps.tolerance };
-        let options = Options { comparison, steps: Steps { tolerance, ..steps }, ..Options::new(method, 1) };
+        // Few steps, and complete all the same.
+        let steps = Steps { first: 3, most: 27, ..Steps::default() };
+        let options = Options { comparison, steps, ..Options::new(method, 1) };
         let answer = attribute(&models, &[&sequence], &options).unwrap().remove(0).unwrap();
         let sum: f64 = answer.contributions.iter().map(|&value| f64::from(value)).sum();
         let difference = logit(&models, &sequence) - mean;
         assert!(
-            (sum - difference).abs() <= 1.01 * tolerance * difference.abs(),
+            (sum - difference).abs() <= 1.01 * steps.tolerance * difference.abs(),
             "{method}: {sum} of {difference}"
         );
         assert_eq!(answer.converged, Some(true), "{method}: {:?}", answer.delta);
@@ -242,7 +242,8 @@ fn contributions_share_out_the_difference_to_the_mean_of_the_shuffles() {
 #[test]
 fn too_few_steps_are_told_and_an_error_where_strict() {
     let models = Arc::new(ensemble(&[5], None, false));
-    let steps = Steps { first: 1, most: 2, tolerance: 1e-9 };
+    // One step shares out all of the difference, but nothing tells how far it is from the integral.
+    let steps = Steps { first: 1, most: 2, ..Steps::default() };
     let options = Options { steps, ..Options::new(Method::IntegratedGradients, 1) };
     let row = bases(14, 40);
     let run = |options: Options| attrib(rows(&[Some(&row), None]), models.clone(), options).unwrap();
@@ -250,8 +251,11 @@ fn too_few_steps_are_told_and_an_error_where_strict() {
     let batch = collect(told.watch(run(options.clone())));
     let converged = schema::booleans(&batch, schema::CONVERGED).unwrap();
     assert!(!converged.value(0) && converged.is_null(1));
+    let whole = attribute(&models, &[&row], &options).unwrap().remove(0).unwrap();
+    assert_eq!(whole.change, Some(f32::INFINITY));
+    assert!(whole.delta.unwrap() < 1e-4);
     let words = told.describe().unwrap();
-    assert!(words.contains("1 of 1 rows beyond the tolerance"), "{words}");
+    assert!(words.contains("1 of 1 rows not converged"), "{words}");
     let mut batches = run(Options { strict: true, ..options }).into_parts().1;
     let error = batches.find_map(Result::err).unwrap();
     assert!(error.to_string().contains("raise --max-steps"), "{error}");

@@ -1,17 +1,20 @@
-//! Attribution of language models by the gradients of their tokens' embeddings.
+//! Attribution of language models by the gradients, or the multipliers, of their tokens' embeddings.
 //!
 //! | method | score of a token with the embedding e of its word, ∂f/∂e = g |
 //! |---|---|
 //! | `saliency` | the L2 norm of g |
 //! | `gradxinput` | Σ g · e |
-//! | `ig` | Σ ḡ · (e − m), m the embedding of the masked token, ḡ the mean gradient on the straight path from m to e |
+//! | `ig` | Σ ḡ · (e − m), ḡ the mean gradient on the straight path from m to e |
+//! | `deeplift` | Σ μ · (e − m), μ the multipliers of the rescale rule ([`crate::kernel::rule`]) |
 //!
-//! A token's score is divided equally among its bases, and a base has the sum of its shares. The background of `ig`
-//! is the sequence with all its tokens masked but the special ones: what it shares out is f(x) − f(that).
+//! m is the embedding of the masked token: the background is the sequence with all its tokens masked but the special
+//! ones. Or that of the token at the same place of a dinucleotide shuffle, where tokens do not depend on bases in where
+//! they begin and end (k-mers); of several the mean. A token's score is divided equally among its bases, and a base
+//! has the sum of its shares.
 
 use rayon::prelude::*;
 
-use super::{Attribution, Comparison, Method, Options};
+use super::{Attribution, Method, Options, shared};
 use crate::error::{Error, Result};
 use crate::model::Ensemble;
 use crate::model::transformer::TokenWay;
@@ -24,16 +27,17 @@ pub(super) fn attribute(
 ) -> Result<Vec<Attribution>> {
     let way = way(options)?;
     let explain = |sequence: &&[u8]| -> Result<Attribution> {
-        let share = models.explain_tokens(sequence, options.class, way)?;
+        let background = shared::background(sequence, options.comparison);
+        let share = models.explain_tokens(sequence, options.class, &background, way)?;
         let difference = share.logit - share.logit_of_background;
         let delta = (share.contributions.iter().sum::<f64>() - difference).abs();
-        let complete = way != TokenWay::Norm;
+        let shares_difference = way.shares_difference();
         Ok(Attribution {
             hypothetical: Vec::new(),
             contributions: share.contributions.into_iter().map(|value| value as f32).collect(),
-            delta: complete.then_some(delta as f32),
-            converged: matches!(way, TokenWay::Path(_))
-                .then_some(delta <= options.steps.tolerance * difference.abs()),
+            delta: (way != TokenWay::Norm).then_some(delta as f32),
+            change: shares_difference.then_some(share.change as f32),
+            converged: shares_difference.then(|| options.steps.hold(delta, difference, share.change)),
         })
     };
     sequences.par_iter().map(explain).collect()
@@ -43,15 +47,10 @@ fn way(options: &Options) -> Result<TokenWay> {
     match options.method {
         Method::Saliency => Ok(TokenWay::Norm),
         Method::GradientInput => Ok(TokenWay::Product),
-        Method::IntegratedGradients if options.comparison == Comparison::Zero => {
-            Ok(TokenWay::Path(options.steps))
+        Method::IntegratedGradients => Ok(TokenWay::Path(options.steps)),
+        Method::DeepLift => Ok(TokenWay::Rescale),
+        Method::Ism(_) | Method::Attention | Method::Rollout => {
+            Err(Error::usage("the method has no gradients of tokens"))
         }
-        Method::IntegratedGradients => Err(Error::usage(
-            "a shuffled sequence has other tokens at other places than the sequence: language models are compared with \
-             their masked token, --background zero",
-        )),
-        _ => Err(Error::usage(
-            "--method deeplift has no rules for language models (layer norm, attention, gated units): use ig or ism",
-        )),
     }
 }

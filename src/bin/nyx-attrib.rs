@@ -15,9 +15,11 @@ use nyx::{Result, score};
 /// as it is, `--ism-center reference`). saliency: the absolute gradient. gradxinput: the gradient, whose
 /// value at the observed base is the contribution; `delta` is its completeness error. ig, deeplift: integrated
 /// gradients, and DeepLIFT's rescale rule, which share out what the logit differs from that of a --background;
-/// `delta` is how far the contributions miss it. `N` contributes 0. attention, rollout: what the first token of a
-/// language model attends to, in one layer or through all of them, for each base (`attention`); several models,
-/// such as DNABERT's four k, are added up.
+/// `delta` is how far the contributions miss it: both share it out to rounding, ig with any number of steps, which are
+/// tripled until the contributions settle. Language models are explained by the embeddings of their tokens, whose scores
+/// are shared out to their bases. `N` contributes 0. attention, rollout: what the first token of a language model
+/// attends to, in one layer or through all of them, for each base (`attention`); several models, such as DNABERT's
+/// four k, are added up.
 ///
 /// Example: nyx-extract regions --fasta hg38.fa --peaks p.narrowPeak | nyx-attrib --model ctcf/ --method ism | nyx-hits --motifs m.meme
 #[derive(Parser)]

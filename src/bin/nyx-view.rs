@@ -297,8 +297,8 @@ impl Args {
         let contigs = self.contigs(pipe.schema())?;
         let genome = self.genome.clone().unwrap_or_else(|| hub::genome_of(&contigs.name));
         let chain = provenance::chain(&pipe.schema().metadata)?;
-        let about =
-            chain.iter().rev().find_map(|step| step.model.clone()).unwrap_or_else(|| contigs.name.clone());
+        let model = chain.iter().rev().find_map(|step| step.model.as_deref()).map(model_in_short);
+        let about = model.unwrap_or_else(|| contigs.name.clone());
         let hits = hub::is_hits(pipe.schema());
         let (track, data) = match hits {
             true => ("hits".to_string(), Data::BigBed),
@@ -363,5 +363,13 @@ impl Args {
         };
         let contigs = text.lines().enumerate().filter(|(_, line)| !line.is_empty()).map(contig);
         Ok(Some(Genome::new(path.display().to_string(), contigs.collect::<Result<_>>()?)))
+    }
+}
+
+/// Returns name and beginning of the digest of a model: a browser's label has room for 80 letters.
+fn model_in_short(model: &str) -> String {
+    match model.split_once(' ') {
+        Some((digest, name)) => format!("{name} ({})", digest.chars().take(12).collect::<String>()),
+        None => model.to_string(),
     }
 }

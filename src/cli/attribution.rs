@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use super::Common;
 use crate::attrib::attention::{Reading, Rule};
 use crate::attrib::{Center, Columns, Comparison, Completeness, Method, Options};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::{Ensemble, Steps};
 
 /// Rows of a batch whose contributions are wanted, unless the user says otherwise.
@@ -47,19 +47,24 @@ pub struct AttribArgs {
     /// Columns to write: of the observed base (projected), of all four bases (hypothetical), or both
     #[arg(long = "contributions", value_enum, value_name = "COLUMNS", default_value_t, requires = "method")]
     pub columns: ColumnsArg,
-    /// What ig and deeplift compare a sequence with: zero (for language models all tokens masked), or shuffle:N, exact dinucleotide shuffles of the
-    /// sequence itself that depend on it and --seed alone (default: zero for ig, shuffle:20 for deeplift)
+    /// What ig and deeplift compare a sequence with: zero (for language models all tokens masked), or shuffle:N, exact
+    /// dinucleotide shuffles of the sequence itself that depend on it and --seed alone; not for language models whose
+    /// tokens differ in length (default: shuffle:20 for deeplift of networks over bases, else zero)
     #[arg(long, value_name = "BACKGROUND", requires = "method")]
     pub background: Option<BackgroundArg>,
-    /// Steps of ig; they are tripled while the completeness error is beyond --tolerance
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), default_value_t = 50, requires = "method")]
+    /// Steps of ig. A third of them are taken first; they are tripled while that changes more than --settled
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 20), default_value_t = Steps::default().first as u32, requires = "method")]
     pub steps: u32,
     /// The most steps of ig
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), default_value_t = 4050, requires = "method")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 20), default_value_t = Steps::default().most as u32, requires = "method")]
     pub max_steps: u32,
+    /// What part of ig's contributions tripling its steps may change, all added up without their signs; rows beyond are
+    /// not `converged`, and an error with --strict
+    #[arg(long, value_name = "PART", default_value_t = Steps::default().settled, requires = "method")]
+    pub settled: f64,
     /// What part of the difference between sequence and background the contributions may miss; rows beyond are
     /// not `converged`, and an error with --strict
-    #[arg(long, value_name = "PART", default_value_t = 1e-4, requires = "method")]
+    #[arg(long, value_name = "PART", default_value_t = Steps::default().tolerance, requires = "method")]
     pub tolerance: f64,
     /// Heads whose attention is read, from 0 and by comma (default: all)
     #[arg(long, value_name = "HEAD", value_delimiter = ',', requires = "method")]
@@ -149,10 +154,11 @@ impl AttribArgs {
                 ColumnsArg::Both => Columns::Both,
             },
             strict,
-            comparison: self.background.unwrap_or(usual_background(method)).comparison(seed),
+            comparison: self.comparison(method, models, seed)?,
             steps: Steps {
                 first: self.steps as usize,
                 most: self.max_steps.max(self.steps) as usize,
+                settled: self.settled,
                 tolerance: self.tolerance,
             },
             attention: Reading {
@@ -166,6 +172,19 @@ impl AttribArgs {
         })
     }
 
+    /// Returns what sequences are compared with.
+    fn comparison(&self, method: Method, models: &Ensemble, seed: u64) -> Result<Comparison> {
+        let background = self.background.unwrap_or(usual_background(method, models));
+        let shuffles = matches!(background, BackgroundArg::Shuffle(_)) && method.is_complete();
+        if shuffles && models.models().filter_map(|model| model.tokenizer()).any(|tokens| !tokens.is_even()) {
+            return Err(Error::usage(
+                "--background shuffle:N: the tokens of this model differ in length, so that those of a shuffled sequence \
+                 lie at other places; use --background zero, which compares with the masked token",
+            ));
+        }
+        Ok(background.comparison(seed))
+    }
+
     /// Says how complete contributions are, if the method promises it.
     pub fn say(&self, common: &Common, completeness: &Completeness) {
         if let Some(words) = completeness.describe() {
@@ -175,6 +194,9 @@ impl AttribArgs {
 }
 
 /// Returns what a method compares sequences with, unless the user says otherwise.
-fn usual_background(method: Method) -> BackgroundArg {
-    if method == Method::DeepLift { BackgroundArg::Shuffle(20) } else { BackgroundArg::Zero }
+fn usual_background(method: Method, models: &Ensemble) -> BackgroundArg {
+    match method == Method::DeepLift && !models.reads_tokens() {
+        true => BackgroundArg::Shuffle(20),
+        false => BackgroundArg::Zero,
+    }
 }

@@ -113,6 +113,20 @@ pub enum Rule {
     Sequence(Parts),
 }
 
+impl Rule {
+    /// Says whether rows can go to a set at all: it has a part of the whole, or contigs.
+    pub fn fills(&self, set: Set) -> bool {
+        match (self, set) {
+            (Self::Label(parts) | Self::Region(parts) | Self::Sequence(parts), _) => {
+                parts.0[set as usize] > 0
+            }
+            (Self::Contigs { .. }, Set::Train) => true,
+            (Self::Contigs { dev, .. }, Set::Dev) => !dev.is_empty(),
+            (Self::Contigs { test, .. }, Set::Test) => !test.is_empty(),
+        }
+    }
+}
+
 /// Which rows are examples at all.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wanted {
@@ -377,6 +391,15 @@ mod tests {
             }
         }
         assert_eq!(found.len(), 3);
+    }
+
+    #[test]
+    fn a_set_without_a_part_or_contigs_is_never_filled() {
+        let filled = |rule: Rule| Set::ALL.map(|set| rule.fills(set));
+        assert_eq!(filled(Rule::Region("8:2".parse().unwrap())), [true, true, false]);
+        assert_eq!(filled(Rule::Label("8:1:1".parse().unwrap())), [true; 3]);
+        let test = HashSet::from(["chr11".to_string()]);
+        assert_eq!(filled(Rule::Contigs { dev: HashSet::new(), test }), [true, false, true]);
     }
 
     #[test]

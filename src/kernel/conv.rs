@@ -13,6 +13,7 @@ mod pairs;
 mod part;
 mod rounded;
 mod row;
+mod stride;
 mod way;
 mod winograd;
 
@@ -236,6 +237,14 @@ impl Conv {
     }
 
     pub(super) fn input_gradient(&self, gradient: &Tensor, size: [usize; 2]) -> candle_core::Result<Tensor> {
+        if let Some(phases) = self.phases(gradient, size)? {
+            return self.strided_input_gradient(gradient, &phases, size);
+        }
+        self.spread_input_gradient(gradient, size)
+    }
+
+    /// Returns the gradient of an input of this size, from the outputs' with zeros between them for strides.
+    fn spread_input_gradient(&self, gradient: &Tensor, size: [usize; 2]) -> candle_core::Result<Tensor> {
         let spread = spread(gradient, self.stride)?;
         let (_, height, width, _) = spread.dims4()?;
         let before = [self.padding.top, self.padding.left];
@@ -398,7 +407,7 @@ impl CustomOp1 for Conv {
             }
             true => super::pointwise::where_positive(gradient, output)?,
         };
-        self.input_gradient(&gradient, [height, width]).map(Some)
+        rule::once_for_pairs(&gradient, |gradient| self.input_gradient(gradient, [height, width])).map(Some)
     }
 }
 

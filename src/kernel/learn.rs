@@ -5,13 +5,18 @@
 //! number of threads.
 
 pub mod attention;
+mod batch;
+pub mod block;
 pub mod conv;
 pub mod dropout;
+pub mod gate;
+pub mod leaf;
 pub mod linear;
 pub mod loss;
 pub mod norm;
 pub mod pointwise;
 pub mod recurrent;
+mod sums;
 
 use candle_core::{CpuStorage, Layout, Shape, Tensor};
 
@@ -35,20 +40,6 @@ pub(crate) fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> candle_core::
 /// What an operation gives back to candle.
 pub(crate) fn output(values: Vec<f32>, shape: impl Into<Shape>) -> candle_core::Result<(CpuStorage, Shape)> {
     Ok((CpuStorage::F32(values), shape.into()))
-}
-
-/// Adds up columns: `[rows, columns]` to `[columns]`.
-pub(crate) fn column_sums(values: &[f32], columns: usize) -> Vec<f32> {
-    let group = (values.len() / columns.max(1)).div_ceil(GROUPS).max(1) * columns.max(1);
-    let mut sums = vec![0.0; columns];
-    for rows in values.chunks(group) {
-        let mut part = vec![0.0f32; columns];
-        for row in rows.chunks_exact(columns.max(1)) {
-            part.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
-        }
-        sums.iter_mut().zip(&part).for_each(|(sum, part)| *sum += part);
-    }
-    sums
 }
 
 /// Parts in which a batch is summed up, whatever the threads.

@@ -42,20 +42,20 @@ impl<'a> Matrix<'a> {
         Self { rows: self.columns, columns: self.rows, turned: !self.turned, ..self }
     }
 
-    /// Copies rows `first..first + count`, columns `from..from + length`, each row to the next `length` values.
+    /// Copies rows `first..first + count`, columns `from..from + length`; rows lie [`pitch`] apart.
     fn copy_rows(&self, [first, count]: [usize; 2], [from, length]: [usize; 2], rows: &mut Vec<f32>) {
-        rows.clear();
+        let pitch = pitch(length);
+        rows.resize(count * pitch, 0.0);
         if !self.turned {
-            for row in first..first + count {
-                rows.extend_from_slice(&self.values[row * self.columns + from..][..length]);
+            for (row, copy) in rows.chunks_exact_mut(pitch).enumerate() {
+                copy[..length].copy_from_slice(&self.values[(first + row) * self.columns + from..][..length]);
             }
             return;
         }
-        rows.resize(count * length, 0.0);
         for column in 0..length {
             let values = &self.values[(from + column) * self.rows + first..][..count];
             for (row, &value) in values.iter().enumerate() {
-                rows[row * length + column] = value;
+                rows[row * pitch + column] = value;
             }
         }
     }
@@ -81,6 +81,12 @@ impl<'a> Matrix<'a> {
     }
 }
 
+/// Returns the values from one copied row to the next: rows of a power of two would all want the same few lines of the
+/// first cache.
+fn pitch(length: usize) -> usize {
+    if length.is_multiple_of(256) { length + 16 } else { length }
+}
+
 /// Computes `output = a·b`, `[a.rows, b.columns]`, on all threads.
 ///
 /// # Panics
@@ -89,10 +95,32 @@ impl<'a> Matrix<'a> {
 pub fn multiply(a: Matrix, b: Matrix, output: &mut [f32]) {
     assert_eq!(a.columns, b.rows, "the inner axes of a product");
     assert_eq!(output.len(), a.rows * b.columns, "a product of {} by {}", a.rows, b.columns);
-    output.fill(0.0);
     if output.is_empty() {
         return;
     }
+    if b.turned && b.columns >= LARGE * a.rows {
+        let mut transpose = vec![0.0; output.len()];
+        multiply_as_they_are(b.transpose(), a.transpose(), &mut transpose);
+        return turn(&transpose, a.rows, output);
+    }
+    multiply_as_they_are(a, b, output);
+}
+
+/// How many times as many columns as rows a product has that is computed as its transpose, where that spares bringing
+/// a turned second factor into strips, value by value. Each number is the same chain.
+const LARGE: usize = 4;
+
+/// Transposes `[rows, columns]`.
+fn turn(values: &[f32], columns: usize, turned: &mut [f32]) {
+    let rows = values.len() / columns;
+    for (column, turned) in turned.chunks_exact_mut(rows).enumerate() {
+        for (turned, row) in turned.iter_mut().zip(values.chunks_exact(columns)) {
+            *turned = row[column];
+        }
+    }
+}
+
+fn multiply_as_they_are(a: Matrix, b: Matrix, output: &mut [f32]) {
     let packed = pack(b);
     let least = WORTH_SHARING / (ROWS * a.columns * b.columns + 1) + 1;
     output
@@ -133,7 +161,6 @@ pub fn multiply_each<'v>(
 /// As [`multiply`].
 pub fn multiply_here(a: Matrix, b: Matrix, output: &mut [f32]) {
     assert_eq!((a.columns, output.len()), (b.rows, a.rows * b.columns), "the shapes of a product");
-    output.fill(0.0);
     if output.is_empty() {
         return;
     }
@@ -168,7 +195,7 @@ pub(super) fn pack(b: Matrix) -> Packed {
     Packed(taps)
 }
 
-/// Adds the rows of the product from `first` on to `output`, `[rows, columns]`.
+/// Computes the rows of the product from `first` on, `[rows, columns]`.
 pub(super) fn rows(
     a: Matrix,
     columns: usize,
@@ -181,15 +208,33 @@ pub(super) fn rows(
     let strips = columns.div_ceil(WIDTH);
     let count = output.len() / columns;
     let mut sums = Sums([[0.0; WIDTH]; HEIGHT]);
+    if packed.0.is_empty() {
+        output.fill(0.0);
+    }
     for (block, taps) in packed.0.chunks((BLOCK * strips).max(1)).enumerate() {
         let length = taps.len() / strips;
+        let pitch = pitch(length);
         a.copy_rows([first, count], [block * BLOCK, length], scratch);
         for (strip, taps) in taps.chunks_exact(length).enumerate() {
             for (tile, output) in output.chunks_mut(HEIGHT * columns).enumerate() {
-                let job = Job::new(&[0.0; WIDTH], &scratch[tile * HEIGHT * length..], length, taps);
+                let job = Job::new(&[0.0; WIDTH], &scratch[tile * HEIGHT * pitch..], pitch, taps);
                 product::multiply(instructions, job, output.len() / columns, &mut sums);
-                add_tile(&sums, strip, columns, output);
+                match block {
+                    0 => store_tile(&sums, strip, columns, output),
+                    _ => add_tile(&sums, strip, columns, output),
+                }
             }
+        }
+    }
+}
+
+/// Stores the sums of a tile as rows of the product.
+fn store_tile(sums: &Sums<f32>, strip: usize, columns: usize, output: &mut [f32]) {
+    let from = strip * WIDTH;
+    for (row, sums) in output.chunks_exact_mut(columns).zip(&sums.0) {
+        match row[from..].first_chunk_mut::<WIDTH>() {
+            Some(row) => *row = *sums,
+            None => row[from..].copy_from_slice(&sums[..columns - from]),
         }
     }
 }

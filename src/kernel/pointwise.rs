@@ -165,21 +165,23 @@ fn log_sum_exp_multipliers([a, b]: [&[f32]; 2], gradient: &[f32]) -> Vec<f32> {
 }
 
 /// Returns the multipliers of a row, from both rows of a pair and the multipliers of its softmax.
-pub(super) fn softmax_multipliers([a, b]: [&[f32]; 2], gradient: &[f32]) -> Vec<f32> {
-    let (shift, sums) = shift_and_sums([a, b]);
-    let share = (sums[0].recip() + sums[1].recip()) / 2.0;
-    let pairs = || a.iter().zip(b).map(|(&a, &b)| (f64::from(a), f64::from(b)));
-    let exponential = |x: f64| (x - shift).exp();
-    let of_shares: f64 = pairs()
-        .zip(gradient)
-        .map(|((a, b), &gradient)| f64::from(gradient) * (exponential(a) + exponential(b)) / 2.0)
-        .sum();
-    // The secant of 1 / S.
-    let of_sum = -of_shares / (sums[0] * sums[1]);
-    let multiplier = |((a, b), &gradient): ((f64, f64), &f32)| {
-        ((f64::from(gradient) * share + of_sum) * rule::exp_secant(a, b, shift)) as f32
-    };
-    pairs().zip(gradient).map(multiplier).collect()
+///
+/// With z = x − ln Σ eˣ the softmax is p = e^z, and its secant m is between the two p of a pair. The p of either row add up
+/// to 1, so that Σ m · Δz = 0, which makes Δ ln Σ eˣ the mean of Δx by the weights m, whatever the rows' own heights.
+pub(super) fn softmax_multipliers(rows: [&[f32]; 2], gradient: &[f32]) -> Vec<f32> {
+    let [(a, of_a), (b, of_b)] = rows.map(|row| (row, log_sum(row)));
+    let logs = a.iter().zip(b).map(|(&a, &b)| [f64::from(a) - of_a, f64::from(b) - of_b]);
+    let secants: Vec<f64> = logs.map(|[a, b]| rule::exp_secant(a, b, 0.0)).collect();
+    let weighed = secants.iter().zip(gradient).map(|(secant, &gradient)| secant * f64::from(gradient));
+    let mean = weighed.sum::<f64>() / secants.iter().sum::<f64>();
+    let multiplier = |(secant, &gradient): (&f64, &f32)| (secant * (f64::from(gradient) - mean)) as f32;
+    secants.iter().zip(gradient).map(multiplier).collect()
+}
+
+/// Returns ln Σ eˣ.
+fn log_sum(row: &[f32]) -> f64 {
+    let largest = f64::from(row.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+    largest + row.iter().map(|&x| (f64::from(x) - largest).exp()).sum::<f64>().ln()
 }
 
 /// A scale and a shift per channel: what is left of a batch norm in use.
@@ -273,6 +275,15 @@ mod tests {
         check_completeness(&input, log_sum_exp);
         let affine = Affine::new(noise(5, 2), noise(5, 3));
         check_completeness(&input, |x| affine.forward(x));
+    }
+
+    #[test]
+    fn multipliers_of_a_softmax_stay_small_where_rows_are_of_other_heights() {
+        // Divided by their sums, exponentials of the first row are e⁶⁰ times those of the second.
+        let input = Tensor::new(&[[60f32, 58.0, 20.0], [0.5, -1.0, 0.0]], &candle_core::Device::Cpu).unwrap();
+        check_completeness(&input, softmax);
+        let multipliers = softmax_multipliers([&[60.0, 58.0, 20.0], &[0.5, -1.0, 0.0]], &[1.0, 0.0, 0.0]);
+        assert!(multipliers.iter().all(|multiplier| multiplier.abs() < 1.0), "{multipliers:?}");
     }
 
     #[test]

@@ -66,7 +66,8 @@ pub fn global_mean(input: &Tensor) -> Result<Tensor> {
 /// Differentiable with respect to `values`; the place has no derivative. Under the [rescale rule](super::rule)
 /// it has a multiplier: where the two of a pair have their maxima at i and j, the output at i rises by what it
 /// falls at j, because the map at i rose above that at j. That difference is shared out to the maps at i and j
-/// by how much maps[i] - maps[j] differs within the pair.
+/// by how much maps[i] - maps[j] differs within the pair. Chords take both where the maps change over, and so count
+/// the leap from one place to another, of which gradients know nothing.
 ///
 /// # Errors
 ///
@@ -100,8 +101,47 @@ fn argmax(rows: &[f32], channels: usize, best: &mut [usize]) {
     }
 }
 
+/// The two largest positions of a window: of the inputs, and of what they are compared with.
+struct Chosen {
+    /// Their numbers within the row.
+    places: [usize; 2],
+    /// What the window comes to.
+    largest: [f32; 2],
+}
+
+impl Chosen {
+    /// Hands the gradient of a window to the position of the larger maximum, as [`rule`] has it.
+    fn rescale(&self, pairs: [&[f32]; 2], gradient: f32, target: &mut [f32]) {
+        let difference = self.largest[0] - self.largest[1];
+        let place = if difference >= 0.0 { self.places[0] } else { self.places[1] };
+        target[place] += gradient * rule::share(difference, pairs[0][place] - pairs[1][place]);
+    }
+
+    /// Hands it to each position for the part of the way on which that one is the larger.
+    fn follow(&self, pairs: [&[f32]; 2], gradient: f32, target: &mut [f32]) {
+        let [i, j] = self.places;
+        let before = change_over(pairs, [i, j]);
+        target[i] += (f64::from(gradient) * (1.0 - before)) as f32;
+        target[j] += (f64::from(gradient) * before) as f32;
+    }
+}
+
+/// Returns on what part of the straight way from the second of a pair to the first the number at `j`, which is not
+/// the smaller one at its beginning, is larger than that at `i`, which is not the smaller one at its end.
+fn change_over(pairs: [&[f32]; 2], [i, j]: [usize; 2]) -> f64 {
+    let lead = |values: &[f32]| f64::from(values[i]) - f64::from(values[j]);
+    let [end, begin] = pairs.map(lead);
+    // One place, or two that are the same on all of the way.
+    if end - begin > 0.0 { (-begin / (end - begin)).clamp(0.0, 1.0) } else { 0.5 }
+}
+
+/// Returns the number at this part of the way from one to another.
+fn between(from: f32, to: f32, part: f64) -> f32 {
+    ((1.0 - part) * f64::from(from) + part * f64::from(to)) as f32
+}
+
 impl Max {
-    /// Hands each window's gradient to the position of the larger maximum of a pair, as [`rule`] has it.
+    /// Hands each window's gradient to the largest positions of a pair, as [`rule`] has it.
     fn multipliers(&self, input: &Tensor, gradient: &Tensor) -> candle_core::Result<Tensor> {
         let (batch, length, channels) = input.dims3()?;
         let count = windows(length, self.size, self.stride)?;
@@ -112,26 +152,42 @@ impl Max {
         for pair in 0..batch / 2 {
             let pairs = [&first[pair * row..][..row], &second[pair * row..][..row]];
             let target = &mut multipliers[pair * row..][..row];
-            let mut best = [vec![0; channels], vec![0; channels]];
             for window in 0..count {
-                let start = window * self.stride * channels;
-                let windows = pairs.map(|values| &values[start..][..self.size * channels]);
-                for (values, best) in windows.iter().zip(&mut best) {
-                    first_largest(values, channels, best);
-                }
-                let largest = windows.map(|values| largest(values, channels));
-                for channel in 0..channels {
-                    let [i, j] =
-                        [best[0][channel], best[1][channel]].map(|at| start + at * channels + channel);
-                    let difference = largest[0][channel] - largest[1][channel];
-                    let place = if difference >= 0.0 { i } else { j };
-                    let share = rule::share(difference, pairs[0][place] - pairs[1][place]);
-                    target[place] += gradients[(pair * count + window) * channels + channel] * share;
+                let gradients = &gradients[(pair * count + window) * channels..][..channels];
+                let chosen = self.chosen(pairs, channels, window * self.stride * channels);
+                for (chosen, &gradient) in chosen.zip(gradients) {
+                    match rule::follows_path() {
+                        true => chosen.follow(pairs, gradient, target),
+                        false => chosen.rescale(pairs, gradient, target),
+                    }
                 }
             }
         }
         multipliers.extend_from_within(..);
         Tensor::from_vec(multipliers, input.shape(), input.device())
+    }
+
+    /// Returns the largest positions of each channel of the window that begins at `start`.
+    fn chosen(
+        &self,
+        pairs: [&[f32]; 2],
+        channels: usize,
+        start: usize,
+    ) -> impl Iterator<Item = Chosen> + use<> {
+        let windows = pairs.map(|values| &values[start..][..self.size * channels]);
+        let best = windows.map(|values| {
+            let mut best = vec![0; channels];
+            match rule::follows_path() {
+                true => argmax(values, channels, &mut best),
+                false => first_largest(values, channels, &mut best),
+            }
+            best
+        });
+        let largest = windows.map(|values| largest(values, channels));
+        (0..channels).map(move |channel| Chosen {
+            places: [0, 1].map(|which| start + best[which][channel] * channels + channel),
+            largest: [0, 1].map(|which| largest[which][channel]),
+        })
     }
 }
 
@@ -233,12 +289,13 @@ impl Unpool {
             let gradient = &gradients[pair * row..][..row];
             for channel in 0..channels {
                 let [i, j] = [places[0][channel], places[1][channel]].map(|at| at * channels + channel);
-                value_multipliers[pair * channels + channel] = (gradient[i] + gradient[j]) / 2.0;
+                let before = if rule::follows_path() { change_over(pairs, [i, j]) } else { 0.5 };
+                value_multipliers[pair * channels + channel] = between(gradient[i], gradient[j], before);
                 if i == j {
                     continue;
                 }
-                let value = [pair, half + pair].map(|which| of_values[which * channels + channel]);
-                let moved = (gradient[i] - gradient[j]) * (value[0] + value[1]) / 2.0;
+                let [end, begin] = [pair, half + pair].map(|which| of_values[which * channels + channel]);
+                let moved = (gradient[i] - gradient[j]) * between(begin, end, before);
                 let rise = (pairs[0][i] - pairs[0][j]) - (pairs[1][i] - pairs[1][j]);
                 // Two ties have no rise; then the places differ by nothing that could be shared out.
                 if rise > 0.0 {
@@ -363,6 +420,54 @@ mod tests {
         check_completeness(&input, global_mean);
         // The maxima of most pairs lie at different places.
         check_completeness(&input, |x| unpool(&global_max(x)?, x));
+    }
+
+    #[test]
+    fn a_chord_gives_each_position_the_part_of_the_way_on_which_it_is_the_largest() {
+        // From [4, 0] to [1, 6]: 4 − 3t and 6t change over at t = 4/9.
+        let pairs = Tensor::new(&[[[1f32], [6.0]], [[4.0], [0.0]]], &Device::Cpu).unwrap();
+        let input = candle_core::Var::from_tensor(&pairs).unwrap();
+        let output = global_max(input.as_tensor()).unwrap().sum_all().unwrap();
+        let of = |rule: fn(&Tensor) -> Result<candle_core::backprop::GradStore>| {
+            flat(rule(&output).unwrap().get(input.as_tensor()).unwrap())[..2].to_vec()
+        };
+        let crossing = 4.0 / 9.0;
+        assert!(distance(&of(rule::chords), &[crossing, 1.0 - crossing]) < 1e-6);
+        // The rescale rule gives all to the larger maximum.
+        assert!(distance(&of(rule::multipliers), &[0.0, 2.0 / 6.0]) < 1e-6);
+    }
+
+    #[test]
+    fn chords_of_short_ways_add_up_to_the_difference_and_go_to_the_gradient() {
+        let ends = [noise_tensor(&[1, 8, 3], 5), noise_tensor(&[1, 8, 3], 6)];
+        let at = |part: f64| ((&ends[0] * (1.0 - part)).unwrap() + (&ends[1] * part).unwrap()).unwrap();
+        let layer = |x: &Tensor| max(x, 4, 2);
+        let mean =
+            |count: usize, rule: fn(&Tensor) -> Result<candle_core::backprop::GradStore>, half: bool| {
+                let mut sums = vec![0.0; 24];
+                for step in 0..count {
+                    let place = |offset: f64| at((step as f64 + offset) / count as f64);
+                    let pair = if half { [place(0.5), place(0.5)] } else { [place(1.0), place(0.0)] };
+                    let input = candle_core::Var::from_tensor(&Tensor::cat(&pair, 0).unwrap()).unwrap();
+                    let output = layer(input.as_tensor()).unwrap();
+                    let gradients = rule(&output.sum_all().unwrap()).unwrap();
+                    let values = flat(gradients.get(input.as_tensor()).unwrap());
+                    sums.iter_mut().zip(&values[..24]).for_each(|(sum, value)| *sum += value / count as f32);
+                }
+                sums
+            };
+        let fine = mean(600, rule::gradients, true);
+        let direction = flat(&(&ends[1] - &ends[0]).unwrap());
+        let wanted = flat(&layer(&ends[1]).unwrap()).iter().sum::<f32>()
+            - flat(&layer(&ends[0]).unwrap()).iter().sum::<f32>();
+        for count in [1, 7, 40] {
+            let chords = mean(count, rule::chords, false);
+            let shared: f32 = chords.iter().zip(&direction).map(|(m, d)| m * d).sum();
+            assert!((shared - wanted).abs() < 1e-4, "{count}: {shared}, not {wanted}");
+        }
+        let error = |found: &[f32]| distance(found, &fine);
+        assert!(error(&mean(40, rule::chords, false)) < 0.02);
+        assert!(error(&mean(40, rule::chords, false)) < error(&mean(40, rule::gradients, true)));
     }
 
     #[test]

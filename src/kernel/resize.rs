@@ -2,8 +2,15 @@
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Shape, Tensor};
 
+use rayon::prelude::*;
+
+use super::Instructions;
+use super::instructions::vectorize;
 use super::pointwise::values;
 use crate::error::Result;
+
+/// Numbers of a vector.
+const LANES: usize = 16;
 
 /// Resizes `[B, H, W, C]` to `[B, height, width, C]`.
 ///
@@ -32,17 +39,77 @@ fn blends(from: usize, to: usize) -> Vec<Blend> {
     (0..to).map(place).collect()
 }
 
+/// One output pixel.
+struct Pixel {
+    /// The place of its first number.
+    to: usize,
+    /// The places of its four neighbours, above before below, left before right.
+    from: [usize; 4],
+    weights: [f32; 4],
+}
+
+/// What the outputs of an image are made of.
+struct Plan {
+    pixels: Vec<Pixel>,
+    channels: usize,
+    /// Numbers of an image that goes in, and of one that comes out.
+    sizes: [usize; 2],
+}
+
 impl Bilinear {
-    /// Calls `visit(output pixel, input pixel, weight)` for the four neighbours of each output, in order.
-    fn each(self, [height, width]: [usize; 2], mut visit: impl FnMut(usize, usize, f32)) {
+    /// Returns the plan of images `[height, width, channels]`.
+    fn plan(self, height: usize, width: usize, channels: usize) -> Plan {
         let (rows, columns) = (blends(height, self.size[0]), blends(width, self.size[1]));
-        for (y, &(top, bottom, down)) in rows.iter().enumerate() {
-            for (x, &(left, right, along)) in columns.iter().enumerate() {
-                let output = y * self.size[1] + x;
-                visit(output, top * width + left, (1.0 - down) * (1.0 - along));
-                visit(output, top * width + right, (1.0 - down) * along);
-                visit(output, bottom * width + left, down * (1.0 - along));
-                visit(output, bottom * width + right, down * along);
+        let pixel = |(index, (row, column)): (usize, (&Blend, &Blend))| {
+            let (&(top, bottom, down), &(left, right, along)) = (row, column);
+            let places = [(top, left), (top, right), (bottom, left), (bottom, right)];
+            let (up, before) = (1.0 - down, 1.0 - along);
+            Pixel {
+                to: index * channels,
+                from: places.map(|(row, column)| (row * width + column) * channels),
+                weights: [up * before, up * along, down * before, down * along],
+            }
+        };
+        let all = rows.iter().flat_map(|row| columns.iter().map(move |column| (row, column)));
+        let sizes = [height * width, rows.len() * columns.len()].map(|pixels| (pixels * channels).max(1));
+        Plan { pixels: all.enumerate().map(pixel).collect(), channels, sizes }
+    }
+}
+
+vectorize!(fn blend(plan: &Plan, input: &[f32], output: &mut [f32]) = blend_image);
+
+#[inline(always)]
+fn blend_image(plan: &Plan, input: &[f32], output: &mut [f32]) {
+    for &Pixel { to, from, weights: [a, b, c, d] } in &plan.pixels {
+        let (whole, rest) = output[to..][..plan.channels].as_chunks_mut::<LANES>();
+        let [p, q, r, s] = from.map(|from| input[from..][..plan.channels].as_chunks::<LANES>());
+        let vectors = p.0.iter().zip(q.0).zip(r.0.iter().zip(s.0));
+        for (y, ((p, q), (r, s))) in whole.iter_mut().zip(vectors) {
+            for lane in 0..LANES {
+                y[lane] = a * p[lane] + b * q[lane] + c * r[lane] + d * s[lane];
+            }
+        }
+        for (y, ((p, q), (r, s))) in rest.iter_mut().zip(p.1.iter().zip(q.1).zip(r.1.iter().zip(s.1))) {
+            *y = a * *p + b * *q + c * *r + d * *s;
+        }
+    }
+}
+
+vectorize!(fn share_out(plan: &Plan, gradient: &[f32], output: &mut [f32]) = share_out_image);
+
+#[inline(always)]
+fn share_out_image(plan: &Plan, gradient: &[f32], output: &mut [f32]) {
+    for &Pixel { to, from, weights } in &plan.pixels {
+        let (vectors, last) = gradient[to..][..plan.channels].as_chunks::<LANES>();
+        for (from, weight) in from.into_iter().zip(weights) {
+            let (whole, rest) = output[from..][..plan.channels].as_chunks_mut::<LANES>();
+            for (x, g) in whole.iter_mut().zip(vectors) {
+                for lane in 0..LANES {
+                    x[lane] += weight * g[lane];
+                }
+            }
+            for (x, g) in rest.iter_mut().zip(last) {
+                *x += weight * *g;
             }
         }
     }
@@ -55,17 +122,12 @@ impl CustomOp1 for Bilinear {
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
         let (batch, height, width, channels) = layout.shape().dims4()?;
-        let input = values(storage, layout)?;
         let [rows, columns] = self.size;
+        let plan = self.plan(height, width, channels);
         let mut output = vec![0.0; batch * rows * columns * channels];
-        for (b, output) in output.chunks_exact_mut((rows * columns * channels).max(1)).enumerate() {
-            let input = &input[b * height * width * channels..];
-            self.each([height, width], |to, from, weight| {
-                for c in 0..channels {
-                    output[to * channels + c] += weight * input[from * channels + c];
-                }
-            });
-        }
+        let images =
+            output.par_chunks_mut(plan.sizes[1]).zip(values(storage, layout)?.par_chunks(plan.sizes[0]));
+        images.for_each(|(output, input)| blend(Instructions::detect(), &plan, input, output));
         Ok((CpuStorage::F32(output), (batch, rows, columns, channels).into()))
     }
 
@@ -91,16 +153,10 @@ impl CustomOp2 for BilinearBack {
     ) -> candle_core::Result<(CpuStorage, Shape)> {
         let (_, height, width, channels) = layout.shape().dims4()?;
         let gradient = values(gradient, gradient_layout)?;
+        let plan = self.0.plan(height, width, channels);
         let mut output = vec![0.0; layout.shape().elem_count()];
-        let pixels = self.0.size[0] * self.0.size[1] * channels;
-        for (b, output) in output.chunks_exact_mut((height * width * channels).max(1)).enumerate() {
-            let gradient = &gradient[b * pixels..][..pixels];
-            self.0.each([height, width], |to, from, weight| {
-                for c in 0..channels {
-                    output[from * channels + c] += weight * gradient[to * channels + c];
-                }
-            });
-        }
+        let images = output.par_chunks_mut(plan.sizes[0]).zip(gradient.par_chunks(plan.sizes[1]));
+        images.for_each(|(output, gradient)| share_out(Instructions::detect(), &plan, gradient, output));
         Ok((CpuStorage::F32(output), layout.shape().clone()))
     }
 }
@@ -120,5 +176,6 @@ mod tests {
     #[test]
     fn the_gradient_is_that_of_finite_differences() {
         check_gradient(&noise_tensor(&[2, 2, 5, 3], 1), |x| bilinear(x, 4, 9));
+        check_gradient(&noise_tensor(&[1, 2, 3, 18], 2), |x| bilinear(x, 3, 5));
     }
 }

@@ -11,15 +11,26 @@
 //! | maximum over a window | Δy / Δx at the position of the larger maximum of the pair, 0 at the others |
 //! | product a · b | of a, the mean of b over the pair; of b, that of a: Shapley's way of sharing |
 //! | ln Σ eˣ | (Δeˣ / Δx) · (Δ ln S / Δ S), S = Σ eˣ |
-//! | softmax | eˣ by its secant, 1 / S by its own, their product by the rule of products |
+//! | softmax p | m · (of p, less its mean by the weights m), m the secant of eᶻ for z = ln p: as the derivative, with m for p |
 //! | layer norm, root-mean-square norm | centring is linear; v = mean c² by the mean of c over the pair, (v + ε)^−½ by its secant, their product by the rule of products |
 //! | attention | scores q · k and contexts p · v by the rule of products, softmax by its own |
 //! | gated unit f(a) · b | f by its secant, the product by the rule of products |
 //! | unpooling to the maximum | of the value, as a product with the marks; see [`super::pool::unpool`] |
 //!
+//! [`chords`] are the same with other rules where something is chosen, for pairs that are two places of one path:
+//!
+//! | layer | multiplier of the input, for a pair that moves in a straight line |
+//! |---|---|
+//! | maximum over a window | of each of the two largest positions of the pair, the part of the way on which it is the larger one |
+//! | unpooling to the maximum | as above, with value and place where the two change over |
+//!
+//! All of them are the mean derivative on a way without bends, so that chords of ever shorter ways go to the gradient,
+//! the error of a way falls with the square of its length, and chords of consecutive ways add up to the difference
+//! between the ends, however few they are.
+//!
 //! candle asks a layer for its derivative without a word on what it is for. So the rule is a property of the
-//! thread, set by [`gradients`] and [`multipliers`] until they return. Both set it: a thread of a pool may begin
-//! the one while it waits for a part of the other.
+//! thread, set by [`gradients`], [`multipliers`] and [`chords`] until they return. All set it: a thread of a pool may
+//! begin the one while it waits for a part of another.
 
 use std::cell::Cell;
 
@@ -32,8 +43,19 @@ use crate::error::Result;
 /// Differences below this are none: a secant through them would be noise.
 const LEAST: f64 = 1e-6;
 
+/// What layers hand back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rule {
+    /// Derivatives.
+    Gradient,
+    /// The multipliers of DeepLIFT.
+    Rescale,
+    /// Mean derivatives between the two places of a pair.
+    Chord,
+}
+
 thread_local! {
-    static RESCALES: Cell<bool> = const { Cell::new(false) };
+    static RULE: Cell<Rule> = const { Cell::new(Rule::Gradient) };
 }
 
 /// Returns the gradients of the sum of a tensor.
@@ -42,7 +64,7 @@ thread_local! {
 ///
 /// When an operation has no derivative.
 pub fn gradients(loss: &Tensor) -> Result<GradStore> {
-    Ok(ruled(false, || loss.backward())?)
+    Ok(ruled(Rule::Gradient, || loss.backward())?)
 }
 
 /// Returns the multipliers of the sum of a tensor, which was computed of pairs: in every operation the first half
@@ -52,24 +74,53 @@ pub fn gradients(loss: &Tensor) -> Result<GradStore> {
 ///
 /// When an operation has no derivative.
 pub fn multipliers(loss: &Tensor) -> Result<GradStore> {
-    Ok(ruled(true, || loss.backward())?)
+    Ok(ruled(Rule::Rescale, || loss.backward())?)
+}
+
+/// Returns the multipliers of the sum of a tensor, which was computed of pairs as for [`multipliers`], each of two
+/// places of one path.
+///
+/// # Errors
+///
+/// When an operation has no derivative.
+pub fn chords(loss: &Tensor) -> Result<GradStore> {
+    Ok(ruled(Rule::Chord, || loss.backward())?)
 }
 
 /// Runs `f` under a rule, and puts the former one back, after a panic too.
-fn ruled<T>(rescales: bool, f: impl FnOnce() -> T) -> T {
-    struct Former(bool);
+fn ruled<T>(rule: Rule, f: impl FnOnce() -> T) -> T {
+    struct Former(Rule);
     impl Drop for Former {
         fn drop(&mut self) {
-            RESCALES.set(self.0);
+            RULE.set(self.0);
         }
     }
-    let _former = Former(RESCALES.replace(rescales));
+    let _former = Former(RULE.replace(rule));
     f()
 }
 
-/// Returns whether multipliers are wanted.
+/// Returns whether multipliers of pairs are wanted.
 pub(super) fn rescales() -> bool {
-    RESCALES.get()
+    RULE.get() != Rule::Gradient
+}
+
+/// Returns whether pairs are places of a path.
+pub(super) fn follows_path() -> bool {
+    RULE.get() == Rule::Chord
+}
+
+/// Computes what a linear layer hands back. Both of a pair get the same, so where pairs are wanted and halves can be told
+/// apart along the first axis, it is computed for one of them.
+pub(super) fn once_for_pairs(
+    gradient: &Tensor,
+    back: impl Fn(&Tensor) -> candle_core::Result<Tensor>,
+) -> candle_core::Result<Tensor> {
+    let rows = gradient.dim(0)?;
+    if !rescales() || rows == 0 || !rows.is_multiple_of(2) {
+        return back(gradient);
+    }
+    let half = back(&gradient.narrow(0, 0, rows / 2)?.contiguous()?)?;
+    Tensor::cat(&[&half, &half], 0)
 }
 
 /// Returns the numbers of a tensor.
@@ -195,20 +246,31 @@ fn mean_of_pairs(tensor: &Tensor) -> candle_core::Result<Tensor> {
 
 #[cfg(test)]
 pub(in crate::kernel) mod testing {
+    use candle_core::backprop::GradStore;
     use candle_core::{Tensor, Var};
 
     use super::super::testing::{flat, noise_tensor};
     use crate::error::Result;
 
-    /// Checks that the multipliers of a layer share out the difference of each pair of its outputs: weighed at
+    /// Checks that multipliers and chords of a layer share out the difference of each pair of its outputs: weighed at
     /// random, Σ multiplier · Δinput = Σ weight · Δoutput.
     pub fn check_completeness(input: &Tensor, layer: impl Fn(&Tensor) -> Result<Tensor>) {
+        for rule in [super::multipliers, super::chords] {
+            check_rule(input, &layer, rule);
+        }
+    }
+
+    fn check_rule(
+        input: &Tensor,
+        layer: &impl Fn(&Tensor) -> Result<Tensor>,
+        rule: fn(&Tensor) -> Result<GradStore>,
+    ) {
         let variable = Var::from_tensor(input).unwrap();
         let output = layer(variable.as_tensor()).unwrap();
         let half = noise_tensor(&[output.elem_count() / 2], 99);
         let weights = Tensor::cat(&[&half, &half], 0).unwrap().reshape(output.shape()).unwrap();
         let loss = (&output * &weights).unwrap().sum_all().unwrap();
-        let gradients = super::multipliers(&loss).unwrap();
+        let gradients = rule(&loss).unwrap();
         let multipliers = flat(gradients.get(variable.as_tensor()).expect("the input has multipliers"));
         let differences = |values: &[f32]| -> Vec<f64> {
             let (a, b) = values.split_at(values.len() / 2);
@@ -242,10 +304,12 @@ mod tests {
 
     #[test]
     fn the_rule_ends_with_the_call_even_after_a_panic() {
-        let nested = ruled(true, || (rescales(), ruled(false, rescales), rescales()));
-        assert_eq!((nested, rescales()), ((true, false, true), false));
-        assert!(std::panic::catch_unwind(|| ruled(true, || panic!("on purpose"))).is_err());
-        assert!(!rescales());
+        let now = || (rescales(), follows_path());
+        let nested =
+            ruled(Rule::Rescale, || (now(), ruled(Rule::Gradient, now), ruled(Rule::Chord, now), now()));
+        assert_eq!(nested, ((true, false), (false, false), (true, true), (true, false)));
+        assert!(std::panic::catch_unwind(|| ruled(Rule::Chord, || panic!("on purpose"))).is_err());
+        assert_eq!(now(), (false, false));
     }
 
     #[test]

@@ -64,7 +64,7 @@ pub fn load(source: &Source) -> Result<LanguageModel> {
         tokenizer: Tokenizer::of_model(source.directory)?,
         encoder,
         classifier,
-        checkpoint: Some(source.checkpoint()),
+        checkpoint: source.checkpoint(),
     })
 }
 

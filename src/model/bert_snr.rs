@@ -5,7 +5,9 @@
 
 use candle_core::{Device, Tensor};
 
-use super::transformer::{LanguageModel, states};
+use super::graph::Pass;
+use super::transformer::graph::{EncoderGraph, Tokens};
+use super::transformer::{LanguageModel, StateReader, states};
 use super::weights::Weights;
 use super::{Answer, Input, Misfit, Model, Outputs, Scores, Source, Wanted, bert};
 use crate::error::{Error, Result};
@@ -152,7 +154,27 @@ impl Model for BertSnr {
     fn tokenizer(&self) -> Option<&Tokenizer> {
         self.language.tokenizer()
     }
+
+    fn language(&self) -> Option<(&LanguageModel, &dyn StateReader)> {
+        Some((&self.language, &SequenceHead))
+    }
+}
+
+/// The head of sequences, as a graph.
+struct SequenceHead;
+
+impl StateReader for SequenceHead {
+    fn logits(
+        &self,
+        graph: &EncoderGraph,
+        states: &Tensor,
+        tokens: &Tokens,
+        pass: &mut Pass,
+    ) -> Result<Tensor> {
+        let [of_sequences, _] = graph.call(states, tokens, pass)?;
+        Ok(of_sequences)
+    }
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -8,8 +8,10 @@
 
 use candle_core::{Device, Tensor};
 
+use super::graph::Pass;
 use super::network::Head;
-use super::transformer::{LanguageModel, states};
+use super::transformer::graph::{EncoderGraph, Tokens};
+use super::transformer::{LanguageModel, StateReader, states};
 use super::{Answer, Input, Misfit, Model, Outputs, Scores, Source, Wanted, bert};
 use crate::error::{Error, Result};
 use crate::tokenizer::Tokenizer;
@@ -109,7 +111,17 @@ impl Model for BertTfbs {
     fn token_limit(&self) -> Option<usize> {
         Some(self.cnn.tokens())
     }
+
+    fn language(&self) -> Option<(&LanguageModel, &dyn StateReader)> {
+        Some((&self.language, &self.cnn))
+    }
+}
+
+impl StateReader for Cnn {
+    fn logits(&self, graph: &EncoderGraph, states: &Tensor, tokens: &Tokens, _: &mut Pass) -> Result<Tensor> {
+        self.forward(&graph.image(states, tokens, self.tokens())?)
+    }
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

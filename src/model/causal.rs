@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::bert::{activation, decision, labels, own_pooling};
+use super::config::Config;
 use super::transformer::{
     Attending, Classifier, Embeddings, LanguageModel, Layer, Matrix, NormKind, NormPlace, Parts, Reads,
     Scale, Spec, Tensors, TokenHead, matrix, scale,
@@ -55,7 +56,7 @@ fn silu() -> String {
 pub fn load(source: &Source) -> Result<LanguageModel> {
     let shape: Shape = source.config.part()?;
     let body = source.weights.under("model.");
-    let spec = spec(source, &shape, &body)?;
+    let spec = spec(source.config, &shape, &body)?;
     let tensors = Body { weights: body, spec: spec.clone() };
     let classifier = classifier(source, &shape, spec.hidden)?;
     LanguageModel::new(Parts {
@@ -65,11 +66,16 @@ pub fn load(source: &Source) -> Result<LanguageModel> {
         classifier,
         token_head: token_head(source, &tensors)?,
         pooling: own_pooling(source, spec.layers.len())?,
-        checkpoint: None,
+        checkpoint: source.checkpoint(),
     })
 }
 
-fn spec(source: &Source, shape: &Shape, body: &Weights) -> Result<Spec> {
+/// Returns the spec of a model with this config and these tensors, named without `model.`.
+pub(super) fn spec_of(config: &Config, body: &Weights) -> Result<Spec> {
+    spec(config, &config.part()?, body)
+}
+
+fn spec(config: &Config, shape: &Shape, body: &Weights) -> Result<Spec> {
     let [vocabulary, hidden] = body.shape(WORDS)?;
     let [intermediate, _] = body.shape("layers.0.mlp.up_proj.weight")?;
     let heads = shape.num_attention_heads;
@@ -101,12 +107,12 @@ fn spec(source: &Source, shape: &Shape, body: &Weights) -> Result<Spec> {
         epsilon: shape.rms_norm_eps,
         place: NormPlace::Before,
         head_norms: body.contains("layers.0.self_attn.q_norm.weight"),
-        layers: layers(shape, base, is_qwen(source))?,
+        layers: layers(shape, base, is_qwen(config))?,
     })
 }
 
-fn is_qwen(source: &Source) -> bool {
-    source.config.architecture().to_lowercase().starts_with("qwen")
+fn is_qwen(config: &Config) -> bool {
+    config.architecture().to_lowercase().starts_with("qwen")
 }
 
 /// Returns how far the tokens of each layer see.

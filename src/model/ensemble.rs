@@ -193,9 +193,9 @@ impl Ensemble {
         self.rc_average
     }
 
-    /// Returns whether any of the models is a language model.
+    /// Returns whether any of the models reads tokens.
     pub fn reads_tokens(&self) -> bool {
-        self.models().any(|model| model.language().is_some())
+        self.models().any(|model| model.tokenizer().is_some())
     }
 
     /// Returns why a model cannot read a sequence, if so, for each. Networks over bases read all of their window.
@@ -303,7 +303,7 @@ impl Ensemble {
     ) -> Result<Explanation> {
         let turned = (reverse_complement(sequence), turn_background(background));
         let mut hypothetical = vec![0.0; sequence.len() * 4];
-        let (mut logit, mut logit_of_background) = (0.0, 0.0);
+        let (mut logit, mut logit_of_background, mut change) = (0.0, 0.0, 0.0);
         for (model, reverse) in self.orientations() {
             let network = model.network().ok_or_else(not_differentiable)?;
             let (sequence, background) =
@@ -315,11 +315,13 @@ impl Ensemble {
             hypothetical.iter_mut().zip(&share.hypothetical).for_each(|(sum, value)| *sum += value);
             logit += share.logit;
             logit_of_background += share.logit_of_background;
+            change = larger(change, share.change);
         }
         Ok(Explanation {
             hypothetical: hypothetical.into_iter().map(|sum| self.mean(sum)).collect(),
             logit: self.mean(logit),
             logit_of_background: self.mean(logit_of_background),
+            change,
         })
     }
 
@@ -328,18 +330,26 @@ impl Ensemble {
     ///
     /// # Errors
     ///
-    /// When a model is none, or cannot be differentiated.
-    pub fn explain_tokens(&self, sequence: &[u8], class: usize, way: TokenWay) -> Result<TokenShare> {
-        let turned = reverse_complement(sequence);
-        let mut mean =
-            TokenShare { contributions: vec![0.0; sequence.len()], logit: 0.0, logit_of_background: 0.0 };
+    /// When a model is none, or cannot be differentiated, or reads a background in other tokens.
+    pub fn explain_tokens(
+        &self,
+        sequence: &[u8],
+        class: usize,
+        background: &Background,
+        way: TokenWay,
+    ) -> Result<TokenShare> {
+        let turned = (reverse_complement(sequence), turn_background(background));
+        let mut mean = TokenShare { contributions: vec![0.0; sequence.len()], ..TokenShare::default() };
         let count = self.orientations().count() as f64;
         for (model, reverse) in self.orientations() {
-            let model = model.language().ok_or_else(not_differentiable)?;
-            let mut share = model.explain(if reverse { &turned } else { sequence }, class, way)?;
+            let (model, reader) = model.language().ok_or_else(not_differentiable)?;
+            let (sequence, background) =
+                if reverse { (turned.0.as_slice(), &turned.1) } else { (sequence, background) };
+            let mut share = model.explain(sequence, class, background, way, reader)?;
             if reverse {
                 share.contributions.reverse();
             }
+            mean.change = larger(mean.change, share.change);
             let contributions = mean.contributions.iter_mut().zip(&share.contributions);
             contributions.for_each(|(sum, value)| *sum += value / count);
             mean.logit += share.logit / count;
@@ -407,6 +417,11 @@ fn turn_background(background: &Background) -> Background {
             Background::Sequences(sequences.iter().map(|sequence| reverse_complement(sequence)).collect())
         }
     }
+}
+
+/// Returns the larger number; what is none stays none.
+fn larger(a: f64, b: f64) -> f64 {
+    if b > a || b.is_nan() { b } else { a }
 }
 
 pub(super) fn not_differentiable() -> Error {

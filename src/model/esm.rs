@@ -63,7 +63,7 @@ pub fn load(source: &Source) -> Result<LanguageModel> {
         classifier,
         token_head: token_head(source, &spec)?,
         pooling: own_pooling(source, spec.layers.len())?,
-        checkpoint: Some(source.checkpoint()),
+        checkpoint: source.checkpoint(),
     })
 }
 

@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::bert::{activation, decision, head_width, labels, own_pooling};
+use super::config::Config;
 use super::transformer::{
     Attending, Classifier, Embeddings, LanguageModel, Layer, Matrix, NormKind, NormPlace, Parts, Reads,
     Scale, Spec, Tensors, TokenHead, matrix, scale,
@@ -12,7 +13,7 @@ use super::transformer::{
 use super::weights::Weights;
 use super::{Source, rotary};
 use crate::error::{Error, Result};
-use crate::kernel::{Linear, Norm, Precision};
+use crate::kernel::{Activation, Linear, Norm, Precision};
 use crate::tokenizer::Tokenizer;
 
 const WORDS: &str = "embeddings.tok_embeddings.weight";
@@ -81,8 +82,15 @@ pub fn load(source: &Source) -> Result<LanguageModel> {
         classifier,
         token_head: token_head(source, &shape, &tensors)?,
         pooling: own_pooling(source, spec.layers.len())?,
-        checkpoint: None,
+        checkpoint: source.checkpoint(),
     })
+}
+
+/// Returns the spec of a model with this config and these tensors, named without `model.`, what its classifier reads, and
+/// the function behind the first layer of that.
+pub(super) fn spec_of(config: &Config, body: &Weights) -> Result<(Spec, Reads, Activation)> {
+    let shape: Shape = config.part()?;
+    Ok((spec(&shape, body)?, reads(&shape)?, activation(&shape.classifier_activation)?))
 }
 
 fn spec(shape: &Shape, body: &Weights) -> Result<Spec> {
@@ -140,17 +148,22 @@ fn head(source: &Source, shape: &Shape, spec: &Spec) -> Result<(Linear, Norm)> {
     Ok((dense.with_activation(activation(&shape.classifier_activation)?), norm))
 }
 
+/// Returns which hidden states a classifier reads.
+fn reads(shape: &Shape) -> Result<Reads> {
+    match shape.classifier_pooling.as_str() {
+        "cls" => Ok(Reads::First),
+        "mean" => Ok(Reads::Mean),
+        other => Err(Error::data(format!("config.json: a classifier that pools by `{other}`"))),
+    }
+}
+
 /// Reads the classifier, where there is one.
 fn classifier(source: &Source, shape: &Shape, spec: &Spec) -> Result<Option<Classifier>> {
     let outer = source.weights;
     if !outer.contains("classifier.weight") {
         return Ok(None);
     }
-    let reads = match shape.classifier_pooling.as_str() {
-        "cls" => Reads::First,
-        "mean" => Reads::Mean,
-        other => return Err(Error::data(format!("config.json: a classifier that pools by `{other}`"))),
-    };
+    let reads = reads(shape)?;
     let [classes, _] = outer.shape("classifier.weight")?;
     let (pooler, norm) = head(source, shape, spec)?;
     Ok(Some(Classifier {

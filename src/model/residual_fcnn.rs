@@ -235,6 +235,10 @@ impl Model for ResidualFcnn {
         }
         Ok(answers)
     }
+
+    fn reads_pairs(&self) -> bool {
+        true
+    }
 }
 
 /// Checks a file of weights and puts what `encoder` and `range` say into the config.
@@ -262,4 +266,4 @@ pub fn complete(
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

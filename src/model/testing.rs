@@ -6,7 +6,7 @@ use std::path::Path;
 use candle_core::Device;
 
 use super::weights::Array;
-use super::{Config, Network, Weights, build};
+use super::{Config, Model, Network, NetworkModel, Weights, build};
 use crate::kernel::testing::{bits, flat, noise_tensor};
 
 pub use crate::testing::shared;
@@ -202,4 +202,61 @@ pub fn arrays(weights: &Weights) -> std::collections::BTreeMap<String, Array> {
         values: tensor.read().into_owned(),
     };
     weights.tensors().iter().map(|(name, tensor)| (name.clone(), array(tensor))).collect()
+}
+
+/// Returns a small model of each family, under the name that `docs/recipes/explain.md` gives it.
+pub fn families() -> Option<Vec<(&'static str, Box<dyn Model>)>> {
+    let network =
+        |network: Box<dyn Network>| -> Box<dyn Model> { Box::new(NetworkModel::new(network).unwrap()) };
+    let of_file = |path: &str| Some(network(converted(path, &super::convert::Hints::default())?));
+    let of_hash = |architecture: &str, folder: &str| {
+        let weights = hashed_weights(&shared(&format!("golden/models/{folder}"))?);
+        Some(network(model(&Config::new(architecture), &weights)))
+    };
+    let language = |folder: &str, tokenizer: Option<&str>| -> Option<Box<dyn Model>> {
+        let folder = shared(&format!("golden/models/{folder}"))?;
+        let directory = tempfile::tempdir().unwrap();
+        let files = ["config.json", "model.safetensors"].map(|file| folder.join(file));
+        for path in files.into_iter().chain(tokenizer.map(|file| shared(file).unwrap())) {
+            std::fs::copy(&path, directory.path().join(path.file_name().unwrap())).unwrap();
+        }
+        Some(super::load(directory.path(), &Device::Cpu).unwrap().model)
+    };
+    let golden = super::transformer::stock::golden();
+    let stock = |index: usize| -> Box<dyn Model> {
+        let directory = super::transformer::stock::directory(&golden, &golden["models"][index]);
+        super::load(directory.path(), &Device::Cpu).unwrap().model
+    };
+    let tokenizer = Some("data/tokenizers/dnabert2/tokenizer.json");
+    Some(vec![
+        ("SequentialCnn", network(small_cnn())),
+        ("BPNet", of_file("data/models/bpnet_ctcf_k562/model.safetensors")?),
+        ("DeepBind", of_hash("DeepBind", "deepbind")?),
+        ("DeepBind as published", of_file("data/models/deepbind/CTCFL.D00753.001.h5")?),
+        ("DanQ", of_hash("DanQ", "danq")?),
+        ("DeepSNR", of_file("data/models/nyxbind/CTCFL/DeepSNR.pth")?),
+        ("D-AEDNet", of_file("data/models/nyxbind/CTCFL/D_AEDNet.pth")?),
+        ("SigTFB, stage 1", of_file("golden/models/sigtfb/stage1.safetensors")?),
+        ("SigTFB, stage 2", of_file("golden/models/sigtfb/stage2.safetensors")?),
+        ("DNABERT", language("dnabert1_tiny", None)?),
+        ("DNABERT-2, NyxBind", language("dnabert2_tiny", tokenizer)?),
+        ("Nucleotide Transformer v1", language("nt_v1_tiny", None)?),
+        ("Nucleotide Transformer v2", language("nt_v2_tiny", None)?),
+        ("BertSNR", super::bert_snr::tests::model(40)?.unwrap()),
+        ("BERT-TFBS", super::bert_tfbs::tests::model()?),
+        ("DNABERT, mean of pieces", Box::new(super::transformer::tests::long("mean"))),
+        ("DNABERT, joined pieces", Box::new(super::transformer::tests::long("cat"))),
+        ("Llama, Mistral, Qwen", stock(1)),
+        ("ModernBERT", stock(6)),
+        ("network on pairs", super::residual_fcnn::tests::noisy()),
+    ])
+}
+
+/// Builds the network of `tests/golden/torch_attribution.json`.
+pub fn small_cnn() -> Box<dyn Network> {
+    let golden: serde_json::Value =
+        serde_json::from_str(include_str!("../../tests/golden/torch_attribution.json")).unwrap();
+    let tensors = hashed(&golden["cnn"]["tensors"], golden["amplitude"].as_f64().unwrap() as f32, 1.0);
+    let config = serde_json::from_value(golden["cnn"]["config"].clone()).unwrap();
+    model(&config, &Weights::collect(Path::new("small"), tensors))
 }

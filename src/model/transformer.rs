@@ -20,7 +20,7 @@ mod spec;
 mod tensors;
 
 pub use encoder::{Encoder, Scratch, Sequence, Watch};
-pub use explain::{TokenShare, TokenWay};
+pub use explain::{StateReader, TokenShare, TokenWay};
 pub use head::{Classifier, Decision, LongHead, Reads, TokenHead};
 pub use language::{Checkpoint, LanguageModel, Parts};
 pub use read::states;
@@ -33,6 +33,6 @@ pub use tensors::{Embeddings, Layer, Matrix, Scale, Tensors, matrix, projection,
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
-mod stock;
+pub(super) mod stock;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

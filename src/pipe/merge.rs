@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 
 use arrow_array::{RecordBatch, UInt64Array};
-use arrow_schema::{Schema, SchemaRef};
+use arrow_schema::{Field, Schema, SchemaRef};
 
 use crate::error::{Error, Result};
 use crate::pipe::Pipe;
@@ -65,9 +65,11 @@ fn difference(a: &Schema, b: &Schema) -> Result<Option<String>> {
                 .collect::<Vec<_>>()
                 .join(", ")
         };
-        let (a, b) = (names(a), names(b));
-        let detail = if a == b { "metadata of columns".into() } else { format!("columns: {b}, not {a}") };
-        return Ok(Some(detail));
+        let (of_a, of_b) = (names(a), names(b));
+        return Ok(Some(match of_a == of_b {
+            true => column_difference(a, b),
+            false => format!("columns: {of_b}, not {of_a}"),
+        }));
     }
     for (key, name) in [(GENOME_KEY, "genome"), (KIND_KEY, "what a row is")] {
         if a.metadata.get(key) != b.metadata.get(key) {
@@ -80,6 +82,21 @@ fn difference(a: &Schema, b: &Schema) -> Result<Option<String>> {
     }
     let pairs = a.iter().zip(&b);
     Ok(pairs.filter_map(|(a, b)| step_difference(a, b)).next())
+}
+
+/// Names the first column whose metadata differ, and in what: the model that made it, its tokenizer, its labels.
+fn column_difference(a: &Schema, b: &Schema) -> String {
+    let Some((a, b)) = a.fields().iter().zip(b.fields()).find(|(a, b)| a != b) else {
+        return "columns".into();
+    };
+    let value =
+        |field: &Field, key: &str| field.metadata().get(key).map_or("nothing", String::as_str).to_string();
+    let keys = a.metadata().iter().chain(b.metadata().iter()).map(|(key, _)| key);
+    let different = keys.map(|key| (key, value(b, key), value(a, key))).find(|(_, of_b, of_a)| of_b != of_a);
+    match different {
+        Some((key, of_b, of_a)) => format!("the {key} of column `{}`: {of_b}, not {of_a}", a.name()),
+        None => format!("column `{}`", a.name()),
+    }
 }
 
 /// Names what differs between the same stage of two shards that must not.

@@ -80,9 +80,10 @@ pub fn draw(histogram: &Histogram, width: f64, height: f64, colour: &str) -> Str
         );
     }
     let _ = write!(svg, "<line class=\"axis\" x1=\"0\" x2=\"{width}\" y1=\"{base}\" y2=\"{base}\"/>");
-    let end = super::short(step * counts.len() as f64);
-    let _ = write!(svg, "<text class=\"tick\" x=\"0\" y=\"{height}\">0</text>");
-    let _ = write!(svg, "<text class=\"tick\" x=\"{width}\" y=\"{height}\" text-anchor=\"end\">{end}</text>");
+    // Numbers that stand on the last line of pixels lose their feet.
+    let (end, y) = (super::short(step * counts.len() as f64), height - 3.0);
+    let _ = write!(svg, "<text class=\"tick\" x=\"0\" y=\"{y}\">0</text>");
+    let _ = write!(svg, "<text class=\"tick\" x=\"{width}\" y=\"{y}\" text-anchor=\"end\">{end}</text>");
     svg + "</svg>"
 }
 

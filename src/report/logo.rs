@@ -147,9 +147,10 @@ pub fn draw_trimmed(
 
 /// Writes the values at the top and bottom of an axis that ends at `right`.
 pub(super) fn axis_labels(top: f64, bottom: f64, right: f64, y: &dyn Fn(f64) -> f64, unit: &str) -> String {
+    // The size is said here, too: a notebook has no style of ours.
     let label = |value: f64, text: String| {
         format!(
-            "<text class=\"tick\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{text}</text>",
+            "<text class=\"tick\" font-size=\"10\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{text}</text>",
             right - 5.0,
             y(value) + 3.5
         )

@@ -59,7 +59,7 @@ pub fn draw(sequence: &[u8], contributions: &[f32], marks: &[Mark], width: f64, 
     }
     let _ = write!(
         svg,
-        "<line class=\"axis\" x1=\"{left}\" x2=\"{width}\" y1=\"{0:.1}\" y2=\"{0:.1}\"/>",
+        "<line class=\"axis\" stroke=\"#c5cacf\" x1=\"{left}\" x2=\"{width}\" y1=\"{0:.1}\" y2=\"{0:.1}\"/>",
         y(0.0)
     );
     for (position, (&base, &value)) in sequence.iter().zip(contributions).enumerate() {

@@ -15,8 +15,9 @@ use crate::model::{Answer, Attentions, Input, Outputs, Wanted};
 /// Floats of answers that are kept: 64 MiB.
 pub const KEPT_FLOATS: usize = 16 << 20;
 
-/// Floats that an entry costs besides its answer.
-const OVERHEAD: usize = 64;
+/// Floats that an entry costs besides its answer: its key, twice, and the vectors of the answer. Counted by the memory of a
+/// process: 525 bytes for each input of a network with one class.
+pub const OVERHEAD: usize = 128;
 
 type Key = [u8; 32];
 

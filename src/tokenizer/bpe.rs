@@ -52,6 +52,13 @@ impl Bpe {
         ["[MASK]", "<mask>"].into_iter().find_map(|token| self.tokenizer.token_to_id(token))
     }
 
+    /// Returns whether every token but the added ones is a single letter.
+    pub(super) fn is_of_letters(&self) -> bool {
+        let added = self.tokenizer.get_added_tokens_decoder();
+        let vocabulary = self.tokenizer.get_vocab(false);
+        vocabulary.iter().all(|(token, id)| added.contains_key(id) || token.chars().count() <= 1)
+    }
+
     pub(super) fn digest(&self) -> &str {
         &self.digest
     }

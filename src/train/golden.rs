@@ -10,6 +10,7 @@ use super::cells::{CellTask, Stage};
 use super::language::{Body, ClassTask, Head, Labelled};
 use super::optimizer::{self, Betas, Decaying, Gradients, Optimizer, Rule};
 use super::{Examples, Task};
+use crate::kernel::learn::leaf::backward;
 use crate::kernel::learn::{loss, read, tensor};
 use crate::model::config::Config;
 use crate::model::graph::{
@@ -76,9 +77,9 @@ fn check_case(name: &str, mut parameters: Parameters, loss: impl FnOnce(&mut Pas
     let seen = pass.finish();
     let value = f64::from(loss.to_scalar::<f32>().unwrap());
     assert!((value - case["loss"].as_f64().unwrap()).abs() < 1e-5, "{name}: {value}");
-    let mut store = loss.backward().unwrap();
+    let mut found = backward(&loss).unwrap();
     let gradients: Gradients = (parameters.trained())
-        .filter_map(|(name, variable)| Some((name.into(), store.remove(variable.as_tensor())?)))
+        .filter_map(|(name, variable)| Some((name.into(), found.take(variable.as_tensor()).unwrap()?)))
         .collect();
     seen.keep(&mut parameters);
     let expected = case["gradients"].as_object().unwrap();
@@ -91,7 +92,7 @@ fn check_case(name: &str, mut parameters: Parameters, loss: impl FnOnce(&mut Pas
     }
     assert!(optimizer::norm(&gradients).unwrap() > 1e-3);
     let rule = Rule::AdamW(Betas { epsilon: 1e-4, ..Betas::default() });
-    Optimizer::new(rule, 0.01, Decaying::All).step(&parameters, &gradients, 1e-3).unwrap();
+    Optimizer::new(rule, 0.01, Decaying::All).step(&parameters, &gradients, 1.0, 1e-3).unwrap();
     let after = parameters.snapshot().unwrap();
     assert_eq!(after.len(), case["after"].as_object().unwrap().len(), "{name}");
     for (tensor, Array { values, .. }) in &after {

@@ -7,6 +7,8 @@ use candle_core::{CpuStorage, InplaceOp1, Layout, Result as Candle, Tensor};
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
+use crate::kernel::Instructions;
+use crate::kernel::instructions::vectorize;
 use crate::kernel::learn::read;
 use crate::model::graph::Parameters;
 
@@ -80,12 +82,18 @@ impl Optimizer {
         Self { rule, decay, decaying, moments: BTreeMap::new(), steps: 0 }
     }
 
-    /// Takes a step at this learning rate. What has no gradient stays as it is.
+    /// Takes a step at this learning rate along gradients times `factor`. What has no gradient stays as it is.
     ///
     /// # Errors
     ///
     /// When a tensor is not on the processor.
-    pub fn step(&mut self, parameters: &Parameters, gradients: &Gradients, rate: f64) -> Result<()> {
+    pub fn step(
+        &mut self,
+        parameters: &Parameters,
+        gradients: &Gradients,
+        factor: f32,
+        rate: f64,
+    ) -> Result<()> {
         self.steps += 1;
         for (name, variable) in parameters.trained() {
             let Some(gradient) = gradients.get(name) else { continue };
@@ -97,8 +105,8 @@ impl Optimizer {
                 self.moments.entry(name.into()).or_insert_with(|| [vec![0.0; count], vec![0.0; second]]);
             let (rule, steps) = (self.rule, self.steps);
             read(gradient, |gradient| {
-                let update =
-                    Update { rule, rate, decay, steps, is_first, gradient, moments: RefCell::new(moments) };
+                let moments = RefCell::new(moments);
+                let update = Update { rule, rate, decay, steps, is_first, gradient, factor, moments };
                 variable.as_tensor().inplace_op1(&update)
             })??;
         }
@@ -116,6 +124,7 @@ struct Update<'a> {
     steps: u64,
     is_first: bool,
     gradient: &'a [f32],
+    factor: f32,
     moments: RefCell<&'a mut [Vec<f32>; 2]>,
 }
 
@@ -143,22 +152,20 @@ impl Update<'_> {
     fn adam(&self, betas: Betas, values: &mut [f32], first: &mut [f32], second: &mut [f32]) {
         let Betas { first: beta_1, second: beta_2, epsilon } = betas;
         let steps = self.steps as i32;
-        let step = (self.rate / (1.0 - beta_1.powi(steps))) as f32;
-        let root = (1.0 - beta_2.powi(steps)).sqrt() as f32;
         let apart = matches!(self.rule, Rule::AdamW(_));
-        let shrink = if apart { (1.0 - self.rate * self.decay) as f32 } else { 1.0 };
-        let join = if apart { 0.0 } else { self.decay as f32 };
-        let ([b1, c1], [b2, c2]) = (shares(beta_1), shares(beta_2));
-        let epsilon = epsilon as f32;
+        let adam = Adam {
+            step: (self.rate / (1.0 - beta_1.powi(steps))) as f32,
+            root: (1.0 - beta_2.powi(steps)).sqrt() as f32,
+            shrink: if apart { (1.0 - self.rate * self.decay) as f32 } else { 1.0 },
+            join: if apart { 0.0 } else { self.decay as f32 },
+            shares: [shares(beta_1), shares(beta_2)],
+            epsilon: epsilon as f32,
+            factor: self.factor,
+        };
         let pieces = (values.par_chunks_mut(PIECE).zip(first.par_chunks_mut(PIECE)))
             .zip(second.par_chunks_mut(PIECE).zip(self.gradient.par_chunks(PIECE)));
         pieces.for_each(|((values, first), (second, gradient))| {
-            for (((x, m), v), g) in values.iter_mut().zip(first).zip(second).zip(gradient) {
-                let g = g + join * *x;
-                *m = b1 * *m + c1 * g;
-                *v = b2 * *v + c2 * g * g;
-                *x = *x * shrink - step * *m / (v.sqrt() / root + epsilon);
-            }
+            adam_step(Instructions::detect(), adam, values, [first, second], gradient);
         });
     }
 
@@ -166,10 +173,39 @@ impl Update<'_> {
         let (rate, decay) = (self.rate as f32, self.decay as f32);
         let keep = if self.is_first { 0.0 } else { momentum };
         for ((x, buffer), g) in values.iter_mut().zip(buffer).zip(self.gradient) {
-            let g = g + decay * *x;
+            let g = self.factor * g + decay * *x;
             *buffer = keep * *buffer + g;
             *x -= rate * if ahead > 0.0 { g + momentum * *buffer } else { *buffer };
         }
+    }
+}
+
+/// The numbers of one step of Adam.
+#[derive(Clone, Copy)]
+struct Adam {
+    step: f32,
+    root: f32,
+    /// What weights are multiplied by.
+    shrink: f32,
+    /// The share of a weight in its gradient.
+    join: f32,
+    /// What is kept and what is new, of both moments.
+    shares: [[f32; 2]; 2],
+    epsilon: f32,
+    /// What gradients are multiplied by.
+    factor: f32,
+}
+
+vectorize!(fn adam_step(adam: Adam, values: &mut [f32], moments: [&mut [f32]; 2], gradient: &[f32]) = adam_piece);
+
+#[inline(always)]
+fn adam_piece(adam: Adam, values: &mut [f32], [first, second]: [&mut [f32]; 2], gradient: &[f32]) {
+    let Adam { step, root, shrink, join, shares: [[b1, c1], [b2, c2]], epsilon, factor } = adam;
+    for (((x, m), v), g) in values.iter_mut().zip(first).zip(second).zip(gradient) {
+        let g = factor * *g + join * *x;
+        *m = b1 * *m + c1 * g;
+        *v = b2 * *v + c2 * g * g;
+        *x = *x * shrink - step * *m / (v.sqrt() / root + epsilon);
     }
 }
 
@@ -186,7 +222,8 @@ fn shares(beta: f64) -> [f32; 2] {
 pub fn norm(gradients: &Gradients) -> Result<f64> {
     let mut sum = 0.0;
     for gradient in gradients.values() {
-        sum += read(gradient, |values| values.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>())?;
+        let parts: Vec<f64> = read(gradient, |values| values.par_chunks(PIECE).map(square).collect())?;
+        sum += parts.iter().sum::<f64>();
     }
     match sum.is_finite() {
         true => Ok(sum.sqrt()),
@@ -194,36 +231,51 @@ pub fn norm(gradients: &Gradients) -> Result<f64> {
     }
 }
 
-/// Scales gradients so that their norm is at most `most`; returns the norm before.
-///
-/// # Errors
-///
-/// As [`norm`].
-pub fn clip(gradients: &mut Gradients, most: f64) -> Result<f64> {
-    let norm = norm(gradients)?;
-    let factor = most / (norm + 1e-6);
-    if factor < 1.0 {
-        for gradient in gradients.values_mut() {
-            *gradient = (&*gradient * factor)?;
+/// Returns the sum of the squares of numbers.
+fn square(values: &[f32]) -> f64 {
+    let mut sums = [0.0; CHAINS];
+    add_squares(Instructions::detect(), values, &mut sums);
+    sums.iter().sum()
+}
+
+/// Sums that are taken side by side.
+const CHAINS: usize = 64;
+
+vectorize!(fn add_squares(values: &[f32], sums: &mut [f64; CHAINS]) = add_squares_here);
+
+#[inline(always)]
+fn add_squares_here(values: &[f32], sums: &mut [f64; CHAINS]) {
+    for values in values.chunks(CHAINS) {
+        for (sum, x) in sums.iter_mut().zip(values) {
+            *sum += f64::from(*x) * f64::from(*x);
         }
     }
-    Ok(norm)
+}
+
+/// Returns what gradients of this norm are multiplied by so that their norm is at most `most`.
+pub fn clipping(norm: f64, most: f64) -> f32 {
+    (most / (norm + 1e-6)).min(1.0) as f32
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::kernel::learn::tensor;
+    use crate::kernel::testing::{distance, noise};
     use crate::model::weights::Array;
 
     fn train(rule: Rule, decay: f64, gradients: &[[f32; 3]]) -> Vec<f32> {
+        step_by(rule, decay, gradients, 1.0)
+    }
+
+    fn step_by(rule: Rule, decay: f64, gradients: &[[f32; 3]], factor: f32) -> Vec<f32> {
         let mut parameters = Parameters::default();
         let values = vec![0.5, -1.0, 2.0];
         parameters.insert("w", Array { shape: vec![3], values }).unwrap();
         let mut optimizer = Optimizer::new(rule, decay, Decaying::All);
         for gradient in gradients {
             let gradients = [("w".to_string(), tensor(gradient.to_vec(), 3).unwrap())].into();
-            optimizer.step(&parameters, &gradients, 0.1).unwrap();
+            optimizer.step(&parameters, &gradients, factor, 0.1).unwrap();
         }
         read(parameters.get("w").unwrap(), <[f32]>::to_vec).unwrap()
     }
@@ -296,12 +348,26 @@ mod tests {
     #[test]
     fn clipping_keeps_the_direction_and_a_lost_gradient_is_an_error() {
         let gradients = |values: Vec<f32>| -> Gradients { [("a".into(), tensor(values, 2).unwrap())].into() };
-        let mut large = gradients(vec![3.0, 4.0]);
-        assert_eq!(clip(&mut large, 1.0).unwrap(), 5.0);
-        assert!((norm(&large).unwrap() - 1.0).abs() < 1e-6);
-        let mut small = gradients(vec![0.3, 0.4]);
-        clip(&mut small, 1.0).unwrap();
-        assert!((norm(&small).unwrap() - 0.5).abs() < 1e-6);
+        let norm_of = |values| norm(&gradients(values)).unwrap();
+        assert_eq!(norm_of(vec![3.0, 4.0]), 5.0);
+        assert!((f64::from(clipping(5.0, 1.0)) - 0.2).abs() < 1e-6);
+        assert_eq!(clipping(norm_of(vec![0.3, 0.4]), 1.0), 1.0);
         assert!(norm(&gradients(vec![f32::NAN, 0.0])).unwrap_err().to_string().contains("--learning-rate"));
+        // A step along a clipped gradient is the one along the gradient that it becomes.
+        let rule = Rule::Sgd { momentum: 0.0, nesterov: false };
+        let clipped = step_by(rule, 0.0, &[[3.0, 4.0, 0.0]], clipping(5.0, 1.0));
+        assert!(distance(&clipped, &train(rule, 0.0, &[[0.6, 0.8, 0.0]])) < 1e-6);
+        let adam = Rule::Adam(Betas { epsilon: 0.5, ..Betas::default() });
+        assert_eq!(step_by(adam, 0.0, &[[3.0, 4.0, 0.0]], 0.25), train(adam, 0.0, &[[0.75, 1.0, 0.0]]));
+    }
+
+    #[test]
+    fn the_norm_is_that_of_all_numbers_however_many_there_are() {
+        for count in [1, 63, 64, 65, PIECE - 1, 2 * PIECE + 7] {
+            let values = noise(count, count as u64);
+            let expected = values.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+            let gradients: Gradients = [("a".into(), tensor(values, count).unwrap())].into();
+            assert!((norm(&gradients).unwrap() - expected).abs() < 1e-9 * expected.max(1.0), "{count}");
+        }
     }
 }

@@ -1,14 +1,13 @@
 //! The loop: batches, losses, steps, evaluations, and when to stop. Everything that it decides by is in
 //! [`State`] and can be put into a checkpoint.
 
-use std::collections::BTreeMap;
-
 use candle_core::Tensor;
 
 use super::optimizer::{self, Decaying, Gradients, Optimizer, Rule};
 use super::schedule::{Plateau, Schedule};
 use crate::error::{Error, Result};
 use crate::kernel::learn::dropout::mix;
+use crate::kernel::learn::leaf::backward;
 use crate::model::graph::{Parameters, Pass, Random, Snapshot};
 
 /// What is learned from what.
@@ -303,11 +302,13 @@ impl Training {
 
     /// Takes one step on a group of batches.
     fn step(&mut self, task: &dyn Task, group: &[Vec<usize>], total: u64, batches: usize) -> Result<Step> {
-        let (gradients, loss, norm) = self.gradients(task, group)?;
+        let (gradients, loss) = self.gradients(task, group)?;
+        let norm = optimizer::norm(&gradients)?;
+        let clipped = self.plan.clip.map_or(1.0, |most| optimizer::clipping(norm, most));
         let warmup = self.plan.warmup.steps(total);
         let factor = self.plan.schedule.factor(self.state.step, warmup, total);
         let rate = self.plan.rate * factor * self.state.plateau.factor;
-        self.optimizer.step(&self.parameters, &gradients, rate)?;
+        self.optimizer.step(&self.parameters, &gradients, clipped, rate)?;
         self.state.step += 1;
         self.state.batch += group.len() as u64;
         self.state.losses = (self.state.losses.0 + loss, self.state.losses.1 + 1);
@@ -322,8 +323,8 @@ impl Training {
         })
     }
 
-    /// Returns the gradients of a group of batches, their mean loss, and the norm before clipping.
-    fn gradients(&mut self, task: &dyn Task, group: &[Vec<usize>]) -> Result<(Gradients, f64, f64)> {
+    /// Returns the gradients of a group of batches, and their mean loss.
+    fn gradients(&mut self, task: &dyn Task, group: &[Vec<usize>]) -> Result<(Gradients, f64)> {
         let mut gradients = Gradients::new();
         let mut total = 0.0;
         for (index, batch) in group.iter().enumerate() {
@@ -333,11 +334,7 @@ impl Training {
             total += loss;
             join(&mut gradients, more)?;
         }
-        let norm = match self.plan.clip {
-            Some(most) => optimizer::clip(&mut gradients, most)?,
-            None => optimizer::norm(&gradients)?,
-        };
-        Ok((gradients, total / group.len() as f64, norm))
+        Ok((gradients, total / group.len() as f64))
     }
 
     fn evaluate(&mut self, task: &dyn Task, epoch: f64) -> Result<Evaluation> {
@@ -389,11 +386,14 @@ fn one_batch(
         return Err(Error::data("the loss is infinite or no number: a lower --learning-rate may help"));
     }
     let loss = if parts > 1 { (loss / parts as f64)? } else { loss };
-    let mut store = loss.backward()?;
-    let taken = parameters.trained().filter_map(|(name, variable)| {
-        store.remove(variable.as_tensor()).map(|gradient| (name.to_string(), gradient))
-    });
-    Ok((value, taken.collect::<BTreeMap<_, _>>(), pass.finish()))
+    let mut found = backward(&loss)?;
+    let mut gradients = Gradients::new();
+    for (name, variable) in parameters.trained() {
+        if let Some(gradient) = found.take(variable.as_tensor())? {
+            gradients.insert(name.to_string(), gradient);
+        }
+    }
+    Ok((value, gradients, pass.finish()))
 }
 
 /// Adds gradients to others.

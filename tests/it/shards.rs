@@ -147,6 +147,84 @@ fn shards_of_two_layouts_are_not_joined() {
 }
 
 #[test]
+fn shards_of_two_genomes_or_two_models_and_shards_that_overlap_are_not_joined() {
+    let demo = demo();
+    let directory = demo.path();
+    let genome = fs::read_to_string(directory.join("genome.fa")).unwrap();
+    fs::write(directory.join("other.fa"), genome.replacen(">demo1", ">renamed", 1)).unwrap();
+    let config = fs::read_to_string(directory.join("model/config.json")).unwrap();
+    fs::create_dir(directory.join("other")).unwrap();
+    fs::write(directory.join("other/config.json"), config).unwrap();
+    // Another model: the same network with a bit of its last weight turned.
+    let mut weights = fs::read(directory.join("model/model.safetensors")).unwrap();
+    *weights.last_mut().unwrap() ^= 1;
+    fs::write(directory.join("other/model.safetensors"), weights).unwrap();
+    let shard = |name: &str, fasta: &str, model: &str, part: &str| {
+        let words = [
+            "tiles", "-q", "--no-pg", "--fasta", fasta, "--width", "200", "--stride", "2000", "--shard", part,
+        ];
+        let rows = stdout_of(inside(directory, nyx("extract", &words)), b"");
+        let words = ["--model", model, "-q", "--no-pg", "-o", name];
+        stdout_of(inside(directory, nyx("score", &words)), &rows);
+    };
+    shard("1", "genome.fa", "model", "1/2");
+    shard("2", "genome.fa", "model", "2/2");
+    shard("of-other-genome", "other.fa", "model", "2/2");
+    shard("of-other-model", "genome.fa", "other", "2/2");
+    shard("of-three", "genome.fa", "model", "2/3");
+    assert!(run(inside(directory, nyx("merge", &["-q", "-o", "whole", "1", "2"]))).status.success());
+    for (second, why) in [
+        ("of-other-genome", "differs from 1 in genome"),
+        ("of-other-model", "of column `logits`"),
+        ("of-three", "of two scans"),
+        ("1", "are both shard 1/2"),
+    ] {
+        let refused = run(inside(directory, nyx("merge", &["-q", "-o", "joined", "1", second])));
+        let message = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(refused.status.code() == Some(1) && message.contains(why), "{second}: {message}");
+        assert!(!directory.join("joined").exists(), "{second}");
+    }
+}
+
+/// Kills a process and all that it has started with SIGKILL; it leads a group of its own.
+fn kill_all(mut leader: std::process::Child) {
+    let mut shell = Command::new("bash");
+    shell.args(["-c", &format!("kill -9 -- -{}", leader.id())]);
+    stdout_of(shell, b"");
+    leader.wait().unwrap();
+}
+
+#[test]
+fn a_run_that_was_killed_has_lost_one_shard_and_gives_the_same_bytes() {
+    use std::os::unix::process::CommandExt;
+    let demo = demo();
+    let directory = demo.path();
+    // The third shard says that it runs, and then waits for ever.
+    let pipeline = "{ test {shard} != 3/5 || test -e go || { touch running; sleep 1000; }; } && nyx-extract tiles \
+                    --fasta genome.fa --width 200 --stride 500 --shard {shard} | nyx-score --model model";
+    let words =
+        |output: &'static str| ["run", "--shards", "5", "--no-pg", "-q", "--keep", "-o", output, pipeline];
+    let mut command = front_door(directory, &words("killed.arrows"));
+    let mut running = command.process_group(0).spawn().unwrap();
+    while !directory.join("running").exists() {
+        assert!(running.try_wait().unwrap().is_none(), "it ended before its third shard");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    kill_all(running);
+    let shard = |output: &str, part: u32| directory.join(format!("{output}.shards/0000{part}.arrows"));
+    let written = |part| fs::metadata(shard("killed.arrows", part)).ok().map(|file| file.modified().unwrap());
+    let before: Vec<_> = (1..=5).map(written).collect();
+    assert!(before[..2].iter().all(Option::is_some) && before[2..].iter().all(Option::is_none), "{before:?}");
+    assert!(!directory.join("killed.arrows").exists());
+    fs::write(directory.join("go"), "").unwrap();
+    stdout_of(front_door(directory, &words("killed.arrows")), b"");
+    assert_eq!((1..=2).map(written).collect::<Vec<_>>(), before[..2], "what was done is not done again");
+    stdout_of(front_door(directory, &words("never-killed.arrows")), b"");
+    let read = |name: &str| fs::read(directory.join(name)).unwrap();
+    assert!(read("killed.arrows") == read("never-killed.arrows"));
+}
+
+#[test]
 fn a_run_that_failed_goes_on_and_gives_the_same_bytes() {
     let demo = demo();
     let directory = demo.path();
@@ -252,6 +330,9 @@ fn a_hub_names_its_data() {
     stdout_of(view(&["--value", "probs", "--genome", "hg38"]), &scored);
     let text = fs::read_to_string(directory.join("hub/hub.txt")).unwrap();
     assert!(text.contains("\ngenome hg38\n") && text.contains("\nbigDataUrl probs.bw\n"), "{text}");
+    let label =
+        text.lines().find(|line| line.starts_with("longLabel probs: model (")).expect("it names the model");
+    assert!(label.len() <= "longLabel ".len() + 80, "{label}");
     let track = fs::read(directory.join("hub/probs.bw")).unwrap();
     assert_eq!(track[..4], 0x888F_FC26_u32.to_le_bytes());
     assert_eq!(run_with(inside(directory, nyx("view", &["-O", "hub"])), &scored).status.code(), Some(2));

@@ -76,6 +76,43 @@ fn sets_are_a_partition_with_the_parts_of_every_label_and_train_reads_them() {
 }
 
 #[test]
+fn the_shards_of_a_split_are_the_split() {
+    let directory = tempfile::tempdir().unwrap();
+    let rows = labelled(directory.path());
+    let folder = |name: &str| directory.path().join(name);
+    let common = ["--no-pg", "--format", "arrows", "--seed", "3"];
+    split(&rows, &folder("whole"), &common);
+    for part in ["1", "2", "3"] {
+        split(&rows, &folder(part), &[&common[..], &["--shard", &format!("{part}/3")]].concat());
+    }
+    let view = |rows: &[u8]| stdout_of(nyx("view", &["-q", "--no-pg"]), rows);
+    for (set, count) in [("train", 160), ("dev", 20), ("test", 20)] {
+        let file = |name: &str| folder(name).join(format!("{set}.arrows")).to_str().unwrap().to_string();
+        let merge = |parts: &[&str]| {
+            let mut merge = nyx("merge", &["--no-pg", "-q"]);
+            merge.args(parts.iter().map(|part| file(part)));
+            run_with(merge, b"")
+        };
+        let merged = merge(&["3", "1", "2"]);
+        assert!(merged.status.success(), "{}", String::from_utf8_lossy(&merged.stderr));
+        let whole = view(&fs::read(file("whole")).unwrap());
+        assert_eq!(whole.iter().filter(|byte| **byte == b'\n').count(), count + 1, "{set}");
+        assert!(view(&merged.stdout) == whole, "{set}");
+        let short = merge(&["1", "2"]);
+        let message = String::from_utf8_lossy(&short.stderr).into_owned();
+        assert!(message.contains("1 of 3 shards missing: 3/3"), "{set}: {message}");
+    }
+    // The first of a hundred shards is a region of chr1: it has no row of dev, and another shard may have some.
+    let arguments = ["--dev-contigs", "chr2", "--format", "tsv", "--shard", "1/100"];
+    split(&rows, &folder("first"), &arguments);
+    let lines = |set: &str| fs::read_to_string(folder("first").join(set)).unwrap().lines().count();
+    assert_eq!(
+        (lines("train.tsv"), lines("dev.tsv"), folder("first").join("test.tsv").exists()),
+        (3, 1, false)
+    );
+}
+
+#[test]
 fn the_recipes_of_dnabert_enhancer_and_nyxbind() {
     let directory = tempfile::tempdir().unwrap();
     let rows = labelled(directory.path());

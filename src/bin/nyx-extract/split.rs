@@ -14,7 +14,10 @@ use nyx::error::{Error, InFile, Result};
 use nyx::extract::split::{Parts, Rule, Set, Splitter, Wanted};
 use nyx::output::Output;
 use nyx::pipe::{Pipe, ipc};
-use nyx::{input, provenance};
+use nyx::provenance::{self, Share, Step};
+use nyx::{input, schema};
+
+use crate::shard::{self, ShardArg};
 
 /// Split rows into train, dev and test: the files of a folder that nyx-train --data reads.
 ///
@@ -22,6 +25,9 @@ use nyx::{input, provenance};
 /// contigs held out, rows of these go to dev and test and all others to train; a contig in both lists goes to either by a
 /// coin for each region. Rows that are no examples (no sequence, no label, a status other than `ok`) are left out
 /// and counted. The same seed gives the same split, whatever the batches.
+///
+/// With `--shard i/n` the folder has those rows of the split of the whole that are of the i-th part; `--format arrows` keeps
+/// what nyx-merge needs to prove that all parts of a set are there: nyx-merge 1/train.arrows 2/train.arrows.
 ///
 /// Example: nyx-extract split set.arrows --dev-contigs chr11,chr12 --test-contigs chr11,chr12 -o CTCF/
 #[derive(clap::Args)]
@@ -54,6 +60,8 @@ pub struct Args {
     /// Write sequences of a CSV or TSV as overlapping k-mers, as DNABERT reads them
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u8).range(1..=16))]
     kmer: Option<u8>,
+    #[command(flatten)]
+    shard: ShardArg,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, ValueEnum)]
@@ -94,30 +102,29 @@ struct Counts {
 pub fn run(args: Args, common: &Common) -> Result<()> {
     let rule = args.rule()?;
     let directory = directory(common)?;
-    let (pipe, mut step) = (input::open_pipe(&args.input)?.ahead(2), common.step());
-    step.seed = Some(common.seed);
+    // A set has few of the regions.
+    let share = shard::of_rows(args.shard.shard, &args.input)?.map(|share| Share { sparse: true, ..share });
+    let pipe = input::open_pipe(&args.input)?.ahead(2);
+    let step = Step { share, seed: Some(common.seed), ..common.step() };
     let metadata = provenance::append(&pipe.schema().metadata, step)?;
     let target = pipe.schema().as_ref().clone().with_metadata(metadata);
     let pipe = pipe.with_schema(target.into());
     std::fs::create_dir_all(directory).in_file(directory)?;
     args.refuse_others(directory)?;
-    let wanted = Wanted { length_least: args.min_length, without_n: args.no_n };
-    let mut splitter = Splitter::new(rule, wanted, common.seed);
-    let mut counts = Counts::default();
+    // A set that has no row of this shard may have some of another: it gets a file all the same.
+    let filled = Set::ALL.map(|set| share.is_some() && rule.fills(set));
     let outputs: Vec<Mutex<Option<Output>>> = Set::ALL.iter().map(|_| Mutex::new(None)).collect();
-    let sinks = Set::ALL.iter().zip(&outputs).map(|(set, output)| args.sink(*set, directory, output));
-    let parts = |batch: &RecordBatch| Ok(counts.parts(&splitter.sets(batch)?));
-    part::write(pipe, parts, sinks.collect())?;
-    if counts.sets[Set::Train as usize] == 0 {
+    let counts = args.part(pipe, rule, share, common, &outputs)?;
+    if share.is_none() && counts.sets[Set::Train as usize] == 0 {
         return Err(Error::data("no row is left to train on").at(directory.display().to_string()));
     }
     for (set, output) in Set::ALL.iter().zip(outputs) {
         let (output, path) = (output.into_inner().expect("no sink panicked"), args.file(*set, directory));
         // No file for a set that nothing belongs to: nyx-train would take it for one that lacks examples.
-        match counts.sets[*set as usize] {
-            0 if path.exists() => return Err(older()).in_file(&path),
-            0 => {}
-            _ => output.map_or(Ok(()), Output::commit).in_file(&path)?,
+        match counts.sets[*set as usize] > 0 || filled[*set as usize] {
+            true => output.map_or(Ok(()), Output::commit).in_file(&path)?,
+            false if path.exists() => return Err(older()).in_file(&path),
+            false => {}
         }
     }
     let [train, dev, test] = counts.sets;
@@ -137,15 +144,13 @@ fn older() -> Error {
 }
 
 impl Counts {
-    /// Counts rows, and returns the sink of each.
-    fn parts(&mut self, sets: &[Option<Set>]) -> Vec<Option<usize>> {
-        for set in sets {
-            match set {
-                Some(set) => self.sets[*set as usize] += 1,
-                None => self.left_out += 1,
-            }
+    /// Counts a row, and returns its sink.
+    fn part(&mut self, set: Option<Set>) -> Option<usize> {
+        match set {
+            Some(set) => self.sets[set as usize] += 1,
+            None => self.left_out += 1,
         }
-        sets.iter().map(|set| set.map(|set| set as usize)).collect()
+        set.map(|set| set as usize)
     }
 }
 
@@ -181,6 +186,30 @@ impl Args {
             Some(file) => Err(older()).in_file(&file),
             None => Ok(()),
         }
+    }
+
+    /// Writes the rows of each set, those of other shards excepted; the files wait in `outputs`.
+    fn part(
+        &self,
+        pipe: Pipe,
+        rule: Rule,
+        share: Option<Share>,
+        common: &Common,
+        outputs: &[Mutex<Option<Output>>],
+    ) -> Result<Counts> {
+        let wanted = Wanted { length_least: self.min_length, without_n: self.no_n };
+        let (mut splitter, mut counts) = (Splitter::new(rule, wanted, common.seed), Counts::default());
+        let here = |region: &u64| share.is_none_or(|share| (share.first..share.end).contains(region));
+        let parts = |batch: &RecordBatch| {
+            // Which set a row belongs to depends on the rows before it, also on those of other shards.
+            let sets = splitter.sets(batch)?;
+            let regions = schema::u64s(batch, schema::REGION)?.values().iter();
+            let part = |(region, set)| if here(region) { counts.part(set) } else { None };
+            Ok(regions.zip(sets).map(part).collect())
+        };
+        let sinks = Set::ALL.iter().zip(outputs).map(|(set, output)| self.sink(*set, &common.output, output));
+        part::write(pipe, parts, sinks.collect())?;
+        Ok(counts)
     }
 
     fn file(&self, set: Set, directory: &Path) -> PathBuf {

@@ -9,6 +9,7 @@ use nyx::cli::STATS_DIRECTORY;
 use nyx::extract::shard::Shard;
 use nyx::pipe::ipc;
 use nyx::provenance::{self, Share};
+use nyx::score::reuse::{self, KEPT_FLOATS};
 use nyx::{Error, Result};
 use serde_json::{Value, json};
 
@@ -16,13 +17,24 @@ use super::run::time;
 use super::sharded::{self, Pipeline};
 
 /// A calibration that is over sooner than this many seconds says more of starting than of going on.
-const SECONDS_LEAST: f64 = 2.0;
+const SECONDS_LEAST: f64 = 3.0;
+
+/// Where in the scan parts of it are run: windows are not alike everywhere.
+const PLACES: [f64; 3] = [0.5, 0.2, 0.8];
+
+/// Memory that grows with the windows, at most: what nyx-score keeps of its answers.
+const GROWTH_MOST: f64 = (KEPT_FLOATS * size_of::<f32>()) as f64 / MEBIBYTE;
+
+/// Bytes that are kept of a window, besides those of its answer.
+const OVERHEAD: f64 = (reuse::OVERHEAD * size_of::<f32>()) as f64;
+
+const MEBIBYTE: f64 = 1048576.0;
 
 /// Predict time, memory and size of a scan from a thousand windows of it.
 ///
-/// The pipeline is written as for `nyx run`. A small and a larger part from its middle are run (twice each, and larger
-/// ones until they take two seconds); the line through them is what the whole will take, on this machine as busy as it
-/// is now.
+/// The pipeline is written as for `nyx run`. A small and a larger part are run at three places of the scan, larger ones until
+/// they take some seconds; the line through them is what the whole will take, on this machine as busy as it is now. The
+/// spread is how far the three differ.
 ///
 /// Example: nyx plan 'nyx-extract tiles --fasta hg38.fa --n-policy drop | nyx-score --model ctcf/'
 #[derive(clap::Args)]
@@ -53,41 +65,77 @@ struct Cost {
     peak_mib: f64,
 }
 
+/// A small and a larger part of the scan, one after the other.
+#[derive(Clone, Copy, Debug)]
+struct Round {
+    small: Cost,
+    large: Cost,
+}
+
+/// What is predicted.
+#[derive(Debug)]
+struct Plan {
+    total: u64,
+    machines: u64,
+    /// Of all rounds together.
+    calibration: Cost,
+    /// Of one machine.
+    all: Cost,
+    /// How far the time of one round alone is from that of all, as a fraction.
+    spread: f64,
+}
+
 pub fn run(args: &Args) -> Result<()> {
     let pipeline = Pipeline::new(&args.pipeline)?;
     let whole = share_of(&pipeline, Shard::default())?;
     if whole.total == 0 {
         return Err(Error::data("the scan has no windows"));
     }
-    let (small, large) = calibrate(&pipeline, whole.total, args.windows)?;
-    let all = extrapolate(small, large, whole.total.div_ceil(args.machines) as f64);
+    let rounds = calibrate(&pipeline, whole.total, args.windows)?;
+    let plan = Plan::new(whole.total, args.machines, &rounds);
     let mut output = std::io::stdout().lock();
     let text = match args.json {
-        true => format!("{:#}\n", report(args, whole, large, all)),
-        false => describe(args, whole, large, all),
+        true => format!("{:#}\n", plan.report()),
+        false => plan.describe(),
     };
     Ok(output.write_all(text.as_bytes())?)
 }
 
-/// Runs parts of the scan until they are long enough to tell; returns what a quarter and the whole of the last took.
-fn calibrate(pipeline: &Pipeline, total: u64, windows: u64) -> Result<(Cost, Cost)> {
+/// Runs a small and a larger part of the scan at every place.
+fn calibrate(pipeline: &Pipeline, total: u64, windows: u64) -> Result<Vec<Round>> {
+    let windows = enough(pipeline, total, windows)?;
+    PLACES.iter().map(|place| Round::run(pipeline, total, windows, *place)).collect()
+}
+
+/// Returns how many windows take long enough to tell. What it runs does not count: files that nobody has read for a while
+/// make a first run slow.
+fn enough(pipeline: &Pipeline, total: u64, windows: u64) -> Result<u64> {
     let mut windows = windows.min(total);
-    loop {
-        let small = best(pipeline, total, (windows / 4).max(1))?;
-        let large = best(pipeline, total, windows)?;
-        if large.seconds - small.seconds >= SECONDS_LEAST || windows == total {
-            return Ok((small, large));
+    while windows < total {
+        let Round { small, large } = Round::run(pipeline, total, windows, PLACES[0])?;
+        let seconds = large.seconds - small.seconds;
+        if seconds >= SECONDS_LEAST {
+            break;
         }
-        windows = (windows * 4).min(total);
+        let times = (1.2 * SECONDS_LEAST / seconds.max(0.01)).clamp(1.5, 8.0);
+        windows = ((windows as f64 * times) as u64).min(total);
+    }
+    Ok(windows)
+}
+
+impl Round {
+    /// Runs a quarter and the whole of as many windows at a place.
+    fn run(pipeline: &Pipeline, total: u64, windows: u64, place: f64) -> Result<Self> {
+        let part = |windows: u64| measure(pipeline, shard_at(total, windows, place));
+        Ok(Self { small: part((windows / 4).max(1))?, large: part(windows)? })
     }
 }
 
-/// Returns the less disturbed of two runs of a part with about as many windows.
-fn best(pipeline: &Pipeline, total: u64, windows: u64) -> Result<Cost> {
+/// Returns the shard of about as many windows that is at a place.
+fn shard_at(total: u64, windows: u64, place: f64) -> Shard {
     let parts = (total / windows.max(1)).max(1);
-    let shard = Shard::new(parts.div_ceil(2), parts).unwrap_or_default();
-    let (one, other) = (measure(pipeline, shard)?, measure(pipeline, shard)?);
-    Ok(if one.seconds <= other.seconds { one } else { other })
+    let part = ((parts as f64 * place) as u64 + 1).min(parts);
+    Shard::new(part, parts).unwrap_or_default()
 }
 
 /// Asks the pipeline's first command how many regions a shard has, without waiting for its rows.
@@ -148,52 +196,85 @@ fn processes(directory: &Path) -> Result<(f64, f64)> {
     Ok(sums)
 }
 
-/// Continues the line through two parts to `windows` windows. Memory does not grow with the input: it is the larger.
-fn extrapolate(small: Cost, large: Cost, windows: f64) -> Cost {
-    let line = |of: fn(&Cost) -> f64| {
-        let (a, b) = (of(&small), of(&large));
-        let run = large.windows - small.windows;
-        // Noise must not make a scan that takes less the longer it is.
-        let slope = if run > 0.0 { ((b - a) / run).max(0.0) } else { b / large.windows.max(1.0) };
-        b + slope * (windows - large.windows)
+impl Cost {
+    /// Returns the mean of each.
+    fn mean(costs: impl Iterator<Item = Self> + Clone) -> Self {
+        let count = costs.clone().count().max(1) as f64;
+        let mean = |of: fn(&Self) -> f64| costs.clone().map(|cost| of(&cost)).sum::<f64>() / count;
+        Self {
+            windows: mean(|cost| cost.windows),
+            seconds: mean(|cost| cost.seconds),
+            cpu_seconds: mean(|cost| cost.cpu_seconds),
+            bytes: mean(|cost| cost.bytes),
+            peak_mib: mean(|cost| cost.peak_mib),
+        }
+    }
+}
+
+/// Continues the line through two parts to `windows` windows.
+fn extrapolate(Round { small, large }: Round, windows: f64) -> Cost {
+    // Noise must not make a scan that takes less the longer it is.
+    let run = large.windows - small.windows;
+    let slope = |of: fn(&Cost) -> f64| match run > 0.0 {
+        true => ((of(&large) - of(&small)) / run).max(0.0),
+        false => of(&large) / large.windows.max(1.0),
     };
+    let line = |of: fn(&Cost) -> f64| of(&large) + slope(of) * (windows - large.windows);
+    // Memory does not grow with the input but for what is kept of each answer, up to a limit.
+    let kept = slope(|cost| cost.peak_mib).min((OVERHEAD + slope(|cost| cost.bytes)) / MEBIBYTE);
+    let growth = if run > 0.0 { (kept * (windows - large.windows)).clamp(0.0, GROWTH_MOST) } else { 0.0 };
     Cost {
         windows,
         seconds: line(|cost| cost.seconds),
         cpu_seconds: line(|cost| cost.cpu_seconds),
         bytes: line(|cost| cost.bytes),
-        peak_mib: small.peak_mib.max(large.peak_mib),
+        peak_mib: large.peak_mib.max(small.peak_mib) + growth,
     }
 }
 
-fn describe(args: &Args, whole: Share, calibration: Cost, all: Cost) -> String {
-    let per =
-        if args.machines > 1 { format!(", on each of {} machines", args.machines) } else { String::new() };
-    format!(
-        "windows  {}{per}\ntime     {} ({:.0} s, {:.1} windows/s)\nprocessor {:.0} s\nmemory   {:.0} MiB\nsize     {:.1} MiB\n\
-         from {:.0} windows in {:.1} s\n",
-        whole.total,
-        time(all.seconds),
-        all.seconds,
-        all.windows / all.seconds,
-        all.cpu_seconds,
-        all.peak_mib,
-        all.bytes / 1048576.0,
-        calibration.windows,
-        calibration.seconds,
-    )
-}
+impl Plan {
+    fn new(total: u64, machines: u64, rounds: &[Round]) -> Self {
+        let windows = total.div_ceil(machines) as f64;
+        let small = Cost::mean(rounds.iter().map(|round| round.small));
+        let large = Cost::mean(rounds.iter().map(|round| round.large));
+        let all = extrapolate(Round { small, large }, windows);
+        let apart =
+            rounds.iter().map(|round| (extrapolate(*round, windows).seconds / all.seconds - 1.0).abs());
+        Self { total, machines, calibration: large, all, spread: apart.fold(0.0, f64::max) }
+    }
 
-fn report(args: &Args, whole: Share, calibration: Cost, all: Cost) -> Value {
-    json!({
-        "windows": whole.total,
-        "machines": args.machines,
-        "seconds": all.seconds,
-        "cpu_seconds": all.cpu_seconds,
-        "peak_mib": all.peak_mib,
-        "bytes": all.bytes.round(),
-        "calibration": { "windows": calibration.windows, "seconds": calibration.seconds },
-    })
+    fn describe(&self) -> String {
+        let Self { total, machines, calibration, all, spread } = self;
+        let per = if *machines > 1 { format!(", on each of {machines} machines") } else { String::new() };
+        format!(
+            "windows  {total}{per}\ntime     {} ({:.0} s, {:.1} windows/s, spread {:.0} %)\nprocessor {:.0} s\n\
+             memory   {:.0} MiB\nsize     {:.1} MiB\nfrom {} times {:.0} windows in {:.1} s\n",
+            time(all.seconds),
+            all.seconds,
+            all.windows / all.seconds,
+            100.0 * spread,
+            all.cpu_seconds,
+            all.peak_mib,
+            all.bytes / MEBIBYTE,
+            PLACES.len(),
+            calibration.windows,
+            calibration.seconds,
+        )
+    }
+
+    fn report(&self) -> Value {
+        let Self { total, machines, calibration, all, spread } = self;
+        json!({
+            "windows": total,
+            "machines": machines,
+            "seconds": all.seconds,
+            "spread": spread,
+            "cpu_seconds": all.cpu_seconds,
+            "peak_mib": all.peak_mib,
+            "bytes": all.bytes.round(),
+            "calibration": { "windows": calibration.windows, "seconds": calibration.seconds },
+        })
+    }
 }
 
 #[cfg(test)]
@@ -204,15 +285,49 @@ mod tests {
         Cost { windows, seconds, cpu_seconds: seconds, bytes, peak_mib }
     }
 
+    fn round(small: Cost, large: Cost) -> Round {
+        Round { small, large }
+    }
+
     #[test]
     fn what_starting_takes_is_not_multiplied() {
-        let all = extrapolate(cost(100.0, 3.0, 1100.0, 50.0), cost(200.0, 4.0, 2100.0, 55.0), 1000.0);
-        assert_eq!((all.seconds, all.bytes, all.peak_mib), (12.0, 10100.0, 55.0));
+        let parts = round(cost(100.0, 3.0, 1100.0, 50.0), cost(200.0, 4.0, 2100.0, 50.0));
+        let all = extrapolate(parts, 1000.0);
+        assert_eq!((all.seconds, all.bytes, all.peak_mib), (12.0, 10100.0, 50.0));
     }
 
     #[test]
     fn noise_does_not_make_time_run_backwards() {
-        let all = extrapolate(cost(100.0, 3.0, 0.0, 1.0), cost(200.0, 2.0, 0.0, 1.0), 1000.0);
+        let all = extrapolate(round(cost(100.0, 3.0, 0.0, 1.0), cost(200.0, 2.0, 0.0, 1.0)), 1000.0);
         assert_eq!(all.seconds, 2.0);
+    }
+
+    #[test]
+    fn memory_grows_by_what_is_kept_of_answers_and_no_further() {
+        // 512 bytes of each window are kept, and as many written.
+        let grown = |windows: f64| 40.0 + windows * 512.0 / MEBIBYTE;
+        let part = |windows: f64| cost(windows, windows, 512.0 * windows, grown(windows));
+        let peak = |windows| extrapolate(round(part(1000.0), part(4000.0)), windows).peak_mib;
+        assert!((peak(20_000.0) - grown(20_000.0)).abs() < 1e-9);
+        assert_eq!(peak(1e9), grown(4000.0) + GROWTH_MOST);
+        // Noise: no window of 16 bytes keeps a megabyte.
+        let noisy = round(cost(10.0, 1.0, 160.0, 40.0), cost(20.0, 2.0, 320.0, 50.0));
+        assert!(extrapolate(noisy, 1020.0).peak_mib < 50.6);
+    }
+
+    #[test]
+    fn the_plan_is_of_all_places_and_says_how_far_they_differ() {
+        let at = |seconds: f64| round(cost(100.0, seconds, 0.0, 1.0), cost(200.0, 2.0 * seconds, 0.0, 1.0));
+        let plan = Plan::new(2000, 2, &[at(1.0), at(2.0), at(3.0)]);
+        assert_eq!((plan.all.windows, plan.all.seconds, plan.spread), (1000.0, 20.0, 0.5));
+        assert!(plan.describe().contains("on each of 2 machines") && plan.describe().contains("spread 50 %"));
+    }
+
+    #[test]
+    fn parts_are_at_their_places_and_no_larger_than_the_scan() {
+        let of = |total, windows| PLACES.map(|place| shard_at(total, windows, place).part());
+        assert_eq!(of(1000, 100), [6, 3, 9]);
+        assert_eq!(of(1000, 1000), [1, 1, 1]);
+        assert_eq!(of(1000, 5000), [1, 1, 1]);
     }
 }

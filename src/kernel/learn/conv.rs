@@ -1,5 +1,5 @@
-//! Convolution and its transpose, with the gradient of the weights: no im2col of the whole batch, but strips of
-//! a few columns of one image, which stay in cache.
+//! Convolution and its transpose, with the gradient of the weights: no im2col, but outer products of the taps and the
+//! gradient at each position, which lie as they are needed.
 
 use std::sync::Arc;
 
@@ -8,8 +8,10 @@ use rayon::prelude::*;
 
 use super::super::Instructions;
 use super::super::conv::{Conv, Padding};
-use super::super::product::{self, HEIGHT, Job, Strip, Sums, WIDTH};
-use super::{GROUPS, argument, column_sums, output, read, tensor};
+use super::super::outer::{self, Walk};
+use super::leaf::of_leaf;
+use super::sums::column_sums;
+use super::{GROUPS, argument, output, read, tensor};
 use crate::error::Result;
 
 /// How a kernel moves over an image.
@@ -35,7 +37,7 @@ impl Geometry {
         Self { padding, ..Self::default() }
     }
 
-    fn conv(&self, weight: &Tensor, bias: Option<&Tensor>) -> Result<Conv> {
+    pub(super) fn conv(&self, weight: &Tensor, bias: Option<&Tensor>) -> Result<Conv> {
         let (outputs, inputs, rows, columns) = weight.dims4()?;
         let bias = match bias {
             Some(bias) => read(bias, <[f32]>::to_vec)?,
@@ -105,22 +107,26 @@ impl CustomOp3 for Layer {
         gradient: &Tensor,
     ) -> Candle<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let gradient = gradient.contiguous()?;
-        let (_, height, width, _) = input.dims4()?;
-        let of_input =
-            input.track_op().then(|| self.conv.input_gradient(&gradient, [height, width])).transpose()?;
-        let of_weight = match weight.track_op() {
-            true => Some(weight_gradient(input, &gradient, weight.dims4()?, self.geometry)?),
-            false => None,
-        };
-        let of_bias = match bias.track_op() {
-            true => {
-                let outputs = bias.dim(0)?;
-                Some(tensor(read(&gradient, |gradient| column_sums(gradient, outputs))?, outputs)?)
-            }
-            false => None,
-        };
+        let [of_input, of_weight] = gradients(&self.conv, self.geometry, [input, weight], &gradient)?;
+        let of_bias = of_leaf(bias, || {
+            let outputs = bias.dim(0)?;
+            tensor(read(&gradient, |gradient| column_sums(gradient, outputs))?, outputs)
+        })?;
         Ok((of_input, of_weight, of_bias))
     }
+}
+
+/// Returns what the gradient of a layer's outputs says of its input and its weights.
+pub(super) fn gradients(
+    conv: &Conv,
+    geometry: Geometry,
+    [input, weight]: [&Tensor; 2],
+    gradient: &Tensor,
+) -> Candle<[Option<Tensor>; 2]> {
+    let (_, height, width, _) = input.dims4()?;
+    let of_input = input.track_op().then(|| conv.input_gradient(gradient, [height, width])).transpose()?;
+    let of_weight = of_leaf(weight, || weight_gradient(input, gradient, weight.dims4()?, geometry))?;
+    Ok([of_input, of_weight])
 }
 
 /// Convolves the other way (PyTorch's ConvTranspose2d): `[B, H', W', outputs]` to `[B, H, W, inputs]`, where
@@ -174,10 +180,8 @@ impl CustomOp2 for Transpose {
             true => Some(gradient.apply_op1_no_bwd(&*self.conv)?),
             false => None,
         };
-        let of_weight = match weight.track_op() {
-            true => Some(weight_gradient(&gradient, values, weight.dims4()?, self.geometry)?),
-            false => None,
-        };
+        let of_weight =
+            of_leaf(weight, || weight_gradient(&gradient, values, weight.dims4()?, self.geometry))?;
         Ok((of_values, of_weight))
     }
 }
@@ -214,35 +218,28 @@ struct WeightJob {
     geometry: Geometry,
 }
 
-/// Values side by side in the padded image that belong to one strip.
-struct Piece {
+/// Taps that lie side by side in the padded image.
+struct Taps {
     /// From the first value of a position.
     offset: usize,
-    /// Place in the strip.
+    /// Among all taps.
     place: usize,
-    length: usize,
-}
-
-#[derive(Default)]
-struct Scratch {
-    padded: Vec<f32>,
-    turned: Vec<f32>,
-    taps: Vec<Strip<f32>>,
+    count: usize,
 }
 
 impl WeightJob {
-    /// Returns the sums over a batch, `[outputs, rows·columns·inputs]`: those of groups of images, in order.
+    /// Returns the sums over a batch: those of groups of images, in order.
     fn batch(&self, batch: usize, input: &[f32], gradient: &[f32]) -> Vec<f32> {
         let (pixels, outputs) = (input.len() / batch, gradient.len() / batch);
         let group = batch.div_ceil(GROUPS).max(1);
-        let strips = self.strips();
+        let runs = self.runs();
         let parts: Vec<Vec<f32>> = (input.par_chunks(group * pixels))
             .zip(gradient.par_chunks(group * outputs))
             .map(|(input, gradient)| {
                 let mut sums = vec![0.0; self.kernel.iter().product()];
-                let mut scratch = Scratch::default();
+                let mut padded = Vec::new();
                 for (input, gradient) in input.chunks_exact(pixels).zip(gradient.chunks_exact(outputs)) {
-                    self.image(input, gradient, &strips, &mut scratch, &mut sums);
+                    self.image(self.pad(input, &mut padded), gradient, &runs, &mut sums);
                 }
                 sums
             })
@@ -262,79 +259,43 @@ impl WeightJob {
         [self.size[0] + top + bottom, width, width * self.kernel[1]]
     }
 
-    /// Returns where the taps `[rows, columns, inputs]` of each strip lie.
-    fn strips(&self) -> Vec<Vec<Piece>> {
+    /// Returns where the taps `[rows, columns, inputs]` lie.
+    fn runs(&self) -> Vec<Taps> {
         let [_, inputs, rows, columns] = self.kernel;
         let [_, _, pitch] = self.padded_size();
         let dilation = self.geometry.dilation;
-        let runs = if dilation[1] == 1 { (1, columns * inputs) } else { (columns, inputs) };
-        let mut strips: Vec<Vec<Piece>> = Vec::new();
-        let mut place = 0;
-        for row in 0..rows {
-            for run in 0..runs.0 {
-                let mut offset = row * dilation[0] * pitch + run * dilation[1] * inputs;
-                let mut left = runs.1;
-                while left > 0 {
-                    let length = left.min(WIDTH - place % WIDTH);
-                    if place % WIDTH == 0 {
-                        strips.push(Vec::new());
-                    }
-                    let strip = strips.last_mut().expect("the first place began a strip");
-                    strip.push(Piece { offset, place: place % WIDTH, length });
-                    (place, offset, left) = (place + length, offset + length, left - length);
-                }
-            }
-        }
-        strips
+        let (pieces, count) = if dilation[1] == 1 { (1, columns * inputs) } else { (columns, inputs) };
+        let taps = |(row, piece)| Taps {
+            offset: row * dilation[0] * pitch + piece * dilation[1] * inputs,
+            place: (row * pieces + piece) * count,
+            count,
+        };
+        (0..rows).flat_map(|row| (0..pieces).map(move |piece| (row, piece))).map(taps).collect()
     }
 
-    /// Adds what one image says.
-    fn image(
-        &self,
-        input: &[f32],
-        gradient: &[f32],
-        strips: &[Vec<Piece>],
-        scratch: &mut Scratch,
-        sums: &mut [f32],
-    ) {
-        let Scratch { padded, turned, taps } = scratch;
-        let padded = self.pad(input, padded);
-        let outputs = self.kernel[0];
-        let positions = gradient.len() / outputs;
-        turn(gradient, outputs, turned);
-        taps.resize(positions, Strip([0.0; WIDTH]));
-        let width = sums.len() / outputs;
-        let mut tile = Sums([[0.0; WIDTH]; HEIGHT]);
-        for (strip, pieces) in strips.iter().enumerate() {
-            self.fill(padded, pieces, taps);
-            let columns = WIDTH.min(width - strip * WIDTH);
-            for (index, sums) in sums.chunks_mut(HEIGHT * width).enumerate() {
-                let rows = &turned[index * HEIGHT * positions..];
-                let job = Job::new(&[0.0; WIDTH], rows, positions, taps);
-                product::multiply(Instructions::detect(), job, sums.len() / width, &mut tile);
-                for (sums, tile) in sums.chunks_exact_mut(width).zip(&tile.0) {
-                    let sums = &mut sums[strip * WIDTH..][..columns];
-                    sums.iter_mut().zip(tile).for_each(|(sum, tile)| *sum += tile);
-                }
-            }
-        }
+    /// Says whether vectors are of outputs, and not of taps: what fills them better.
+    fn is_by_outputs(&self, taps: usize) -> bool {
+        outer::cost(taps, self.kernel[0]) <= outer::cost(self.kernel[0], taps)
     }
 
-    /// Copies the columns of one strip, position after position.
-    fn fill(&self, padded: &[f32], pieces: &[Piece], taps: &mut [Strip<f32>]) {
+    /// Adds what one image says to the sums, `[taps, outputs]` or `[outputs, taps]`.
+    fn image(&self, padded: &[f32], gradient: &[f32], runs: &[Taps], sums: &mut [f32]) {
+        let ([outputs, inputs, ..], size) = (self.kernel, self.output);
         let [_, _, pitch] = self.padded_size();
         let stride = self.geometry.stride;
-        let whole = matches!(pieces, [Piece { length: WIDTH, .. }]);
-        for (y, taps) in taps.chunks_exact_mut(self.output[1]).enumerate() {
-            let row = &padded[y * stride[0] * pitch..];
-            for (x, tap) in taps.iter_mut().enumerate() {
-                let position = &row[x * stride[1] * self.kernel[1]..];
-                if whole {
-                    tap.0.copy_from_slice(&position[pieces[0].offset..][..WIDTH]);
-                    continue;
+        let all = sums.len() / outputs;
+        for &Taps { offset, place, count } in runs {
+            let values = &padded[offset..];
+            let taps = Walk { values, pitch: [stride[0] * pitch, stride[1] * inputs], width: count };
+            let marks = Walk { values: gradient, pitch: [size[1] * outputs, outputs], width: outputs };
+            match self.is_by_outputs(count) {
+                true => {
+                    let job = outer::Job { left: taps, right: marks, size };
+                    outer::add(Instructions::detect(), &job, &mut sums[place * outputs..], outputs);
                 }
-                for &Piece { offset, place, length } in pieces {
-                    tap.0[place..place + length].copy_from_slice(&position[offset..][..length]);
+                false => {
+                    let job = outer::Job { left: marks, right: taps, size };
+                    outer::add(Instructions::detect(), &job, &mut sums[place..], all);
                 }
             }
         }
@@ -357,28 +318,23 @@ impl WeightJob {
         padded
     }
 
-    /// Brings `[outputs, rows, columns, inputs]` into PyTorch's order.
+    /// Brings the sums into PyTorch's order.
     fn in_order(&self, sums: &[f32]) -> Vec<f32> {
-        let [_, inputs, rows, columns] = self.kernel;
+        let [outputs, inputs, rows, columns] = self.kernel;
         let area = rows * columns;
+        let taps = area * inputs;
+        let by_outputs = self.is_by_outputs(self.runs().first().map_or(0, |run| run.count));
         let mut values = Vec::with_capacity(sums.len());
-        for filter in sums.chunks_exact(area * inputs) {
+        for output in 0..outputs {
             for input in 0..inputs {
-                values.extend((0..area).map(|tap| filter[tap * inputs + input]));
+                let place = |tap: usize| match by_outputs {
+                    true => (tap * inputs + input) * outputs + output,
+                    false => output * taps + tap * inputs + input,
+                };
+                values.extend((0..area).map(|tap| sums[place(tap)]));
             }
         }
         values
-    }
-}
-
-/// Transposes `[rows, columns]`.
-fn turn(values: &[f32], columns: usize, turned: &mut Vec<f32>) {
-    let rows = values.len() / columns;
-    turned.resize(values.len(), 0.0);
-    for (row, values) in values.chunks_exact(columns).enumerate() {
-        for (column, &value) in values.iter().enumerate() {
-            turned[column * rows + row] = value;
-        }
     }
 }
 

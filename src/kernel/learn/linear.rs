@@ -3,7 +3,10 @@
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result as Candle, Shape, Tensor};
 
 use super::super::matrix::{self, Matrix};
-use super::{argument, column_sums, output, read, tensor};
+use super::super::rule;
+use super::leaf::of_leaf;
+use super::sums::column_sums;
+use super::{argument, output, read, tensor};
 use crate::error::Result;
 
 /// Computes y = x·Wᵀ + b: `[…, inputs]` to `[…, outputs]`, with `weight` `[outputs, inputs]` and `bias` `[outputs]`.
@@ -68,13 +71,10 @@ impl CustomOp3 for Linear {
     ) -> Candle<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let product = Product { turned: [false, true] };
         let (input, weight) = product.gradients(input, weight, gradient)?;
-        let bias = match bias.track_op() {
-            true => {
-                let outputs = bias.dim(0)?;
-                Some(tensor(read(gradient, |gradient| column_sums(gradient, outputs))?, outputs)?)
-            }
-            false => None,
-        };
+        let bias = of_leaf(bias, || {
+            let outputs = bias.dim(0)?;
+            tensor(read(gradient, |gradient| column_sums(gradient, outputs))?, outputs)
+        })?;
         Ok((input, weight, bias))
     }
 }
@@ -122,16 +122,18 @@ impl Product {
         let gradient = gradient.contiguous()?;
         let product = |a: &Tensor, b: &Tensor, turned| a.apply_op2_no_bwd(b, &Product { turned });
         let [a_turned, b_turned] = self.turned;
-        let of_a = match (a.track_op(), a_turned) {
-            (false, _) => None,
-            (true, false) => Some(product(&gradient, b, [false, !b_turned])?),
-            (true, true) => Some(product(b, &gradient, [b_turned, true])?),
-        };
-        let of_b = match (b.track_op(), b_turned) {
-            (false, _) => None,
-            (true, false) => Some(product(a, &gradient, [!a_turned, false])?),
-            (true, true) => Some(product(&gradient, a, [true, a_turned])?),
-        };
+        let of_a = of_leaf(a, || match a_turned {
+            // Weights are the same for all rows.
+            false if gradient.rank() == 2 && !b.track_op() => {
+                rule::once_for_pairs(&gradient, |gradient| product(gradient, b, [false, !b_turned]))
+            }
+            false => product(&gradient, b, [false, !b_turned]),
+            true => product(b, &gradient, [b_turned, true]),
+        })?;
+        let of_b = of_leaf(b, || match b_turned {
+            false => product(a, &gradient, [!a_turned, false]),
+            true => product(&gradient, a, [true, a_turned]),
+        })?;
         Ok((of_a, of_b))
     }
 }

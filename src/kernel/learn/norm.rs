@@ -1,24 +1,14 @@
 //! Batch norm with the statistics of the batch, and layer norm, with gradients of their weights.
 
-use std::sync::Arc;
-
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result as Candle, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::super::rule;
+use super::batch::Batch;
+pub use super::batch::Statistics;
+use super::leaf::of_leaf;
 use super::{GROUPS, argument, output, read, tensor};
 use crate::error::Result;
-
-/// Mean and variance of each channel of a batch.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Statistics {
-    /// `[channels]`.
-    pub mean: Vec<f32>,
-    /// `[channels]`, divided by the number of rows.
-    pub variance: Vec<f32>,
-    /// Rows that were seen.
-    pub rows: usize,
-}
 
 /// Normalizes the channels of `[…, channels]` by mean and variance of the batch, then scales and shifts them by
 /// `weight` and `bias`, `[channels]` each. Returns the statistics, too, for the running ones.
@@ -34,55 +24,9 @@ pub fn batch_norm(
 ) -> Result<(Tensor, Statistics)> {
     let input = input.contiguous()?;
     let channels = weight.dim(0)?;
-    let statistics = read(&input, |values| statistics(values, channels))?;
-    let scale = statistics.variance.iter().map(|variance| 1.0 / (variance + epsilon).sqrt()).collect();
-    let norm = BatchNorm { mean: statistics.mean.clone().into(), scale };
+    let statistics = read(&input, |values| Statistics::of(values, channels))?;
+    let norm = BatchNorm(Batch::new(&statistics, epsilon));
     Ok((input.apply_op3(weight, bias, norm)?, statistics))
-}
-
-fn statistics(values: &[f32], channels: usize) -> Statistics {
-    let rows = values.len() / channels.max(1);
-    let count = rows.max(1) as f64;
-    let [sums] = channel_sums([values], channels, |[x], _| [f64::from(x)]);
-    let mean: Vec<f32> = sums.iter().map(|sum| (sum / count) as f32).collect();
-    let [squares] = channel_sums([values], channels, |[x], channel| {
-        let distance = f64::from(x) - f64::from(mean[channel]);
-        [distance * distance]
-    });
-    Statistics { variance: squares.iter().map(|sum| (sum / count) as f32).collect(), mean, rows }
-}
-
-/// Adds up functions of the numbers of a channel, in groups of rows, in order.
-fn channel_sums<const N: usize, const M: usize>(
-    values: [&[f32]; N],
-    channels: usize,
-    of: impl Fn([f32; N], usize) -> [f64; M] + Sync,
-) -> [Vec<f64>; M] {
-    let group = (values[0].len() / channels.max(1)).div_ceil(GROUPS).max(1) * channels.max(1);
-    let count = values[0].len().div_ceil(group);
-    let parts: Vec<[Vec<f64>; M]> = (0..count)
-        .into_par_iter()
-        .map(|part| {
-            let range = part * group..((part + 1) * group).min(values[0].len());
-            let values = values.map(|values| &values[range.clone()]);
-            let mut sums: [Vec<f64>; M] = std::array::from_fn(|_| vec![0.0; channels]);
-            for row in 0..range.len() / channels.max(1) {
-                let rows = values.map(|values| &values[row * channels..][..channels]);
-                for channel in 0..channels {
-                    let terms = of(rows.map(|row| row[channel]), channel);
-                    (0..M).for_each(|which| sums[which][channel] += terms[which]);
-                }
-            }
-            sums
-        })
-        .collect();
-    let mut total: [Vec<f64>; M] = std::array::from_fn(|_| vec![0.0; channels]);
-    for part in parts {
-        for (total, part) in total.iter_mut().zip(part) {
-            total.iter_mut().zip(part).for_each(|(total, part)| *total += part);
-        }
-    }
-    total
 }
 
 /// Numbers that one thread takes at a time, about.
@@ -95,10 +39,7 @@ fn over_rows(values: &mut [f32], channels: usize, work: impl Fn(usize, &mut [f32
     pieces.for_each(|(piece, values)| work(piece * rows, values));
 }
 
-struct BatchNorm {
-    mean: Arc<[f32]>,
-    scale: Arc<[f32]>,
-}
+struct BatchNorm(Batch);
 
 impl CustomOp3 for BatchNorm {
     fn name(&self) -> &'static str {
@@ -114,17 +55,8 @@ impl CustomOp3 for BatchNorm {
         bias: &CpuStorage,
         bias_layout: &Layout,
     ) -> Candle<(CpuStorage, Shape)> {
-        let mut values = argument(input, layout)?.to_vec();
         let (weight, bias) = (argument(weight, weight_layout)?, argument(bias, bias_layout)?);
-        let channels = self.mean.len();
-        over_rows(&mut values, channels, |_, values| {
-            for row in values.chunks_exact_mut(channels) {
-                for (channel, x) in row.iter_mut().enumerate() {
-                    *x = (*x - self.mean[channel]) * self.scale[channel] * weight[channel] + bias[channel];
-                }
-            }
-        });
-        output(values, layout.shape().clone())
+        output(self.0.apply(argument(input, layout)?, weight, bias), layout.shape().clone())
     }
 
     fn bwd(
@@ -135,37 +67,13 @@ impl CustomOp3 for BatchNorm {
         _: &Tensor,
         gradient: &Tensor,
     ) -> Candle<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let channels = self.mean.len();
-        let gradient = gradient.contiguous()?;
+        let mut values = read(gradient, <[f32]>::to_vec)?;
         let weights = read(weight, <[f32]>::to_vec)?;
-        let normal = |x: f32, channel: usize| (x - self.mean[channel]) * self.scale[channel];
-        let (of_input, products, sums) = read(input, |input| {
-            read(&gradient, |gradient| {
-                let [products, sums] = channel_sums([input, gradient], channels, |[x, g], channel| {
-                    [f64::from(normal(x, channel)) * f64::from(g), f64::from(g)]
-                });
-                let rows = (input.len() / channels) as f64;
-                let mean =
-                    |sums: &[f64]| -> Vec<f32> { sums.iter().map(|sum| (sum / rows) as f32).collect() };
-                let (product_means, means) = (mean(&products), mean(&sums));
-                let mut values = gradient.to_vec();
-                over_rows(&mut values, channels, |first, values| {
-                    let input = &input[first * channels..];
-                    for (row, input) in values.chunks_exact_mut(channels).zip(input.chunks_exact(channels)) {
-                        for (channel, g) in row.iter_mut().enumerate() {
-                            let along = normal(input[channel], channel) * product_means[channel];
-                            *g = weights[channel] * self.scale[channel] * (*g - means[channel] - along);
-                        }
-                    }
-                });
-                (values, products, sums)
-            })
-        })??;
-        let narrow = |sums: Vec<f64>| tensor(sums.into_iter().map(|sum| sum as f32).collect(), channels);
+        let [of_weight, of_bias] = read(input, |input| self.0.back(input, &weights, &mut values, false))?;
         Ok((
-            Some(tensor(of_input, input.shape().clone())?),
-            weight.track_op().then(|| narrow(products)).transpose()?,
-            bias.track_op().then(|| narrow(sums)).transpose()?,
+            Some(tensor(values, input.shape().clone())?),
+            of_leaf(weight, || tensor(of_weight, weight.shape().clone()))?,
+            of_leaf(bias, || tensor(of_bias, bias.shape().clone()))?,
         ))
     }
 }
@@ -261,12 +169,11 @@ impl CustomOp2 for LayerNorm {
                 |rows: [&[f32]; 2], gradient: &[f32]| self.multipliers(rows, &weights, gradient);
             return Ok((Some(rule::by_rows_of_pairs(input, &gradient, multipliers)?), None));
         }
-        let of_weight = match weight.track_op() {
-            true => Some(read(input, |input| {
-                read(&gradient, |gradient| self.of_weight(input, gradient, width))
-            })??),
-            false => None,
-        };
+        let of_weight = of_leaf(weight, || {
+            let sums =
+                read(input, |input| read(&gradient, |gradient| self.of_weight(input, gradient, width)))??;
+            tensor(sums, width)
+        })?;
         let mut values = read(&gradient, <[f32]>::to_vec)?;
         read(input, |input| {
             over_rows(&mut values, width, |first, values| {
@@ -276,7 +183,6 @@ impl CustomOp2 for LayerNorm {
                 }
             });
         })?;
-        let of_weight = of_weight.map(|values| tensor(values, width)).transpose()?;
         Ok((Some(tensor(values, input.shape().clone())?), of_weight))
     }
 }

@@ -8,7 +8,9 @@ use super::super::Instructions;
 use super::super::activation::{self, Activation};
 use super::super::instructions::vectorize;
 use super::super::rule;
-use super::{argument, column_sums, output, read, tensor};
+use super::leaf::of_leaf;
+use super::sums::column_sums;
+use super::{argument, output, read, tensor};
 use crate::error::Result;
 
 /// Numbers that one thread takes at a time.
@@ -183,10 +185,8 @@ impl CustomOp2 for AddRow {
         gradient: &Tensor,
     ) -> Candle<(Option<Tensor>, Option<Tensor>)> {
         let width = row.dim(0)?;
-        let of_row = match row.track_op() {
-            true => Some(tensor(read(gradient, |gradient| column_sums(gradient, width))?, width)?),
-            false => None,
-        };
+        let of_row =
+            of_leaf(row, || tensor(read(gradient, |gradient| column_sums(gradient, width))?, width))?;
         Ok((Some(gradient.clone()), of_row))
     }
 }

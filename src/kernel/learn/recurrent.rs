@@ -9,6 +9,7 @@ use super::super::Instructions;
 use super::super::activation::tanh;
 use super::super::instructions::vectorize;
 use super::super::matrix::{self, Matrix};
+use super::leaf::of_leaf;
 use super::pointwise::sigmoid;
 use super::{argument, output, read, tensor};
 use crate::error::Result;
@@ -65,7 +66,6 @@ impl Run {
         let mut scratch = Vec::new();
         for index in 0..steps {
             let step = self.step(index);
-            recurrent.fill(0.0);
             let left = Matrix::new(&state, [rows, hidden]);
             matrix::rows(left, 4 * hidden, weight, 0, &mut recurrent, &mut scratch);
             for row in 0..rows {
@@ -105,7 +105,6 @@ impl Run {
                 retreat(Instructions::detect(), gates, [before, now], &mut cell[own.clone()], &state[own]);
                 back[row * 4 * hidden..][..4 * hidden].copy_from_slice(gates);
             }
-            state.fill(0.0);
             let left = Matrix::new(&back, [rows, 4 * hidden]);
             matrix::rows(left, hidden, weight, 0, &mut state, &mut scratch);
         }
@@ -114,15 +113,23 @@ impl Run {
 
 vectorize!(fn advance(gates: &mut [f32], more: &[f32], cell: &mut [f32], state: &mut [f32]) = advance_row);
 
+/// Splits the gates of a row. All parts have the length that the loops go to, which spares them checks.
 #[inline(always)]
-fn advance_row(gates: &mut [f32], more: &[f32], cell: &mut [f32], state: &mut [f32]) {
-    let hidden = cell.len();
-    for (gate, more) in gates.iter_mut().zip(more) {
-        *gate += more;
-    }
+fn parts(gates: &mut [f32], hidden: usize) -> [&mut [f32]; 4] {
     let (write, rest) = gates.split_at_mut(hidden);
     let (keep, rest) = rest.split_at_mut(hidden);
     let (new, show) = rest.split_at_mut(hidden);
+    [write, keep, new, &mut show[..hidden]]
+}
+
+#[inline(always)]
+fn advance_row(gates: &mut [f32], more: &[f32], cell: &mut [f32], state: &mut [f32]) {
+    for (gate, more) in gates.iter_mut().zip(more) {
+        *gate += *more;
+    }
+    let hidden = cell.len();
+    let state = &mut state[..hidden];
+    let [write, keep, new, show] = parts(gates, hidden);
     for unit in 0..hidden {
         write[unit] = sigmoid(write[unit]);
         keep[unit] = sigmoid(keep[unit]);
@@ -139,10 +146,9 @@ vectorize!(fn retreat(gates: &mut [f32], cells: [&[f32]; 2], cell: &mut [f32], s
 #[inline(always)]
 fn retreat_row(gates: &mut [f32], cells: [&[f32]; 2], cell: &mut [f32], state: &[f32]) {
     let hidden = cell.len();
-    let [before, now] = cells;
-    let (write, rest) = gates.split_at_mut(hidden);
-    let (keep, rest) = rest.split_at_mut(hidden);
-    let (new, show) = rest.split_at_mut(hidden);
+    let [before, now] = cells.map(|cells| &cells[..hidden]);
+    let state = &state[..hidden];
+    let [write, keep, new, show] = parts(gates, hidden);
     for unit in 0..hidden {
         let (i, f, g, o) = (write[unit], keep[unit], new[unit], show[unit]);
         let shown = tanh(now[unit]);
@@ -206,17 +212,14 @@ impl CustomOp2 for Lstm {
                 .zip(gradient.par_chunks(piece)))
             .for_each(|((gates, cells), gradient)| run.backward(&packed, gates, cells, gradient));
         })?;
-        let of_weight = match weight.track_op() {
-            true => {
-                let before = read(states, |states| self.before(states, run))?;
-                let rows = batch * steps;
-                let mut sums = vec![0.0; 4 * hidden * hidden];
-                let left = Matrix::new(&values, [rows, 4 * hidden]).transpose();
-                matrix::multiply(left, Matrix::new(&before, [rows, hidden]), &mut sums);
-                Some(tensor(sums, (4 * hidden, hidden))?)
-            }
-            false => None,
-        };
+        let of_weight = of_leaf(weight, || {
+            let before = read(states, |states| self.before(states, run))?;
+            let rows = batch * steps;
+            let mut sums = vec![0.0; 4 * hidden * hidden];
+            let left = Matrix::new(&values, [rows, 4 * hidden]).transpose();
+            matrix::multiply(left, Matrix::new(&before, [rows, hidden]), &mut sums);
+            tensor(sums, (4 * hidden, hidden))
+        })?;
         Ok((Some(tensor(values, gates.shape().clone())?), of_weight))
     }
 }

@@ -8,7 +8,7 @@ use crate::npy::Npz;
 const HIDDEN: usize = 64;
 
 /// Returns the golden DNABERT of 6-mers with heads of noise, reading 64 tokens.
-fn model(window: usize) -> Option<Result<Box<dyn Model>>> {
+pub fn model(window: usize) -> Option<Result<Box<dyn Model>>> {
     let folder = shared("golden/models/dnabert1_tiny")?;
     let mut weights = Weights::read(&folder.join("model.safetensors")).unwrap();
     for (seed, name) in [(1, "classifier_sequence.0"), (2, "classifier_token.0")] {

@@ -4,8 +4,10 @@ use candle_core::Tensor;
 
 use super::super::weights::Weights;
 use crate::error::Result;
+use crate::kernel::learn::pointwise::activate;
 use crate::kernel::pointwise::{Affine, sigmoid};
-use crate::kernel::{Conv, Padding, pool};
+use crate::kernel::rule::product;
+use crate::kernel::{Activation, Conv, Padding, pool};
 
 /// Channels of the three branches together.
 const CHANNELS: usize = 180;
@@ -29,7 +31,7 @@ impl Block {
     }
 
     fn forward(&self, input: &Tensor) -> Result<Tensor> {
-        Ok(self.0.forward_1d(input)?.gelu_erf()?)
+        activate(&self.0.forward_1d(input)?, Activation::Gelu)
     }
 }
 
@@ -48,7 +50,7 @@ impl NormedLast {
     }
 
     fn forward(&self, input: &Tensor) -> Result<Tensor> {
-        self.norm.forward(&self.conv.forward_1d(input)?.gelu_erf()?)
+        self.norm.forward(&activate(&self.conv.forward_1d(input)?, Activation::Gelu)?)
     }
 }
 
@@ -78,12 +80,13 @@ impl Gates {
     fn forward(&self, input: &Tensor) -> Result<Tensor> {
         let weigh = |pooled: Tensor| self.widen.forward_rows(&self.squeeze.forward_rows(&pooled)?);
         let of_channels = (weigh(pool::global_mean(input)?)? + weigh(pool::global_max(input)?)?)?;
-        let input = input.broadcast_mul(&sigmoid(&of_channels)?.unsqueeze(1)?)?;
+        let of_channels = sigmoid(&of_channels)?.unsqueeze(1)?;
+        let input = product(input, &of_channels.broadcast_as(input.shape())?)?;
         let (rows, length, channels) = input.dims3()?;
         let positions = input.reshape((rows * length, channels, 1))?;
         let pooled = Tensor::cat(&[pool::global_max(&positions)?, pool::global_mean(&positions)?], 1)?;
         let of_positions = self.spatial.forward_1d(&pooled.reshape((rows, length, 2))?)?;
-        Ok(input.broadcast_mul(&sigmoid(&of_positions)?)?)
+        product(&input, &sigmoid(&of_positions)?.broadcast_as(input.shape())?)
     }
 }
 

@@ -28,7 +28,7 @@ fn head() -> Option<BTreeMap<String, Array>> {
 }
 
 /// Loads the golden DNABERT-2 with the convolutions behind it.
-fn model() -> Option<Box<dyn Model>> {
+pub fn model() -> Option<Box<dyn Model>> {
     let folder = shared("golden/models/dnabert2_tiny")?;
     let mut weights = Weights::read(&folder.join("model.safetensors")).unwrap();
     for (name, tensor) in head()? {

@@ -8,8 +8,8 @@ use super::{Graph, Initial, Pass};
 use crate::error::Result;
 use crate::kernel::Activation::Relu;
 use crate::kernel::learn::conv::{self, Geometry};
+use crate::kernel::learn::gate::{rectified_sum, weigh_and_join};
 use crate::kernel::learn::pointwise::{activate, add_row};
-use crate::kernel::pointwise::sigmoid;
 use crate::kernel::resize::bilinear;
 use crate::kernel::{Padding, pool};
 
@@ -75,8 +75,7 @@ pub struct DAedNet;
 impl DAedNet {
     /// Convolution, ReLU, norm.
     fn block(pass: &mut Pass, input: &Tensor, names: [&str; 2], padding: Padding) -> Result<Tensor> {
-        let maps = activate(&pass.conv(input, names[0], Geometry::padded(padding))?, Relu)?;
-        pass.batch_norm(&maps, names[1])
+        pass.normed_conv(input, names, Geometry::padded(padding), true)
     }
 
     /// Two blocks of 3×3.
@@ -91,16 +90,15 @@ impl DAedNet {
         pass.conv(input, name, geometry)
     }
 
-    /// Weighs a skip connection by what the decoder knows.
+    /// Weighs a skip connection by what the decoder knows, and joins both.
     fn gate(pass: &mut Pass, decoder: &Tensor, skip: &Tensor, level: usize) -> Result<Tensor> {
         let mut part = |input: &Tensor, part: &str| -> Result<Tensor> {
-            let name = format!("AttentionGate{level}.{part}");
-            let maps = pass.conv(input, &format!("{name}.0"), Geometry::default())?;
-            pass.batch_norm(&maps, &format!("{name}.1"))
+            let name = |layer: usize| format!("AttentionGate{level}.{part}.{layer}");
+            pass.normed_conv(input, [&name(0), &name(1)], Geometry::default(), false)
         };
-        let joint = (part(decoder, "ParallelConvolutionOfGS")? + part(skip, "ParallelConvolutionOfSC")?)?;
-        let map = part(&activate(&joint, Relu)?, "ComputeWeightMap")?;
-        Ok(skip.broadcast_mul(&sigmoid(&map)?)?)
+        let of_decoder = part(decoder, "ParallelConvolutionOfGS")?;
+        let joint = rectified_sum(&of_decoder, &part(skip, "ParallelConvolutionOfSC")?)?;
+        weigh_and_join(skip, &part(&joint, "ComputeWeightMap")?, decoder)
     }
 
     /// One step up: resize, gate the skip connection, join, convolve.
@@ -108,8 +106,8 @@ impl DAedNet {
         let (_, height, width, _) = skip.dims4()?;
         let narrow = pass.conv(input, &format!("UpSampleOfDB{level}.0"), Geometry::default())?;
         let up = bilinear(&narrow, height, width)?;
-        let gated = Self::gate(pass, &up, skip, level)?;
-        Self::stack(pass, &Tensor::cat(&[gated, up], 3)?, &format!("DB{level}"))
+        let joint = Self::gate(pass, &up, skip, level)?;
+        Self::stack(pass, &joint, &format!("DB{level}"))
     }
 }
 

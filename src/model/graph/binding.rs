@@ -6,7 +6,7 @@ use super::super::encoding::{self, Unknown};
 use super::{Graph, Initial, Pass};
 use crate::error::Result;
 use crate::kernel::Activation;
-use crate::kernel::learn::conv::{self, Geometry};
+use crate::kernel::learn::conv::Geometry;
 use crate::kernel::learn::pointwise::{activate, add_row};
 use crate::kernel::learn::{linear, recurrent};
 use crate::kernel::{Padding, pool};
@@ -45,8 +45,8 @@ impl Graph for DeepBind {
         // The kernel spans all four bases: the image [1, 4, L] of the original is L positions of 4 channels here.
         let weight = pass.get("Convolutions.1.weight")?.reshape((FILTERS, 4, WIDTH))?;
         let geometry = Geometry::padded(Padding { left: 11, right: 12, ..Padding::default() });
-        let maps = conv::conv_1d(input, &weight, Some(pass.get("Convolutions.1.bias")?), geometry)?;
-        let maps = pass.batch_norm(&activate(&maps, Activation::Relu)?, "Convolutions.3")?;
+        let names = ["Convolutions.1", "Convolutions.3"];
+        let maps = pass.normed_conv_1d(input, &weight, names, geometry, true)?;
         let hidden = activate(&pass.linear(&pool::global_max(&maps)?, "Dense.0")?, Activation::Relu)?;
         let hidden = pass.dropout(&hidden, 0.5)?;
         pass.linear(&hidden, "Dense.3")
@@ -109,8 +109,8 @@ impl Graph for DanQ {
 
     fn logits(&self, input: &Tensor, pass: &mut Pass) -> Result<Tensor> {
         encoding::check_input(input, self.window())?;
-        let maps = activate(&pass.conv_1d(input, "Conv.0", Geometry::default())?, Activation::Relu)?;
-        let maps = pass.batch_norm(&maps, "Conv.2")?;
+        let filters = pass.get("Conv.0.weight")?;
+        let maps = pass.normed_conv_1d(input, filters, ["Conv.0", "Conv.2"], Geometry::default(), true)?;
         let mut states = pass.dropout(&pool::max(&maps, POOL, POOL)?, 0.2)?;
         for layer in 0..2 {
             if layer > 0 {

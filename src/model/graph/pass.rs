@@ -4,12 +4,18 @@ use candle_core::Tensor;
 
 use super::Parameters;
 use crate::error::Result;
+use crate::kernel::Activation;
+use crate::kernel::learn::block::{self, Vectors};
 use crate::kernel::learn::conv::{self, Geometry};
 use crate::kernel::learn::norm::Statistics;
+use crate::kernel::learn::pointwise::activate;
 use crate::kernel::learn::{self, dropout};
 
 /// PyTorch's share of the batch in running statistics.
 const MOMENTUM: f64 = 0.1;
+
+/// What batch norms add to variances.
+const EPSILON: f32 = 1e-5;
 
 /// One way through a network.
 pub struct Pass<'a> {
@@ -121,6 +127,64 @@ impl<'a> Pass<'a> {
         conv::conv(input, self.get(&format!("{name}.weight"))?, bias, geometry)
     }
 
+    /// Applies the convolution `names[0]`, which has a bias, to images `[B, H, W, inputs]`, makes negative numbers zero
+    /// where `is_rectified`, and applies the batch norm `names[1]`.
+    ///
+    /// # Errors
+    ///
+    /// When a tensor is missing or has another shape.
+    pub fn normed_conv(
+        &mut self,
+        input: &Tensor,
+        names: [&str; 2],
+        geometry: Geometry,
+        is_rectified: bool,
+    ) -> Result<Tensor> {
+        let weight = self.get(&format!("{}.weight", names[0]))?;
+        self.normed_filters(input, weight, names, geometry, is_rectified)
+    }
+
+    /// Does what [`Pass::normed_conv`] does, on rows `[B, L, inputs]` with filters `[outputs, inputs, columns]`.
+    ///
+    /// # Errors
+    ///
+    /// When a tensor is missing or has another shape.
+    pub fn normed_conv_1d(
+        &mut self,
+        input: &Tensor,
+        filters: &Tensor,
+        names: [&str; 2],
+        geometry: Geometry,
+        is_rectified: bool,
+    ) -> Result<Tensor> {
+        let (input, filters) = (input.unsqueeze(1)?, filters.unsqueeze(2)?);
+        Ok(self.normed_filters(&input, &filters, names, geometry, is_rectified)?.squeeze(1)?)
+    }
+
+    fn normed_filters(
+        &mut self,
+        input: &Tensor,
+        weight: &Tensor,
+        [conv, norm]: [&str; 2],
+        geometry: Geometry,
+        is_rectified: bool,
+    ) -> Result<Tensor> {
+        let bias = self.get(&format!("{conv}.bias"))?;
+        if !self.is_training() {
+            let maps = conv::conv(input, weight, Some(bias), geometry)?;
+            let maps = if is_rectified { activate(&maps, Activation::Relu)? } else { maps };
+            return self.batch_norm(&maps, norm);
+        }
+        let vectors = Vectors {
+            bias,
+            scale: self.get(&format!("{norm}.weight"))?,
+            shift: self.get(&format!("{norm}.bias"))?,
+        };
+        let (output, statistics) = block::normed(input, weight, vectors, geometry, is_rectified, EPSILON)?;
+        self.statistics.push((norm.into(), MOMENTUM, statistics));
+        Ok(output)
+    }
+
     /// Applies the one-dimensional convolution `name` to rows `[B, L, inputs]`.
     ///
     /// # Errors
@@ -146,7 +210,6 @@ impl<'a> Pass<'a> {
     ///
     /// When a tensor is missing or has another shape.
     pub fn batch_norm_with(&mut self, input: &Tensor, name: &str, momentum: f64) -> Result<Tensor> {
-        const EPSILON: f32 = 1e-5;
         let (weight, bias) = (self.get(&format!("{name}.weight"))?, self.get(&format!("{name}.bias"))?);
         if self.is_training() {
             let (output, statistics) = learn::norm::batch_norm(input, weight, bias, EPSILON)?;

@@ -71,6 +71,11 @@ fn model() -> ResidualFcnn {
     ResidualFcnn::new(Box::new(Counter), Pooling::Mean, RANGE, &Config::new(NAME), &weights()).unwrap()
 }
 
+/// A network on pairs, of noise.
+pub fn noisy() -> Box<dyn Model> {
+    Box::new(model())
+}
+
 fn pair<'a>(first: &'a [u8], second: &'a [u8]) -> Input<'a> {
     Input { second: Some(second), ..Input::of(first) }
 }

@@ -5,6 +5,7 @@
 
 mod head;
 mod names;
+mod stock;
 
 use candle_core::{Device, Tensor};
 
@@ -19,8 +20,10 @@ use crate::kernel::attention::alibi_slopes;
 use crate::kernel::learn::attention::{Attending, attend};
 use crate::kernel::learn::norm::rms_norm;
 use crate::kernel::learn::pointwise::{activate, add_row};
+use crate::kernel::rule::product;
 pub use names::Family;
 use names::{Names, Projection};
+pub use stock::StockGraph;
 
 /// An encoder as a graph.
 pub struct EncoderGraph {
@@ -236,7 +239,10 @@ impl EncoderGraph {
         let up = pass.linear(input, &names.up)?;
         let size = self.spec.intermediate;
         let wide = match self.spec.gated {
-            true => (activate(&up.narrow(1, 0, size)?, self.spec.activation)? * up.narrow(1, size, size)?)?,
+            true => product(
+                &activate(&up.narrow(1, 0, size)?, self.spec.activation)?,
+                &up.narrow(1, size, size)?,
+            )?,
             false => activate(&up, self.spec.activation)?,
         };
         // MosaicBERT drops out before the last matrix, the others after it.

@@ -9,7 +9,7 @@ use super::super::config::Config;
 use super::super::weights::Weights;
 use super::super::{Answer, Input, Likelihood, Misfit, Model, Outputs, Pooling, Scores, Wanted};
 use super::encoder::Sequence;
-use super::explain::Differentiable;
+use super::explain::{Differentiable, OwnClassifier, StateReader};
 use super::gpu;
 use super::head::{Classifier, Decision, LongHead, TokenHead};
 use super::read::{Plan, Reading, guess};
@@ -20,7 +20,7 @@ use crate::kernel::Precision;
 use crate::tokenizer::Tokenizer;
 
 /// Tokens of one piece of a long sequence (DNABERT-XL).
-const PIECE: usize = 512;
+pub(super) const PIECE: usize = 512;
 /// Masked copies of sequences that are guessed together.
 const COPIES: usize = 1 << 14;
 
@@ -38,8 +38,8 @@ pub struct Parts {
     pub token_head: Option<TokenHead>,
     /// The directory's own embedding: over tokens, and over layers.
     pub pooling: Option<(Pooling, LayerPooling)>,
-    /// What it was read from, where its family can be differentiated.
-    pub checkpoint: Option<Checkpoint>,
+    /// What it was read from, to be differentiated.
+    pub checkpoint: Checkpoint,
 }
 
 /// What a language model was read from.
@@ -90,9 +90,9 @@ impl LanguageModel {
         Ok(self.differentiable.get().expect("it was just set"))
     }
 
-    /// Returns what it was read from, where its family can be differentiated.
-    pub(super) fn checkpoint(&self) -> Option<&Checkpoint> {
-        self.parts.checkpoint.as_ref()
+    /// Returns what it was read from.
+    pub(super) fn checkpoint(&self) -> &Checkpoint {
+        &self.parts.checkpoint
     }
 
     /// Returns the token that stands for a masked one, if the tokenizer has it.
@@ -401,8 +401,9 @@ impl Model for LanguageModel {
         Some(&self.parts.tokenizer)
     }
 
-    fn language(&self) -> Option<&LanguageModel> {
-        Some(self)
+    fn language(&self) -> Option<(&LanguageModel, &dyn StateReader)> {
+        // Without classes there is nothing to explain.
+        self.parts.classifier.is_some().then_some((self, &OwnClassifier as &dyn StateReader))
     }
 }
 

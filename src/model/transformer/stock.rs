@@ -13,12 +13,12 @@ use crate::kernel::Precision;
 /// What every number is held to.
 const TOLERANCE: f32 = 1e-4;
 
-fn golden() -> Value {
+pub fn golden() -> Value {
     serde_json::from_str(include_str!("../../../tests/golden/stock_models.json")).unwrap()
 }
 
 /// Writes the directory of a model as transformers would.
-fn directory(golden: &Value, model: &Value) -> TempDir {
+pub fn directory(golden: &Value, model: &Value) -> TempDir {
     let directory = tempfile::tempdir().unwrap();
     let write = |name: &str, content: &Value| {
         std::fs::write(directory.path().join(name), content.to_string()).unwrap();

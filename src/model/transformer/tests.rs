@@ -6,10 +6,11 @@ use serde_json::json;
 
 use super::super::weights::{Array, Weights};
 use super::super::{
-    Attentions, Config, Input, Likelihood, Misfit, Model, Pooling, Scores, Source, Wanted, bert, esm,
+    Attentions, Background, Config, Input, Likelihood, Misfit, Model, Pooling, Scores, Source, Wanted, bert,
+    esm,
 };
 use super::encoder::{Scratch, Sequence};
-use super::{Encoder, LanguageModel};
+use super::{Encoder, LanguageModel, TokenWay};
 use crate::kernel::Precision;
 use crate::kernel::testing::noise;
 
@@ -311,7 +312,7 @@ fn a_pair_is_two_sequences_with_a_separator_between() {
 }
 
 /// Adds a head that reads three pieces.
-fn long(kind: &str) -> LanguageModel {
+pub fn long(kind: &str) -> LanguageModel {
     let mut tensors = dnabert_tensors();
     tensors.0.retain(|name, _| !name.starts_with("cls."));
     match kind {
@@ -413,5 +414,25 @@ fn lower_precision_stays_near() {
     for (precision, tolerance) in [(Precision::Bf16, 0.05), (Precision::Int8, 0.25)] {
         let error: f32 = logits(precision).iter().zip(&exact).map(|(a, b)| (a - b).abs()).sum();
         assert!(error > 0.0 && error / size < tolerance, "{precision:?}: {}", error / size);
+    }
+}
+
+#[test]
+fn what_tokens_contribute_is_of_all_pieces_of_a_long_sequence() {
+    let model = build("DNABertForSequenceClassification", dnabert_tensors(), Precision::F32);
+    let sequence: Vec<u8> = (0..700).map(|place| b"ACGT"[(place * place + place / 3) % 31 % 4]).collect();
+    let logit = f64::from(predict(&model, std::slice::from_ref(&sequence), &Wanted::default())[0].logits[1]);
+    let (language, reader) = model.language().unwrap();
+    let share = language.explain(&sequence, 1, &Background::Zeros, TokenWay::Rescale, reader).unwrap();
+    assert!((share.logit - logit).abs() < 1e-4, "{} is not {logit}", share.logit);
+    let (sum, difference) =
+        (share.contributions.iter().sum::<f64>(), share.logit - share.logit_of_background);
+    assert!((sum - difference).abs() < 1e-3 * difference.abs(), "{sum} of {difference}");
+    // The first of the two pieces has about 512 bases.
+    let share_of = |bases: &[f64]| bases.iter().map(|value| value.abs()).sum::<f64>();
+    assert!(share_of(&share.contributions[..500]) > 1e-3 && share_of(&share.contributions[600..]) > 1e-3);
+    for kind in ["cat", "rnn"] {
+        let error = long(kind).explain(&sequence, 1, &Background::Zeros, TokenWay::Norm, reader).unwrap_err();
+        assert!(error.to_string().contains("--method ism"), "{error}");
     }
 }

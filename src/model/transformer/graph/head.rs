@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Tensor};
 
-use super::super::LayerPooling;
+use super::super::{LayerPooling, Reads};
 use super::{EncoderGraph, Family, Names, Tokens};
 use crate::error::Result;
 use crate::kernel::Activation;
@@ -116,12 +116,7 @@ impl EncoderGraph {
                 None => part,
             });
         }
-        let sum = sum.ok_or_else(|| crate::Error::data("no layer has a weight"))?;
-        let mut means = vec![0.0; tokens.sequences() * tokens.ids.len()];
-        for (row, ends) in means.chunks_exact_mut(tokens.ids.len()).zip(tokens.starts.windows(2)) {
-            row[ends[0]..ends[1]].fill(1.0 / (ends[1] - ends[0]).max(1) as f32);
-        }
-        product(&tensor(means, (tokens.sequences(), tokens.ids.len()))?, &sum, [false, false])
+        mean(&sum.ok_or_else(|| crate::Error::data("no layer has a weight"))?, tokens)
     }
 
     /// Adds the weights of a classifier of so many classes where there is none, or one of another number. Returns the
@@ -234,6 +229,25 @@ impl EncoderGraph {
 fn rows(states: &Tensor, places: impl Iterator<Item = usize>) -> Result<Tensor> {
     let places: Vec<u32> = places.map(|place| place as u32).collect();
     Ok(states.index_select(&Tensor::new(places, &Device::Cpu)?, 0)?)
+}
+
+/// Returns the mean of the states of each sequence, `[sequences, hidden]`.
+fn mean(states: &Tensor, tokens: &Tokens) -> Result<Tensor> {
+    let mut means = vec![0.0; tokens.sequences() * tokens.ids.len()];
+    for (row, ends) in means.chunks_exact_mut(tokens.ids.len()).zip(tokens.starts.windows(2)) {
+        row[ends[0]..ends[1]].fill(1.0 / (ends[1] - ends[0]).max(1) as f32);
+    }
+    product(&tensor(means, (tokens.sequences(), tokens.ids.len()))?, states, [false, false])
+}
+
+/// Returns what a classifier reads of the states of each sequence, `[sequences, hidden]`.
+pub(super) fn read(states: &Tensor, tokens: &Tokens, reads: Reads) -> Result<Tensor> {
+    let ends = tokens.starts.windows(2);
+    match reads {
+        Reads::First => rows(states, ends.map(|ends| ends[0])),
+        Reads::Last => rows(states, ends.map(|ends| ends[1] - 1)),
+        Reads::Mean => mean(states, tokens),
+    }
 }
 
 /// Draws a matrix from the normal distribution.
