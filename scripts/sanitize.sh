@@ -8,7 +8,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 checker=${1:?address, thread or valgrind}
 shift
-filters=${*:-kernel::tile kernel::product kernel::linear kernel::attention kernel::instructions hits::scan hits::engine input::mapped input::standard genome:: device:: pipe::}
+filters=${*:-kernel::tile kernel::product kernel::outer kernel::linear kernel::attention kernel::instructions hits::scan hits::engine input::mapped input::standard genome:: device:: pipe::}
 case $checker in
     address | thread)
         # cargo keeps what a wrapper of the workspace makes apart from the rest, by the wrapper's name.
