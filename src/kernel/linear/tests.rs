@@ -33,8 +33,9 @@ fn tolerance(precision: Precision, inputs: usize) -> f64 {
         Precision::F32 => 1e-6,
         // Two factors, each off by up to 2⁻⁹.
         Precision::Bf16 => 4e-3,
-        // Two factors, each off by up to 2⁻⁸.
-        Precision::Int8 => 8e-3,
+        // Two factors, each off by up to 2⁻⁸: 2e-3 in the mean square. Among thousands of outputs some are off by
+        // more than four times that.
+        Precision::Int8 => 1.2e-2,
     };
     step * (inputs as f64).sqrt() + step
 }
