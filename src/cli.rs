@@ -3,6 +3,7 @@
 mod attribution;
 mod documents;
 pub mod log;
+mod memory;
 mod meter;
 mod models;
 mod outputs;
@@ -30,6 +31,7 @@ use crate::provenance::{self, Step};
 pub use crate::provenance::quote as shell_quote;
 pub use attribution::{ATTRIB_ROWS, AttribArgs, Plain};
 pub use documents::{completions, manual, requested as documents_requested};
+pub use memory::lend_freed_pages;
 pub use meter::{Meter, Seconds, Tally};
 pub use models::ModelArgs;
 pub use outputs::OutputArgs;
