@@ -227,6 +227,7 @@ def write_sets(folder, sets):
     return folder
 
 
+COMPLEMENT = str.maketrans("ACGT", "TGCA")
 VOCABULARY = {3: 69, 4: 261, 5: 1029, 6: 4101}
 
 
@@ -270,6 +271,9 @@ def enhancer(arguments):
         left_out = set(rows["test"]) | set(rows["dev"])
         rows["train"] = np.array([row for row in order if row not in left_out])
         sets = {name: ([sequences[i] for i in rows[name]], labels[rows[name]]) for name in ("train", "dev", "test")}
+        if arguments.strands:
+            forward, y = sets["train"]
+            sets["train"] = (forward + [s.translate(COMPLEMENT)[::-1] for s in forward], np.concatenate([y, y]))
         with tempfile.TemporaryDirectory() as folder:
             folder = Path(folder)
             length = max(len(s) for s in sequences)
@@ -350,6 +354,7 @@ def main():
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--read", type=int, default=0, help="epochs of masked tokens before (enhancer)")
+    parser.add_argument("--strands", action="store_true", help="learn reverse complements, too (enhancer; the k-mers as well)")
     parser.add_argument("--pairs", type=int, default=300)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
