@@ -229,6 +229,11 @@ impl Common {
         }
     }
 
+    /// Puts how many sequences a model read into the statistics.
+    pub fn count_passes(&self, passes: u64) {
+        self.meter.set_passes(passes);
+    }
+
     /// Says one line on standard error, unless quiet.
     pub fn say(&self, line: &str) {
         if !self.quiet {
