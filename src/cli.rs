@@ -8,6 +8,7 @@ mod meter;
 mod models;
 mod outputs;
 mod progress;
+mod signals;
 mod stats;
 mod threads;
 
@@ -36,6 +37,7 @@ pub use meter::{Meter, Seconds, Tally};
 pub use models::ModelArgs;
 pub use outputs::OutputArgs;
 pub use progress::{Progress, TrainingProgress};
+pub use signals::listen as listen_for_signals;
 pub use stats::STATS_DIRECTORY;
 
 /// When to draw a progress bar.
@@ -320,6 +322,7 @@ pub fn main<A: Parser + AsRef<Common>>(run: impl FnOnce(A) -> Result<()>) -> Exi
     if let Err(error) = common.check_outputs(&[]).and_then(|()| threads::start(common.threads)) {
         return finish(&name, Err(error));
     }
+    signals::listen();
     let tells = log::is_json() && !common.quiet;
     if tells {
         log::write("start", None, [("version", env!("CARGO_PKG_VERSION").into())]);

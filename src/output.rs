@@ -1,14 +1,17 @@
 //! Files that appear under their name only when they are whole.
 
+mod temporary;
+
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use noodles::bgzf;
-use tempfile::{NamedTempFile, TempPath};
 
 use crate::error::{Error, InFile, Result};
 use crate::input::standard;
+
+pub use temporary::{ScratchFolder, Temporary, remove_unfinished, scratch_file, temporary_beside};
 
 /// Bytes gathered before a write.
 const BUFFER: usize = 1 << 20;
@@ -21,8 +24,7 @@ pub struct Output {
 }
 
 struct Pending {
-    file: File,
-    temporary: TempPath,
+    temporary: Temporary,
     path: PathBuf,
 }
 
@@ -44,9 +46,9 @@ impl Output {
         if is_open_file(path) || fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
             return Ok(Self::unnamed(Box::new(File::options().append(true).open(path).in_file(path)?)));
         }
-        let (file, temporary) = temporary_beside(path)?.into_parts();
-        let writer: Box<dyn Write + Send> = Box::new(file.try_clone().in_file(path)?);
-        let pending = Pending { file, temporary, path: path.to_owned() };
+        let temporary = temporary_beside(path)?;
+        let writer: Box<dyn Write + Send> = Box::new(temporary.file().try_clone().in_file(path)?);
+        let pending = Pending { temporary, path: path.to_owned() };
         Ok(Self { writer: BufWriter::with_capacity(BUFFER, writer), pending: Some(pending) })
     }
 
@@ -61,11 +63,10 @@ impl Output {
     /// When the disk is full or the file cannot be moved; then nothing appears.
     pub fn commit(mut self) -> Result<()> {
         self.writer.flush()?;
-        if let Some(Pending { file, temporary, path }) = self.pending {
-            file.sync_all().in_file(&path)?;
-            temporary.persist(&path).map_err(|error| error.error).in_file(&path)?;
+        match self.pending {
+            Some(Pending { temporary, path }) => temporary.commit(&path),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -157,33 +158,6 @@ pub fn is_open_file(path: &Path) -> bool {
     path.starts_with("/dev/fd")
         || path.starts_with("/proc")
         || names.iter().any(|name| path == Path::new(name))
-}
-
-/// Creates a temporary file in the directory of `path`, with the permissions a new file would have.
-///
-/// # Errors
-///
-/// When the directory cannot be written, or `path` is no name of a file of its own, as `/dev/stdout`.
-pub fn temporary_beside(path: &Path) -> Result<NamedTempFile> {
-    if is_open_file(path) {
-        return Err(Error::usage("it is written back and forth under its own name: give a FILE"))
-            .in_file(path);
-    }
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let prefix = format!(".{name}.");
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(&prefix).suffix(".tmp");
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // The umask still applies, as to any file that a program creates.
-        builder.permissions(fs::Permissions::from_mode(0o666));
-    }
-    builder.tempfile_in(directory).in_file(path)
 }
 
 /// Writes a small file whole or not at all.

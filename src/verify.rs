@@ -11,6 +11,7 @@ use std::path::Path;
 use crate::convert::sidecar;
 use crate::error::{Error, InFile, Result, guarded};
 use crate::input;
+use crate::output::{Temporary, scratch_file};
 use crate::provenance::Step;
 
 mod arrays;
@@ -147,7 +148,7 @@ fn check_kind(path: &Path, kind: Kind) -> Result<Checked> {
 /// What standard input is: a stream is read as it comes, anything else from a temporary file.
 enum Stdin {
     Stream(Box<dyn BufRead + Send>),
-    Other(tempfile::NamedTempFile),
+    Other(Temporary),
 }
 
 fn stdin() -> Result<Stdin> {
@@ -156,9 +157,9 @@ fn stdin() -> Result<Stdin> {
     if head.is_empty() || head.starts_with(&[0xFF; 4]) {
         return Ok(Stdin::Stream(reader));
     }
+    let file = scratch_file()?;
     let place = |error: std::io::Error| Error::from(error).at("a temporary file (TMPDIR)");
-    let mut file = tempfile::NamedTempFile::new().map_err(place)?;
-    std::io::copy(&mut reader, file.as_file_mut()).map_err(place)?;
+    std::io::copy(&mut reader, &mut file.file()).map_err(place)?;
     Ok(Stdin::Other(file))
 }
 

@@ -35,11 +35,9 @@ pub fn write(
         Some(Ok(_)) => {}
     }
     let temporary = temporary_beside(path)?;
-    let writer = temporary.as_file().try_clone().in_file(path)?;
+    let writer = temporary.file().try_clone().in_file(path)?;
     write_values(intervals, sizes(genome)?, writer).in_file(path)?;
-    temporary.as_file().sync_all().in_file(path)?;
-    temporary.persist(path).map_err(|error| error.error).in_file(path)?;
-    Ok(())
+    temporary.commit(path)
 }
 
 /// The columns of a bigBed file, in UCSC's own language.
@@ -57,7 +55,7 @@ pub fn write_beds(lines: Vec<Line>, genome: &Genome, path: &Path) -> Result<()> 
     }
     let temporary = temporary_beside(path)?;
     let failure = Arc::new(Failure::default());
-    let file = Noted { file: temporary.as_file().try_clone().in_file(path)?, failure: failure.clone() };
+    let file = Noted { file: temporary.file().try_clone().in_file(path)?, failure: failure.clone() };
     let mut writer = BigBedWrite::new(file, sizes(genome)?);
     writer.autosql = Some(COLUMNS.into());
     writer.options.input_sort_type = InputSortType::START;
@@ -68,9 +66,7 @@ pub fn write_beds(lines: Vec<Line>, genome: &Genome, path: &Path) -> Result<()> 
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let write = || writer.write(BedParserStreamingIterator::wrap_iter(lines, true), runtime);
     failure.resolve(write).in_file(path)?;
-    temporary.as_file().sync_all().in_file(path)?;
-    temporary.persist(path).map_err(|error| error.error).in_file(path)?;
-    Ok(())
+    temporary.commit(path)
 }
 
 /// The first error of a file or of what is written into it, while another crate says something else, or panics.

@@ -43,11 +43,9 @@ pub fn write(pipe: Pipe, provenance: bool, path: &Path) -> Result<()> {
         rows.add(&batch?).in_file(path)?;
     }
     let temporary = temporary_beside(path)?;
-    let writer = BufWriter::new(temporary.as_file().try_clone().in_file(path)?);
+    let writer = BufWriter::new(temporary.file().try_clone().in_file(path)?);
     rows.finish(writer, comment).in_file(path)?;
-    temporary.as_file().sync_all().in_file(path)?;
-    temporary.persist(path).map_err(|error| error.error).in_file(path)?;
-    Ok(())
+    temporary.commit(path)
 }
 
 /// The rows so far: small things in memory, arrays in temporary files without names.

@@ -30,10 +30,9 @@ pub fn write(
     window: usize,
     chain: Option<&str>,
 ) -> Result<()> {
-    let (file, temporary) = temporary_beside(path)?.into_parts();
-    write_all(&temporary, tracks, patterns, window, chain).map_err(data).in_file(path)?;
-    file.sync_all().in_file(path)?;
-    temporary.persist(path).map_err(|error| error.error).in_file(path)
+    let temporary = temporary_beside(path)?;
+    write_all(temporary.path(), tracks, patterns, window, chain).map_err(data).in_file(path)?;
+    temporary.commit(path)
 }
 
 fn data(error: Hdf5Error) -> Error {

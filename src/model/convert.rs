@@ -123,9 +123,7 @@ fn write_weights(weights: &Weights, path: &Path) -> Result<()> {
     safetensors::serialize_to_file(views, None, temporary.path())
         .map_err(|error| Error::data(format!("cannot write safetensors: {error}")))
         .in_file(path)?;
-    temporary.as_file().sync_all().in_file(path)?;
-    temporary.persist(path).map_err(|error| error.error).in_file(path)?;
-    Ok(())
+    temporary.commit(path)
 }
 
 fn from_torch(path: &Path, hints: &Hints) -> Result<Converted> {

@@ -64,9 +64,7 @@ pub fn write(training: &Training, purpose: &str, path: &Path) -> Result<()> {
     safetensors::serialize_to_file(views, Some(metadata), temporary.path())
         .map_err(|error| Error::data(format!("cannot write a checkpoint: {error}")))
         .in_file(path)?;
-    temporary.as_file().sync_all().in_file(path)?;
-    temporary.persist(path).map_err(|error| error.error).in_file(path)?;
-    Ok(())
+    temporary.commit(path)
 }
 
 /// Puts a training back to where a checkpoint says it stood.

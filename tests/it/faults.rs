@@ -15,6 +15,7 @@ mod lab;
 mod memory;
 mod pipes;
 mod shim;
+mod signals;
 
 /// Returns how many random runs to make: as many as `NYX_FAULT_RUNS` says, `default` without it.
 fn runs(default: usize) -> usize {

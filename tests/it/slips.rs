@@ -310,3 +310,31 @@ fn pipes_serve_where_files_do() {
         ok(here, code);
     }
 }
+
+/// No row is no error: what is written of none is read as none, whatever width is asked for.
+#[test]
+fn files_of_no_rows_are_read_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    ok(
+        here,
+        "nyx demo --data-only --outdir . > /dev/null; : > none.bed
+        nyx-extract regions -q --fasta genome.fa --peaks none.bed --width 200 -o r.arrows
+        nyx-attrib -q --model model --method gradxinput --contributions hypothetical -o h.arrows r.arrows
+        nyx-attrib -q --model model --method gradxinput --contributions projected -o p.arrows r.arrows",
+    );
+    for name in ["h", "p"] {
+        ok(here, &format!("nyx-view -q -o {name}.npz {name}.arrows; nyx verify {name}.npz"));
+        for width in ["", "--width 200", "--width 0", "--fasta genome.fa"] {
+            let extract = format!("nyx-extract contribs -q --regions {name}.npz {width}");
+            let hits = "nyx-hits -q -m motifs.meme | nyx-view -q --no-pg --no-header";
+            assert_eq!(ok(here, &format!("{extract} | {ROWS}")), "", "{extract}");
+            assert_eq!(ok(here, &format!("{extract} | {hits}")), "", "{extract}");
+        }
+        for format in ["parquet", "arrow", "arrows"] {
+            let view = if format == "arrows" { "nyx-merge" } else { "nyx-view" };
+            ok(here, &format!("{view} -q -o {name}.again.{format} {name}.arrows"));
+            assert_eq!(ok(here, &format!("{ROWS} {name}.again.{format}")), "", "{format}");
+        }
+    }
+}

@@ -68,6 +68,7 @@ fn main() -> ExitCode {
         Ok(args) => args,
         Err(error) => return cli::refuse("nyx", error),
     };
+    cli::listen_for_signals();
     let tells = cli::log::is_json() && !matches!(args.command, Command::Other(_));
     if tells {
         cli::log::write("start", None, [("version", env!("CARGO_PKG_VERSION").into())]);

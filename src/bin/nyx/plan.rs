@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use nyx::cli::STATS_DIRECTORY;
 use nyx::extract::shard::Shard;
+use nyx::output::ScratchFolder;
 use nyx::pipe::ipc;
 use nyx::provenance::{self, Share};
 use nyx::score::reuse::{self, KEPT_FLOATS, TRIAL};
@@ -144,7 +145,7 @@ fn shard_at(total: u64, windows: u64, place: f64) -> Shard {
 /// Asks the pipeline's first command how many regions a shard has, without waiting for its rows.
 fn share_of(pipeline: &Pipeline, shard: Shard) -> Result<Share> {
     let code = pipeline.first_of(shard);
-    let directory = tempfile::tempdir()?;
+    let directory = ScratchFolder::new()?;
     let log = directory.path().join("log");
     let mut child =
         sharded::shell(&code, Stdio::piped(), Stdio::from(std::fs::File::create(&log)?))?.spawn()?;
@@ -160,7 +161,7 @@ fn share_of(pipeline: &Pipeline, shard: Shard) -> Result<Share> {
 /// Runs a shard, throws away what it writes and returns what it took.
 fn measure(pipeline: &Pipeline, shard: Shard) -> Result<Cost> {
     let share = share_of(pipeline, shard)?;
-    let directory = tempfile::tempdir()?;
+    let directory = ScratchFolder::new()?;
     let log = directory.path().join("log");
     let began = Instant::now();
     let mut command =

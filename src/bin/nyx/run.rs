@@ -196,8 +196,8 @@ fn run_one(pipeline: &Pipeline, workshop: &Workshop, shard: Shard) -> Result<u64
     let temporary = output::temporary_beside(&path)?;
     let to_log = File::create(&log).in_file(&log)?;
     let code = pipeline.of(shard);
-    let mut command =
-        sharded::shell(&code, Stdio::from(temporary.reopen().in_file(&path)?), Stdio::from(to_log))?;
+    let to_file = temporary.file().try_clone().in_file(&path)?;
+    let mut command = sharded::shell(&code, Stdio::from(to_file), Stdio::from(to_log))?;
     let status = command.status().map_err(|error| Error::from(error).at("bash"))?;
     if !status.success() {
         let message = format!("shard {}/{} failed ({status})", shard.part(), shard.parts());
@@ -207,8 +207,7 @@ fn run_one(pipeline: &Pipeline, workshop: &Workshop, shard: Shard) -> Result<u64
     // A shell can hide a failure; a stream cannot.
     let rows = count(temporary.path())
         .map_err(|error| error.at(format!("shard {}/{}", shard.part(), shard.parts())))?;
-    temporary.as_file().sync_all().in_file(&path)?;
-    temporary.persist(&path).map_err(|error| error.error).in_file(&path)?;
+    temporary.commit(&path)?;
     Ok(rows)
 }
 

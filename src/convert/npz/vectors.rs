@@ -53,7 +53,7 @@ pub fn write(pipe: Pipe, provenance: bool, path: &Path) -> Result<()> {
         add(&batch, &mut regions, &mut columns).in_file(path)?;
     }
     let temporary = temporary_beside(path)?;
-    let mut npz = NpzWriter::new(BufWriter::new(temporary.as_file().try_clone().in_file(path)?));
+    let mut npz = NpzWriter::new(BufWriter::new(temporary.file().try_clone().in_file(path)?));
     if provenance {
         npz.zip_writer().set_comment(comment_of(&schema));
     }
@@ -68,9 +68,7 @@ pub fn write(pipe: Pipe, provenance: bool, path: &Path) -> Result<()> {
         .map_err(|error| crate::Error::data(error.to_string()))?
         .flush()
         .in_file(path)?;
-    temporary.as_file().sync_all().in_file(path)?;
-    temporary.persist(path).map_err(|error| error.error).in_file(path)?;
-    Ok(())
+    temporary.commit(path)
 }
 
 /// Values that wait in a temporary file without a name, because an array says first how long it is.

@@ -68,7 +68,8 @@ impl Arrays {
                 .at(array.place()));
             }
         }
-        if first.length == 0 {
+        // Where there is no row, nobody knows how wide it would be.
+        if first.length == 0 && first.rows > 0 {
             return Err(Error::data("the arrays have no positions").at(sequences[0].place()));
         }
         if let Some(array) = sequences.iter().find(|array| array.shape().channels != 4) {
@@ -89,6 +90,15 @@ impl Arrays {
     /// Returns how many regions there are.
     pub fn rows(&self) -> usize {
         self.sequences[0].shape().rows
+    }
+
+    /// Returns the first of the `width` central columns; of no rows any width can be had.
+    ///
+    /// # Errors
+    ///
+    /// When there are fewer columns.
+    pub(super) fn first_of(&self, width: usize) -> Result<usize> {
+        if self.rows() == 0 { Ok(0) } else { central(self.length(), width) }
     }
 
     /// Returns whether the contributions of all four bases are there.
@@ -123,8 +133,8 @@ impl Blocks {
         batch_rows: usize,
         schema: SchemaRef,
     ) -> Result<Self> {
-        let first = central(arrays.length(), width).map_err(|error| error.at(arrays.sequences[0].place()))?;
         let rows = arrays.rows();
+        let first = arrays.first_of(width).map_err(|error| error.at(arrays.sequences[0].place()))?;
         if let Some(windows) = windows.as_ref().filter(|windows| windows.len() != rows) {
             return Err(Error::data(format!(
                 "{rows} rows, but there are {} peaks: give the peaks the contributions were made from",

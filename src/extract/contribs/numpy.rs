@@ -11,7 +11,6 @@ use npyz::zip::CompressionMethod;
 use npyz::{DType, Endianness, Order, TypeChar};
 
 use super::arrays::{Arrays, Reader, Shape};
-use super::central;
 use super::windows::Window;
 use crate::error::{Error, InFile, Result, guarded};
 use crate::npy::{self, Npz};
@@ -35,7 +34,7 @@ pub fn open_regions(
     let contributions = Rows::open(path, "contributions")?;
     let arrays = Arrays::new(vec![sequences], vec![contributions], method)?;
     let width = width.unwrap_or(arrays.length());
-    let first = central(arrays.length(), width).in_file(path)? as i64;
+    let first = arrays.first_of(width).in_file(path)? as i64;
     let mut npz = Npz::open(path)?;
     if !npz.has("chr") {
         return Ok((arrays, None, width));

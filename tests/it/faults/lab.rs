@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, Weak};
 use std::thread::JoinHandle;
@@ -117,6 +118,8 @@ pub struct Fault {
     pub stage: usize,
     /// Killed (-9) so long after the start.
     pub kill: Option<Duration>,
+    /// A signal that is sent in the place of that of the kill.
+    pub signal: Option<i32>,
     /// Said to a shell before the stage begins: limits.
     pub before: String,
     /// Put into the stage's environment.
@@ -128,6 +131,8 @@ pub struct Fault {
 pub struct Outcome {
     /// Of every stage; `None` for one that a signal ended.
     pub codes: Vec<Option<i32>>,
+    /// The signals that ended stages.
+    pub signals: Vec<Option<i32>>,
     /// What all stages said.
     pub said: String,
     pub hung: bool,
@@ -300,15 +305,16 @@ impl Lab {
             losses.push(format!("it panicked: {}", outcome.said));
         }
         let found = files(directory);
-        let ended = outcome.codes.iter().all(Option::is_some);
+        let killed = outcome.signals.contains(&Some(libc::SIGKILL));
         for (name, bytes) in &found {
             match reference.files.get(name) {
                 Some(expected) if expected == bytes => {}
                 Some(expected) => {
                     losses.push(format!("{name} has {} bytes of {}", bytes.len(), expected.len()));
                 }
-                // A killed process cannot sweep; one that ends by itself does.
-                None if is_temporary(name) && ended && job.name != "run" => {
+                // A killed process cannot sweep; one that ends by itself, or by another signal, does. What `nyx run` has
+                // started goes on for a while.
+                None if is_temporary(name) && !killed && job.name != "run" => {
                     losses.push(format!("{name} was left behind"));
                 }
                 None if is_temporary(name) || is_record(name) => {}
@@ -337,7 +343,7 @@ impl Running {
             Some(before) => Stdio::from(before.stdout.take().expect("piped")),
         };
         let stdout = if last { Stdio::null() } else { Stdio::piped() };
-        let child = command.stdin(stdin).stdout(stdout).stderr(Stdio::piped()).spawn();
+        let child = hearing(command).stdin(stdin).stdout(stdout).stderr(Stdio::piped()).spawn();
         let mut child = child.expect("the executable starts");
         let mut stderr = child.stderr.take().expect("piped");
         self.listeners.push(std::thread::spawn(move || {
@@ -353,17 +359,18 @@ impl Running {
         let began = Instant::now();
         let mut kill = fault.kill;
         let mut hung = false;
-        let mut codes: Vec<Option<Option<i32>>> = vec![None; self.children.len()];
-        while codes.iter().any(Option::is_none) {
-            for (child, code) in self.children.iter_mut().zip(&mut codes) {
-                if code.is_none() {
-                    *code =
-                        child.try_wait().expect("the child can be waited for").map(|status| status.code());
+        let mut ends: Vec<Option<ExitStatus>> = vec![None; self.children.len()];
+        while ends.iter().any(Option::is_none) {
+            for (child, end) in self.children.iter_mut().zip(&mut ends) {
+                if end.is_none() {
+                    *end = child.try_wait().expect("the child can be waited for");
                 }
             }
             if kill.is_some_and(|after| began.elapsed() >= after) {
                 kill = None;
-                self.children[fault.stage].kill().ok();
+                if ends[fault.stage].is_none() {
+                    send(&self.children[fault.stage], fault.signal.unwrap_or(libc::SIGKILL));
+                }
             }
             if began.elapsed() > PATIENCE && !hung {
                 hung = true;
@@ -373,8 +380,38 @@ impl Running {
         }
         let said = self.listeners.into_iter().map(|listener| listener.join().expect("it only reads"));
         let said = said.collect();
-        Outcome { codes: codes.into_iter().flatten().collect(), said, hung }
+        let ends = || ends.iter().flatten();
+        Outcome {
+            codes: ends().map(ExitStatus::code).collect(),
+            signals: ends().map(ExitStatusExt::signal).collect(),
+            said,
+            hung,
+        }
     }
+}
+
+/// Sends a signal to a process that has not been waited for.
+pub fn send(child: &Child, signal: i32) {
+    let process = i32::try_from(child.id()).expect("a number of a process");
+    // SAFETY: the call touches no memory of this process, and the child keeps its number until it is waited for.
+    unsafe {
+        libc::kill(process, signal);
+    }
+}
+
+/// Has a command hear the signals that whoever runs the tests may have it ignore (`nohup`, a job of a script).
+pub fn hearing(command: &mut Command) -> &mut Command {
+    let hear = || {
+        for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGTERM] {
+            // SAFETY: the call may be made between fork and exec, and sets what the system begins with.
+            unsafe {
+                libc::signal(signal, libc::SIG_DFL);
+            }
+        }
+        Ok(())
+    };
+    // SAFETY: the function makes nothing but these calls.
+    unsafe { command.pre_exec(hear) }
 }
 
 /// Returns a stage as a command with its part of a fault.
