@@ -293,6 +293,8 @@ def enhancer(arguments):
             flags = ["--learning-rate", arguments.rate, "--epochs", arguments.epochs, "--eval-every", 0, "--warmup", "10%",
                      "--best-by", "roc_auc", "--patience", 0, "--seed", 42]
             found, (_, area, (size, _, accuracy)) = against_kmers(arguments, sets, folder, base, flags)
+            if found and arguments.strands:
+                found[0].update(both_strands(arguments, folder))
         if found is None:
             show(fold, len(sets["train"][0]), f"not done in {arguments.limit} s", f"{area:.4f}", "")
             continue
@@ -302,6 +304,17 @@ def enhancer(arguments):
     if areas:
         ours, theirs = np.mean(areas, axis=0)
         show("mean", "", f"{ours:.4f}", f"{theirs:.4f}", "")
+
+
+def both_strands(arguments, folder):
+    """Area and accuracy on the test set of the mean over a sequence and its reverse complement, by nyx-score and nyx-eval."""
+    tool = lambda name: arguments.binary.resolve().with_name(name)  # noqa: E731
+    rows = subprocess.run([tool("nyx-extract"), "sequences", folder / "data" / "test.csv", "-q"], check=True, capture_output=True)
+    score = [tool("nyx-score"), "--model", folder / "model", "--rc-average", "-@", "1", "-q"]
+    scored = subprocess.run(score, input=rows.stdout, check=True, capture_output=True)
+    table = subprocess.run([tool("nyx-eval"), "-", "-q"], input=scored.stdout, check=True, capture_output=True, text=True).stdout
+    names, numbers = (line.split("\t") for line in table.splitlines()[-2:])
+    return {name: float(number) for name, number in zip(names, numbers) if name in ("roc_auc", "accuracy")}
 
 
 def read_fasta(folder, left_out):

@@ -100,7 +100,7 @@ impl Reuse {
         let mut plan = Plan::default();
         for (row, input) in inputs.iter().enumerate() {
             if self.capacity == 0 {
-                plan.sources.push(Source::New(row));
+                plan.sources.push(Source::New(plan.new.len()));
                 plan.new.push(row);
                 continue;
             }
