@@ -312,7 +312,7 @@ def both_strands(arguments, folder):
     rows = subprocess.run([tool("nyx-extract"), "sequences", folder / "data" / "test.csv", "-q"], check=True, capture_output=True)
     score = [tool("nyx-score"), "--model", folder / "model", "--rc-average", "-@", "1", "-q"]
     scored = subprocess.run(score, input=rows.stdout, check=True, capture_output=True)
-    table = subprocess.run([tool("nyx-eval"), "-", "-q"], input=scored.stdout, check=True, capture_output=True, text=True).stdout
+    table = subprocess.run([tool("nyx-eval"), "-", "-q"], input=scored.stdout, check=True, capture_output=True).stdout.decode()
     names, numbers = (line.split("\t") for line in table.splitlines()[-2:])
     return {name: float(number) for name, number in zip(names, numbers) if name in ("roc_auc", "accuracy")}
 
