@@ -227,6 +227,7 @@ def write_sets(folder, sets):
     return folder
 
 
+COMPLEMENT = str.maketrans("ACGT", "TGCA")
 VOCABULARY = {3: 69, 4: 261, 5: 1029, 6: 4101}
 
 
@@ -270,6 +271,9 @@ def enhancer(arguments):
         left_out = set(rows["test"]) | set(rows["dev"])
         rows["train"] = np.array([row for row in order if row not in left_out])
         sets = {name: ([sequences[i] for i in rows[name]], labels[rows[name]]) for name in ("train", "dev", "test")}
+        if arguments.strands:
+            forward, y = sets["train"]
+            sets["train"] = (forward + [s.translate(COMPLEMENT)[::-1] for s in forward], np.concatenate([y, y]))
         with tempfile.TemporaryDirectory() as folder:
             folder = Path(folder)
             length = max(len(s) for s in sequences)
@@ -289,6 +293,8 @@ def enhancer(arguments):
             flags = ["--learning-rate", arguments.rate, "--epochs", arguments.epochs, "--eval-every", 0, "--warmup", "10%",
                      "--best-by", "roc_auc", "--patience", 0, "--seed", 42]
             found, (_, area, (size, _, accuracy)) = against_kmers(arguments, sets, folder, base, flags)
+            if found and arguments.strands:
+                found[0].update(both_strands(arguments, folder))
         if found is None:
             show(fold, len(sets["train"][0]), f"not done in {arguments.limit} s", f"{area:.4f}", "")
             continue
@@ -298,6 +304,17 @@ def enhancer(arguments):
     if areas:
         ours, theirs = np.mean(areas, axis=0)
         show("mean", "", f"{ours:.4f}", f"{theirs:.4f}", "")
+
+
+def both_strands(arguments, folder):
+    """Area and accuracy on the test set of the mean over a sequence and its reverse complement, by nyx-score and nyx-eval."""
+    tool = lambda name: arguments.binary.resolve().with_name(name)  # noqa: E731
+    rows = subprocess.run([tool("nyx-extract"), "sequences", folder / "data" / "test.csv", "-q"], check=True, capture_output=True)
+    score = [tool("nyx-score"), "--model", folder / "model", "--rc-average", "-@", "1", "-q"]
+    scored = subprocess.run(score, input=rows.stdout, check=True, capture_output=True)
+    table = subprocess.run([tool("nyx-eval"), "-", "-q"], input=scored.stdout, check=True, capture_output=True, text=True).stdout
+    names, numbers = (line.split("\t") for line in table.splitlines()[-2:])
+    return {name: float(number) for name, number in zip(names, numbers) if name in ("roc_auc", "accuracy")}
 
 
 def read_fasta(folder, left_out):
@@ -350,6 +367,7 @@ def main():
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--read", type=int, default=0, help="epochs of masked tokens before (enhancer)")
+    parser.add_argument("--strands", action="store_true", help="learn reverse complements, too (enhancer; the k-mers as well)")
     parser.add_argument("--pairs", type=int, default=300)
     arguments = parser.parse_args()
     torch.set_num_threads(1)

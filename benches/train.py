@@ -5,7 +5,8 @@ ROC curve that both reach with the same recipe.
     python benches/train.py target/release/nyx-train [--threads N] [--networks sigtfb-1 …] [--data DIR --architecture deepbind|danq]
 
 A step is encoding, forward, backward, clipping and AdamW; evaluations are left out on both sides. Of SigTFB both stages
-are timed, of the pairs the network behind the encoder, BertSNR and BERT-TFBS on transformers of four layers of 256.
+are timed, of the pairs the network behind the encoder; BertSNR, BERT-TFBS and classes (`full`: BERT, DNABERT-2's
+MosaicBERT) on transformers of four layers of 256, with PyTorch's fused attention where it can be had.
 """
 
 import argparse
@@ -148,9 +149,24 @@ def pairs_case(_, data):
     return model, loss, 64, ["fcnn", "--encoder", data.folder / "encoder", "--train", data.folder / "pairs.csv"], prepare
 
 
+def quick_attention(eager):
+    """PyTorch's fused attention where it can be had: without ALiBi."""
+
+    def attend(q, k, v, slopes):
+        if slopes is not None:
+            return eager(q, k, v, slopes)
+        heads = networks.SIZES["heads"]
+        q, k, v = (x.unflatten(2, (heads, -1)).transpose(1, 2) for x in (q, k, v))
+        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+    return attend
+
+
 def transformer_case(name, data):
-    networks.SIZES |= {"hidden": 256, "heads": 4, "wide": 1024, "layers": 4, "positions": 128}
-    base = data.transformer(hidden_size=256, intermediate_size=1024, num_hidden_layers=4, num_attention_heads=4)
+    heads = 2 if name == "full-mosaic" else 4
+    networks.SIZES |= {"hidden": 256, "heads": heads, "wide": 1024, "layers": 4, "positions": 128}
+    networks.attend = quick_attention(networks.attend)
+    base = data.transformer(hidden_size=256, intermediate_size=1024, num_hidden_layers=4, num_attention_heads=heads)
     if name == "bertsnr":
         model = networks.BertSNR()
 
@@ -160,11 +176,19 @@ def transformer_case(name, data):
             return 0.15 * bce(sequence, y) + 0.85 * bce(token, y.repeat(1, data.length - 2))
 
         return model, loss, 32, ["base-caller", "--architecture", name, *base, *data.lines]
-    model = networks.BertTfbs(data.length)
-    model.bert = networks.Body(networks.BertLayer, True)
-    del model.bert.pooler
+    flags = ["full", *base, *data.sets]
+    if name == "bert-tfbs":
+        model = networks.BertTfbs(data.length)
+        model.bert = networks.Body(networks.BertLayer, True)
+        del model.bert.pooler
+        flags = ["bert-tfbs", "--tokens", data.length, *base, *data.sets]
+    else:
+        model = networks.Bert() if name == "full" else networks.MosaicBert()
+    if name == "full-mosaic":
+        torch.save(model.state_dict(), data.folder / "transformer" / "pytorch_model.bin")
+        flags.remove("--from-scratch")
     loss = lambda rows: F.cross_entropy(model(kmers(data.sequences[rows])), data.labels[rows, 0].long())  # noqa: E731
-    return model, loss, 32, ["bert-tfbs", "--tokens", data.length, *base, *data.sets]
+    return model, loss, 32, flags
 
 
 CASES = {
@@ -177,6 +201,8 @@ CASES = {
     "fcnn": (pairs_case, 100, 1),
     "bertsnr": (transformer_case, 100, 1),
     "bert-tfbs": (transformer_case, 101, 1),
+    "full": (transformer_case, 101, 1),
+    "full-mosaic": (transformer_case, 101, 1),
 }
 
 

@@ -3,6 +3,7 @@
 mod attribution;
 mod documents;
 pub mod log;
+mod memory;
 mod meter;
 mod models;
 mod outputs;
@@ -31,6 +32,7 @@ use crate::provenance::{self, Step};
 pub use crate::provenance::quote as shell_quote;
 pub use attribution::{ATTRIB_ROWS, AttribArgs, Plain};
 pub use documents::{completions, manual, requested as documents_requested};
+pub use memory::lend_freed_pages;
 pub use meter::{Meter, Seconds, Tally};
 pub use models::ModelArgs;
 pub use outputs::OutputArgs;
@@ -227,6 +229,11 @@ impl Common {
                 .map_or(String::new(), |bytes| format!("; {:.0} MiB at most", bytes as f64 / 1048576.0));
             self.say(&format!("{:.1} s, {rate:.0} windows/s; {seconds}{peak}", seconds.all));
         }
+    }
+
+    /// Puts how many sequences a model read into the statistics.
+    pub fn count_passes(&self, passes: u64) {
+        self.meter.set_passes(passes);
     }
 
     /// Says one line on standard error, unless quiet.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
 use arrow_array::{Array, RecordBatch};
@@ -29,6 +29,8 @@ pub struct Meter {
     reads: AtomicBool,
     passing: Mutex<Option<Passing>>,
     inputs: Mutex<Vec<String>>,
+    /// Sequences that went through a model.
+    passes: OnceLock<u64>,
 }
 
 /// What was true when the first row could pass.
@@ -50,6 +52,7 @@ impl Default for Meter {
             reads: AtomicBool::default(),
             passing: Mutex::default(),
             inputs: Mutex::default(),
+            passes: OnceLock::new(),
         }
     }
 }
@@ -76,6 +79,16 @@ impl Meter {
     /// Returns the first file that rows were read from.
     pub fn input(&self) -> Option<String> {
         self.inputs.lock().expect("no thread panics with it").first().cloned()
+    }
+
+    /// Remembers how many sequences went through a model.
+    pub fn set_passes(&self, passes: u64) {
+        let _ = self.passes.set(passes);
+    }
+
+    /// Returns how many sequences went through a model, where one was told of.
+    pub fn passes(&self) -> Option<u64> {
+        self.passes.get().copied()
     }
 
     /// Reads a pipe ahead on a thread of its own and takes its time.

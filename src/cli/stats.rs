@@ -39,6 +39,9 @@ pub fn row(common: &Common, outcome: &Result<()>) -> Map<String, Value> {
         row.insert("not_ok".into(), tally.not_ok().into());
         row.insert("rows_per_second".into(), rounded(tally.rows() as f64 / seconds.all.max(1e-3)));
     }
+    if let Some(passes) = common.meter.passes() {
+        row.insert("passes".into(), passes.into());
+    }
     let measured = [
         ("seconds", Some(seconds.all)),
         ("read_seconds", seconds.read),
@@ -79,6 +82,7 @@ fn headers() -> Value {
         "rows": column("Rows", "rows that went through", "", "{:,.0f}"),
         "not_ok": column("Not ok", "rows with a status other than ok", "", "{:,.0f}"),
         "rows_per_second": column("Rows/s", "rows per second", "", "{:,.0f}"),
+        "passes": column("Passes", "distinct sequences that a model read", "", "{:,.0f}"),
         "seconds": column("Time", "seconds from start to end", " s", "{:,.1f}"),
         "read_seconds": column("Reading", "seconds of reading rows, or of waiting for who writes them", " s", "{:,.1f}"),
         "compute_seconds": column("Computing", "seconds of making rows", " s", "{:,.1f}"),

@@ -42,22 +42,15 @@ impl<'a> Matrix<'a> {
         Self { rows: self.columns, columns: self.rows, turned: !self.turned, ..self }
     }
 
-    /// Copies rows `first..first + count`, columns `from..from + length`; rows lie [`pitch`] apart.
-    fn copy_rows(&self, [first, count]: [usize; 2], [from, length]: [usize; 2], rows: &mut Vec<f32>) {
-        let pitch = pitch(length);
-        rows.resize(count * pitch, 0.0);
-        if !self.turned {
-            for (row, copy) in rows.chunks_exact_mut(pitch).enumerate() {
-                copy[..length].copy_from_slice(&self.values[(first + row) * self.columns + from..][..length]);
-            }
-            return;
+    /// Copies rows `first..first + count`, columns `from..from + length`, for tiles to read.
+    fn copy_rows(&self, [first, count]: [usize; 2], [from, length]: [usize; 2], values: Vec<f32>) -> Rows {
+        let mut copy = Rows { values, length, turned: self.turned };
+        if self.turned {
+            copy.fill_panels(count, |column| &self.values[(from + column) * self.rows + first..][..count]);
+        } else {
+            copy.fill_rows(count, |row| &self.values[(first + row) * self.columns + from..][..length]);
         }
-        for column in 0..length {
-            let values = &self.values[(from + column) * self.rows + first..][..count];
-            for (row, &value) in values.iter().enumerate() {
-                rows[row * pitch + column] = value;
-            }
-        }
+        copy
     }
 
     /// Copies the columns of a strip, for some rows, zeros beyond the last.
@@ -81,10 +74,58 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// Returns the values from one copied row to the next: rows of a power of two would all want the same few lines of the
-/// first cache.
-fn pitch(length: usize) -> usize {
-    if length.is_multiple_of(256) { length + 16 } else { length }
+/// Rows of a first factor, as tiles read them: row by row, or of a turned matrix in panels of [`HEIGHT`] rows, tap by tap,
+/// so that what lies together is copied together.
+struct Rows {
+    values: Vec<f32>,
+    /// Values of a row.
+    length: usize,
+    turned: bool,
+}
+
+impl Rows {
+    /// Returns the values from one row to the next where they lie row by row: rows of a power of two would all want the
+    /// same few lines of the first cache.
+    fn pitch(&self) -> usize {
+        if self.length.is_multiple_of(256) { self.length + 16 } else { self.length }
+    }
+
+    fn fill_rows<'v>(&mut self, count: usize, row: impl Fn(usize) -> &'v [f32]) {
+        let (length, pitch) = (self.length, self.pitch());
+        self.values.resize(count * pitch, 0.0);
+        for (index, copy) in self.values.chunks_exact_mut(pitch).enumerate() {
+            copy[..length].copy_from_slice(row(index));
+        }
+    }
+
+    /// Rows beyond the last keep what was there; no tile reads them.
+    fn fill_panels<'v>(&mut self, count: usize, column: impl Fn(usize) -> &'v [f32]) {
+        let panel = self.length * HEIGHT;
+        self.values.resize(count.div_ceil(HEIGHT) * panel, 0.0);
+        for tap in 0..self.length {
+            let (whole, rest) = column(tap).as_chunks::<HEIGHT>();
+            for (tile, values) in whole.iter().enumerate() {
+                self.values[tile * panel + tap * HEIGHT..][..HEIGHT].copy_from_slice(values);
+            }
+            if !rest.is_empty() {
+                self.values[whole.len() * panel + tap * HEIGHT..][..rest.len()].copy_from_slice(rest);
+            }
+        }
+    }
+
+    /// Returns the job of one tile of rows.
+    fn job<'a>(&'a self, tile: usize, strip: &'a [Strip<f32>]) -> Job<'a, f32> {
+        match self.turned {
+            false => {
+                let pitch = self.pitch();
+                Job::new(&[0.0; WIDTH], &self.values[tile * HEIGHT * pitch..], pitch, strip)
+            }
+            true => {
+                let panel = &self.values[tile * HEIGHT * self.length..];
+                Job::new(&[0.0; WIDTH], panel, 1, strip).in_runs(strip.len(), HEIGHT)
+            }
+        }
+    }
 }
 
 /// Computes `output = a·b`, `[a.rows, b.columns]`, on all threads.
@@ -213,18 +254,17 @@ pub(super) fn rows(
     }
     for (block, taps) in packed.0.chunks((BLOCK * strips).max(1)).enumerate() {
         let length = taps.len() / strips;
-        let pitch = pitch(length);
-        a.copy_rows([first, count], [block * BLOCK, length], scratch);
+        let copied = a.copy_rows([first, count], [block * BLOCK, length], std::mem::take(scratch));
         for (strip, taps) in taps.chunks_exact(length).enumerate() {
             for (tile, output) in output.chunks_mut(HEIGHT * columns).enumerate() {
-                let job = Job::new(&[0.0; WIDTH], &scratch[tile * HEIGHT * pitch..], pitch, taps);
-                product::multiply(instructions, job, output.len() / columns, &mut sums);
+                product::multiply(instructions, copied.job(tile, taps), output.len() / columns, &mut sums);
                 match block {
                     0 => store_tile(&sums, strip, columns, output),
                     _ => add_tile(&sums, strip, columns, output),
                 }
             }
         }
+        *scratch = copied.values;
     }
 }
 

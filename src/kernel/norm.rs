@@ -106,6 +106,35 @@ pub(super) fn sum(values: &[f32], function: impl Fn(f32) -> f32) -> f32 {
     add_lanes(lanes)
 }
 
+/// Adds up the products of numbers and a function of others, in the order of [`sum`].
+#[inline(always)]
+pub(super) fn sum_of_products(a: &[f32], b: &[f32], function: impl Fn(f32) -> f32) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    let ((a_chunks, a_rest), (b_chunks, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    for (a, b) in a_chunks.iter().zip(b_chunks) {
+        for ((lane, &a), &b) in lanes.iter_mut().zip(a).zip(b) {
+            *lane += a * function(b);
+        }
+    }
+    for ((lane, &a), &b) in lanes.iter_mut().zip(a_rest).zip(b_rest) {
+        *lane += a * function(b);
+    }
+    add_lanes(lanes)
+}
+
+/// Returns the largest number; infinitely low of none.
+#[inline(always)]
+pub(super) fn largest(values: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    for chunk in chunks {
+        for (lane, &x) in lanes.iter_mut().zip(chunk) {
+            *lane = if x > *lane { x } else { *lane };
+        }
+    }
+    lanes.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max)
+}
+
 /// Adds up lanes: the upper half to the lower, until one is left.
 #[inline(always)]
 pub(super) fn add_lanes(mut lanes: [f32; LANES]) -> f32 {

@@ -237,7 +237,7 @@ impl CustomOp2 for Product {
 }
 
 /// Returns a tensor with each number replaced by the mean over its pair.
-fn mean_of_pairs(tensor: &Tensor) -> candle_core::Result<Tensor> {
+pub(super) fn mean_of_pairs(tensor: &Tensor) -> candle_core::Result<Tensor> {
     let values = numbers(tensor)?;
     let (first, second) = values.split_at(values.len() / 2);
     let mean: Vec<f32> = first.iter().zip(second).map(|(a, b)| (a + b) / 2.0).collect();

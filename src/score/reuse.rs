@@ -3,7 +3,8 @@
 //! Inputs are known by the SHA-256 of all that a model reads: bases, second sequence, tokens. A model's answer
 //! does not depend on the rows beside an input, so an answer that is used again has the bits that a further
 //! pass would give. The answers used last are kept up to a number of floats; which ones does not depend on how
-//! rows are cut into batches.
+//! rows are cut into batches. Windows of a genome hardly ever come again: where the first [`TRIAL`] rows do not, nothing is
+//! kept from there on, which for a small network is a quarter of the time.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -18,6 +19,17 @@ pub const KEPT_FLOATS: usize = 16 << 20;
 /// Floats that an entry costs besides its answer: its key, twice, the vectors of the answer, and the tables' empty places.
 /// Counted by the memory of a process that kept 130,000 answers of one class: 1420 bytes each.
 pub const OVERHEAD: usize = 352;
+
+/// Rows after which it shows whether inputs come again.
+pub const TRIAL: usize = 10_000;
+
+/// The part of them that has to come again for answers to be kept any longer.
+const SHARE: f64 = 0.01;
+
+/// Returns whether so many passes for so many rows are worth keeping answers.
+pub fn is_worth_it(rows: f64, passes: f64) -> bool {
+    passes <= (1.0 - SHARE) * rows
+}
 
 type Key = [u8; 32];
 
@@ -45,6 +57,9 @@ pub struct Reuse {
     /// Keys by the time of their last use.
     order: BTreeMap<u64, Key>,
     clock: u64,
+    /// Rows that were looked up, and those of them that had to be read.
+    looked_up: usize,
+    missed: usize,
 }
 
 struct Kept {
@@ -76,7 +91,8 @@ enum Source {
 impl Reuse {
     /// Keeps answers up to `capacity` floats; with 0 every row is read.
     pub fn new(capacity: usize) -> Self {
-        Self { capacity, held: 0, kept: HashMap::new(), order: BTreeMap::new(), clock: 0 }
+        let (kept, order) = (HashMap::new(), BTreeMap::new());
+        Self { capacity, held: 0, kept, order, clock: 0, looked_up: 0, missed: 0 }
     }
 
     /// Decides which inputs have to be read; `cost` is the number of floats in an answer.
@@ -84,7 +100,7 @@ impl Reuse {
         let mut plan = Plan::default();
         for (row, input) in inputs.iter().enumerate() {
             if self.capacity == 0 {
-                plan.sources.push(Source::New(row));
+                plan.sources.push(Source::New(plan.new.len()));
                 plan.new.push(row);
                 continue;
             }
@@ -93,10 +109,15 @@ impl Reuse {
                 let index = plan.new.len();
                 plan.new.push(row);
                 plan.keys.push(key);
+                self.missed += 1;
                 self.insert(key, index, cost(input) + OVERHEAD);
                 Source::New(index)
             });
             plan.sources.push(source);
+            self.looked_up += 1;
+            if self.looked_up == TRIAL && !is_worth_it(TRIAL as f64, self.missed as f64) {
+                *self = Self::new(0);
+            }
         }
         plan
     }
@@ -217,6 +238,40 @@ mod tests {
             if places == 0 {
                 prop_assert_eq!(passes, rows.len());
             }
+        }
+    }
+
+    /// Runs `rows` rows, each the `period`-th before once more, and returns the passes and the answers still kept.
+    fn run_with_repeats(rows: usize, period: usize, batch: usize) -> (usize, usize) {
+        let mut reuse = Reuse::new(KEPT_FLOATS);
+        let mut passes = 0;
+        let bases: Vec<[u8; 8]> = (0..rows).map(|row| (row % period).to_le_bytes()).collect();
+        for rows in bases.chunks(batch) {
+            let inputs: Vec<Input> = rows.iter().map(|bases| Input::of(bases)).collect();
+            let plan = reuse.plan(&inputs, |_| 1);
+            passes += plan.new.len();
+            let answer = |row: &usize| {
+                let logits = vec![f32::from(inputs[*row].bases[0]), f32::from(inputs[*row].bases[1])];
+                Ok(Scores { logits, ..Scores::default() })
+            };
+            let new = plan.new.iter().map(answer).collect();
+            for (answer, bases) in reuse.complete(plan, new).into_iter().zip(rows) {
+                assert_eq!(answer.unwrap().logits, [f32::from(bases[0]), f32::from(bases[1])]);
+            }
+        }
+        (passes, reuse.kept.len())
+    }
+
+    #[test]
+    fn nothing_is_kept_any_longer_where_nothing_comes_again() {
+        for batch in [64, 4000, 50_000] {
+            assert_eq!(run_with_repeats(TRIAL + 500, usize::MAX, batch), (TRIAL + 500, 0));
+            // Half a percent of the trial: what came before is forgotten, too.
+            let period = TRIAL - TRIAL / 200;
+            assert_eq!(run_with_repeats(TRIAL + 500, period, batch), (TRIAL - TRIAL / 200 + 500, 0));
+            // Two percent.
+            let period = TRIAL - TRIAL / 50;
+            assert_eq!(run_with_repeats(TRIAL + 500, period, batch), (period, period));
         }
     }
 

@@ -68,5 +68,6 @@ fn run(args: Args) -> Result<()> {
 }
 
 fn main() -> ExitCode {
+    cli::lend_freed_pages();
     cli::main(run)
 }

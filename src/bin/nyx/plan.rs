@@ -10,7 +10,7 @@ use nyx::extract::shard::Shard;
 use nyx::output::ScratchFolder;
 use nyx::pipe::ipc;
 use nyx::provenance::{self, Share};
-use nyx::score::reuse::{self, KEPT_FLOATS};
+use nyx::score::reuse::{self, KEPT_FLOATS, TRIAL};
 use nyx::{Error, Result};
 use serde_json::{Value, json};
 
@@ -64,6 +64,9 @@ struct Cost {
     bytes: f64,
     /// Of all commands together.
     peak_mib: f64,
+    /// Rows that went to a model, and sequences that it read.
+    scored: f64,
+    passes: f64,
 }
 
 /// A small and a larger part of the scan, one after the other.
@@ -171,18 +174,17 @@ fn measure(pipeline: &Pipeline, shard: Shard) -> Result<Cost> {
         let message = format!("the calibration failed ({status})");
         return Err(Error::Command { message, log: sharded::end_of(&log) });
     }
-    let (cpu_seconds, peak_mib) = processes(directory.path())?;
     let windows = (share.end - share.first) as f64;
-    Ok(Cost { windows, seconds, cpu_seconds, bytes, peak_mib })
+    Ok(Cost { windows, seconds, bytes, ..processes(directory.path())? })
 }
 
 fn drain(mut stream: impl Read) -> Result<f64> {
     Ok(std::io::copy(&mut stream, &mut std::io::sink())? as f64)
 }
 
-/// Adds up processor time and memory of the commands that left their statistics.
-fn processes(directory: &Path) -> Result<(f64, f64)> {
-    let mut sums = (0.0, 0.0);
+/// Adds up what the commands that left their statistics took.
+fn processes(directory: &Path) -> Result<Cost> {
+    let mut sums = Cost::default();
     for entry in std::fs::read_dir(directory)? {
         let path = entry?.path();
         if path.extension().is_none_or(|extension| extension != "json") {
@@ -190,8 +192,13 @@ fn processes(directory: &Path) -> Result<(f64, f64)> {
         }
         let stats: Value = serde_json::from_str(&std::fs::read_to_string(path)?)?;
         for row in stats["data"].as_object().into_iter().flat_map(|data| data.values()) {
-            sums.0 += row["cpu_seconds"].as_f64().unwrap_or(0.0);
-            sums.1 += row["peak_mib"].as_f64().unwrap_or(0.0);
+            let number = |name: &str| row[name].as_f64();
+            sums.cpu_seconds += number("cpu_seconds").unwrap_or(0.0);
+            sums.peak_mib += number("peak_mib").unwrap_or(0.0);
+            if let (Some(rows), Some(passes)) = (number("rows"), number("passes")) {
+                sums.scored += rows;
+                sums.passes += passes;
+            }
         }
     }
     Ok(sums)
@@ -208,7 +215,14 @@ impl Cost {
             cpu_seconds: mean(|cost| cost.cpu_seconds),
             bytes: mean(|cost| cost.bytes),
             peak_mib: mean(|cost| cost.peak_mib),
+            scored: mean(|cost| cost.scored),
+            passes: mean(|cost| cost.passes),
         }
+    }
+
+    /// Returns up to which window of a scan memory grows: answers are kept as long as they are of use.
+    fn last_kept(&self, windows: f64) -> f64 {
+        if reuse::is_worth_it(self.scored, self.passes) { windows } else { windows.min(TRIAL as f64) }
     }
 }
 
@@ -223,9 +237,12 @@ fn extrapolate(Round { small, large }: Round, windows: f64) -> Cost {
     let line = |of: fn(&Cost) -> f64| of(&large) + slope(of) * (windows - large.windows);
     // Memory does not grow with the input but for what is kept of each answer, up to a limit.
     let kept = slope(|cost| cost.peak_mib).min((OVERHEAD + slope(|cost| cost.bytes)) / MEBIBYTE);
-    let growth = if run > 0.0 { (kept * (windows - large.windows)).clamp(0.0, GROWTH_MOST) } else { 0.0 };
+    let more = large.last_kept(windows) - large.windows;
+    let growth = if run > 0.0 { (kept * more).clamp(0.0, GROWTH_MOST) } else { 0.0 };
     Cost {
         windows,
+        scored: line(|cost| cost.scored),
+        passes: line(|cost| cost.passes),
         seconds: line(|cost| cost.seconds),
         cpu_seconds: line(|cost| cost.cpu_seconds),
         bytes: line(|cost| cost.bytes),
@@ -283,7 +300,7 @@ mod tests {
     use super::*;
 
     fn cost(windows: f64, seconds: f64, bytes: f64, peak_mib: f64) -> Cost {
-        Cost { windows, seconds, cpu_seconds: seconds, bytes, peak_mib }
+        Cost { windows, seconds, cpu_seconds: seconds, bytes, peak_mib, ..Cost::default() }
     }
 
     fn round(small: Cost, large: Cost) -> Round {
@@ -315,6 +332,21 @@ mod tests {
         let kept = 1000.0 * (OVERHEAD + 16.0) / MEBIBYTE;
         let noisy = round(cost(10.0, 1.0, 160.0, 40.0), cost(20.0, 2.0, 320.0, 50.0));
         assert!(extrapolate(noisy, 1020.0).peak_mib < 50.1 + kept);
+    }
+
+    #[test]
+    fn memory_does_not_grow_past_the_trial_where_no_sequence_comes_again() {
+        let part = |windows: f64, passes: f64| Cost {
+            scored: windows,
+            passes,
+            ..cost(windows, windows, 512.0 * windows, 40.0 + windows * 512.0 / MEBIBYTE)
+        };
+        let peak = |share: f64| {
+            let parts = round(part(1000.0, 1000.0 * share), part(4000.0, 4000.0 * share));
+            extrapolate(parts, 20_000.0).peak_mib
+        };
+        assert!((peak(1.0) - (40.0 + TRIAL as f64 * 512.0 / MEBIBYTE)).abs() < 1e-9);
+        assert!((peak(0.5) - (40.0 + 20_000.0 * 512.0 / MEBIBYTE)).abs() < 1e-9);
     }
 
     #[test]

@@ -1,13 +1,18 @@
 //! Attention within sequences that lie end to end, as one operation: softmax and dropout on the way, and all of it
 //! again on the way back, so that no probabilities are kept.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result as Candle, Shape, Tensor};
 use rayon::prelude::*;
 
+use super::super::Instructions;
+use super::super::activation::exp;
 use super::super::attention::Rotary;
+use super::super::instructions::vectorize;
 use super::super::matrix::{self, Matrix};
+use super::super::norm::{largest, sum, sum_of_products};
 use super::super::pointwise::softmax_multipliers;
 use super::super::rule;
 use super::dropout::mix;
@@ -92,10 +97,7 @@ impl Attend {
     fn gather(&self, projected: &[f32], head: usize) -> Head {
         let (width, channels) = (self.attending.width, self.channels());
         let length = projected.len() / (3 * channels);
-        let part = |part: usize| -> Vec<f32> {
-            let rows = projected.chunks_exact(3 * channels);
-            rows.flat_map(|row| &row[part * channels + head * width..][..width]).copied().collect()
-        };
+        let part = |part: usize| columns(projected, 3 * channels, part * channels + head * width, width);
         let mut parts = [part(0), part(1), part(2)];
         if let Some(rotary) = &self.attending.rotary {
             for values in &mut parts[..2] {
@@ -114,21 +116,30 @@ impl Attend {
         let [queries, keys, _] = parts.each_ref().map(|part| Matrix::new(part, [length, width]));
         matrix::multiply_here(queries, keys.transpose(), &mut scores);
         let slope = self.attending.slopes.as_ref().map_or(0.0, |slopes| slopes[head]);
-        let reach = self.attending.reach.unwrap_or(length);
         for (query, scores) in scores.chunks_exact_mut(length).enumerate() {
-            for (key, score) in scores.iter_mut().enumerate() {
-                let seen = query.abs_diff(key) <= reach && !(self.attending.causal && key > query);
-                let distance = query.abs_diff(key) as f32;
-                *score = if seen { *score - slope * distance } else { f32::NEG_INFINITY };
+            let seen = self.seen(query, length);
+            scores[..seen.start].fill(f32::NEG_INFINITY);
+            scores[seen.end..].fill(f32::NEG_INFINITY);
+            if slope != 0.0 {
+                for (key, score) in scores.iter_mut().enumerate() {
+                    *score -= slope * query.abs_diff(key) as f32;
+                }
             }
         }
         scores
     }
 
+    /// Returns the keys that a query sees.
+    fn seen(&self, query: usize, length: usize) -> Range<usize> {
+        let reach = self.attending.reach.unwrap_or(length);
+        let last = if self.attending.causal { query } else { length - 1 };
+        query.saturating_sub(reach)..last.min(query + reach) + 1
+    }
+
     /// Returns the probabilities `[length, length]` by query and key.
     fn probabilities(&self, own: &Head, head: usize) -> Vec<f32> {
         let mut scores = self.scores(own, head);
-        scores.chunks_exact_mut(own.length).for_each(soften);
+        soften(Instructions::detect(), own.length, &mut scores);
         scores
     }
 
@@ -176,11 +187,7 @@ impl Attend {
                 if let Some(mask) = &mask {
                     scores.iter_mut().zip(mask).for_each(|(score, factor)| *score *= factor);
                 }
-                let rows = scores.chunks_exact_mut(own.length).zip(probabilities.chunks_exact(own.length));
-                for (scores, p) in rows {
-                    let sum: f32 = scores.iter().zip(p).map(|(score, p)| score * p).sum();
-                    scores.iter_mut().zip(p).for_each(|(score, p)| *score = p * (*score - sum));
-                }
+                slopes(Instructions::detect(), own.length, &probabilities, scores);
             };
             self.head_back(head, &own, &dropped, gradient, result, soften_back);
         }
@@ -195,7 +202,7 @@ impl Attend {
                 self.scores(own, head).into_iter().map(|score| score.max(-1e30)).collect()
             });
             let probabilities = scores.clone().map(|mut scores| {
-                scores.chunks_exact_mut(both[0].length).for_each(soften);
+                soften(Instructions::detect(), both[0].length, &mut scores);
                 scores
             });
             let mean =
@@ -227,8 +234,7 @@ impl Attend {
         soften_back: impl FnOnce(&mut [f32]),
     ) {
         let (width, channels, length) = (self.attending.width, self.channels(), own.length);
-        let rows = gradient.chunks_exact(channels);
-        let gradient: Vec<f32> = rows.flat_map(|row| &row[head * width..][..width]).copied().collect();
+        let gradient = columns(gradient, channels, head * width, width);
         let square = |values| Matrix::new(values, [length; 2]);
         let tall = |values| Matrix::new(values, [length, width]);
         let [queries, keys, values] = &own.parts;
@@ -275,12 +281,47 @@ impl Attend {
     }
 }
 
-/// Makes probabilities of the scores of one query.
-fn soften(scores: &mut [f32]) {
-    let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    scores.iter_mut().for_each(|x| *x = (*x - largest).exp());
-    let sum: f32 = scores.iter().sum();
-    scores.iter_mut().for_each(|x| *x /= sum);
+vectorize!(
+    /// Makes probabilities of the scores of queries, `length` each.
+    fn soften(length: usize, scores: &mut [f32]) = soften_rows
+);
+
+#[inline(always)]
+fn soften_rows(length: usize, scores: &mut [f32]) {
+    for scores in scores.chunks_exact_mut(length) {
+        let largest = largest(scores);
+        for x in scores.iter_mut() {
+            *x = exp(*x - largest);
+        }
+        let total = sum(scores, |x| x);
+        for x in scores {
+            *x /= total;
+        }
+    }
+}
+
+vectorize!(
+    /// Turns the gradients of probabilities into those of scores, `length` of a query.
+    fn slopes(length: usize, probabilities: &[f32], gradient: &mut [f32]) = slopes_of_rows
+);
+
+#[inline(always)]
+fn slopes_of_rows(length: usize, probabilities: &[f32], gradient: &mut [f32]) {
+    for (gradient, p) in gradient.chunks_exact_mut(length).zip(probabilities.chunks_exact(length)) {
+        let mean = sum_of_products(gradient, p, |p| p);
+        for (g, p) in gradient.iter_mut().zip(p) {
+            *g = p * (*g - mean);
+        }
+    }
+}
+
+/// Copies `width` columns from `first` on, of rows that are `pitch` wide.
+fn columns(rows: &[f32], pitch: usize, first: usize, width: usize) -> Vec<f32> {
+    let mut values = Vec::with_capacity(rows.len() / pitch * width);
+    for row in rows.chunks_exact(pitch) {
+        values.extend_from_slice(&row[first..][..width]);
+    }
+    values
 }
 
 /// Turns the rows of a head by the angles of their positions, or back (`sign` -1).

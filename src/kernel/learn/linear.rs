@@ -5,9 +5,11 @@ use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result as Candle, Sh
 use super::super::matrix::{self, Matrix};
 use super::super::rule;
 use super::leaf::of_leaf;
+use super::pointwise::{activate_back, activated};
 use super::sums::column_sums;
 use super::{argument, output, read, tensor};
 use crate::error::Result;
+use crate::kernel::Activation;
 
 /// Computes y = x·Wᵀ + b: `[…, inputs]` to `[…, outputs]`, with `weight` `[outputs, inputs]` and `bias` `[outputs]`.
 ///
@@ -15,6 +17,33 @@ use crate::error::Result;
 ///
 /// When the shapes do not belong together.
 pub fn linear(input: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    in_rows(input, weight, |rows, weight| match bias {
+        Some(bias) => rows.apply_op3(weight, bias, Linear { function: Activation::None }),
+        None => rows.apply_op2(weight, Product { turned: [false, true] }),
+    })
+}
+
+/// Computes f(x)·Wᵀ + b, with the shapes of [`linear`]. The numbers f(x) are as many as the widest of a transformer; no
+/// copy of them is kept, nor of their gradient.
+///
+/// # Errors
+///
+/// When the shapes do not belong together.
+pub fn activated_linear(
+    input: &Tensor,
+    function: Activation,
+    weight: &Tensor,
+    bias: &Tensor,
+) -> Result<Tensor> {
+    in_rows(input, weight, |rows, weight| rows.apply_op3(weight, bias, Linear { function }))
+}
+
+/// Lets `[…, inputs]` be rows.
+fn in_rows(
+    input: &Tensor,
+    weight: &Tensor,
+    layer: impl FnOnce(&Tensor, &Tensor) -> Candle<Tensor>,
+) -> Result<Tensor> {
     let mut shape = input.dims().to_vec();
     let inputs = shape.pop().unwrap_or(1);
     let (outputs, columns) = weight.dims2()?;
@@ -24,15 +53,40 @@ pub fn linear(input: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<
     }
     let rows = input.contiguous()?.reshape((input.elem_count() / inputs, inputs))?;
     shape.push(outputs);
-    let weight = weight.contiguous()?;
-    let output = match bias {
-        Some(bias) => rows.apply_op3(&weight, bias, Linear)?,
-        None => rows.apply_op2(&weight, Product { turned: [false, true] })?,
-    };
-    Ok(output.reshape(shape)?)
+    Ok(layer(&rows, &weight.contiguous()?)?.reshape(shape)?)
 }
 
-struct Linear;
+/// A linear layer of what a function makes of its input.
+struct Linear {
+    function: Activation,
+}
+
+impl Linear {
+    /// The factors of rows and a turned matrix.
+    const PRODUCT: Product = Product { turned: [false, true] };
+
+    /// Returns the gradients of the input and of the weight.
+    fn gradients(
+        &self,
+        input: &Tensor,
+        weight: &Tensor,
+        gradient: &Tensor,
+    ) -> Candle<(Option<Tensor>, Option<Tensor>)> {
+        if self.function == Activation::None {
+            return Self::PRODUCT.gradients(input, weight, gradient);
+        }
+        let gradient = gradient.contiguous()?;
+        let of_weight = of_leaf(weight, || {
+            let values = tensor(read(input, |x| activated(x, self.function))?, input.shape().clone())?;
+            Self::PRODUCT.of_second(&values, &gradient)
+        })?;
+        let of_input = of_leaf(input, || {
+            let of_values = Self::PRODUCT.of_first(weight, &gradient)?;
+            activate_back(self.function, input, &of_values)
+        })?;
+        Ok((of_input, of_weight))
+    }
+}
 
 impl CustomOp3 for Linear {
     fn name(&self) -> &'static str {
@@ -52,6 +106,8 @@ impl CustomOp3 for Linear {
         let (outputs, _) = weight_layout.shape().dims2()?;
         let (input, weight) = (argument(input, input_layout)?, argument(weight, weight_layout)?);
         let bias = argument(bias, bias_layout)?;
+        let made = (self.function != Activation::None).then(|| activated(input, self.function));
+        let input = made.as_deref().unwrap_or(input);
         let mut values = vec![0.0; rows * outputs];
         let weight = Matrix::new(weight, [outputs, inputs]).transpose();
         matrix::multiply(Matrix::new(input, [rows, inputs]), weight, &mut values);
@@ -69,8 +125,7 @@ impl CustomOp3 for Linear {
         _: &Tensor,
         gradient: &Tensor,
     ) -> Candle<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let product = Product { turned: [false, true] };
-        let (input, weight) = product.gradients(input, weight, gradient)?;
+        let (input, weight) = self.gradients(input, weight, gradient)?;
         let bias = of_leaf(bias, || {
             let outputs = bias.dim(0)?;
             tensor(read(gradient, |gradient| column_sums(gradient, outputs))?, outputs)
@@ -120,22 +175,37 @@ impl Product {
         gradient: &Tensor,
     ) -> Candle<(Option<Tensor>, Option<Tensor>)> {
         let gradient = gradient.contiguous()?;
-        let product = |a: &Tensor, b: &Tensor, turned| a.apply_op2_no_bwd(b, &Product { turned });
-        let [a_turned, b_turned] = self.turned;
-        let of_a = of_leaf(a, || match a_turned {
-            // Weights are the same for all rows.
-            false if gradient.rank() == 2 && !b.track_op() => {
-                rule::once_for_pairs(&gradient, |gradient| product(gradient, b, [false, !b_turned]))
-            }
-            false => product(&gradient, b, [false, !b_turned]),
-            true => product(b, &gradient, [b_turned, true]),
-        })?;
-        let of_b = of_leaf(b, || match b_turned {
-            false => product(a, &gradient, [!a_turned, false]),
-            true => product(&gradient, a, [true, a_turned]),
-        })?;
+        let of_a = of_leaf(a, || self.of_first(b, &gradient))?;
+        let of_b = of_leaf(b, || self.of_second(a, &gradient))?;
         Ok((of_a, of_b))
     }
+
+    /// Returns the gradient of the first factor.
+    fn of_first(self, b: &Tensor, gradient: &Tensor) -> Candle<Tensor> {
+        let turned = self.turned[1];
+        match self.turned[0] {
+            // Weights are the same for all rows.
+            false if gradient.rank() == 2 && !b.track_op() => {
+                rule::once_for_pairs(gradient, |gradient| multiplied(gradient, b, [false, !turned]))
+            }
+            false => multiplied(gradient, b, [false, !turned]),
+            true => multiplied(b, gradient, [turned, true]),
+        }
+    }
+
+    /// Returns the gradient of the second factor.
+    fn of_second(self, a: &Tensor, gradient: &Tensor) -> Candle<Tensor> {
+        let turned = self.turned[0];
+        match self.turned[1] {
+            false => multiplied(a, gradient, [!turned, false]),
+            true => multiplied(gradient, a, [true, turned]),
+        }
+    }
+}
+
+/// Multiplies without a way back.
+fn multiplied(a: &Tensor, b: &Tensor, turned: [bool; 2]) -> Candle<Tensor> {
+    a.apply_op2_no_bwd(b, &Product { turned })
 }
 
 impl CustomOp2 for Product {
@@ -180,7 +250,9 @@ impl CustomOp2 for Product {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::rule::testing::check_completeness;
     use super::super::super::testing::*;
+    use super::super::pointwise::activate;
     use super::*;
 
     #[test]
@@ -192,6 +264,20 @@ mod tests {
         check_gradient(&bias, |b| linear(&input, &weight, Some(b)));
         check_gradient(&weight, |w| linear(&input, w, None));
         assert!(linear(&noise_tensor(&[2, 4], 1), &weight, None).is_err());
+    }
+
+    #[test]
+    fn a_linear_layer_of_a_function_is_both_one_after_the_other() {
+        let (input, weight, bias) =
+            (noise_tensor(&[4, 3, 5], 1), noise_tensor(&[4, 5], 2), noise_tensor(&[4], 3));
+        for function in [Activation::Relu, Activation::Gelu, Activation::Silu] {
+            let apart = linear(&activate(&input, function).unwrap(), &weight, Some(&bias)).unwrap();
+            assert_eq!(flat(&apart), flat(&activated_linear(&input, function, &weight, &bias).unwrap()));
+            check_gradient(&input, |x| activated_linear(x, function, &weight, &bias));
+            check_gradient(&weight, |w| activated_linear(&input, function, w, &bias));
+            check_gradient(&bias, |b| activated_linear(&input, function, &weight, b));
+            check_completeness(&input, |x| activated_linear(x, function, &weight, &bias));
+        }
     }
 
     #[test]

@@ -3,10 +3,14 @@
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result as Candle, Shape, Tensor};
 use rayon::prelude::*;
 
+use super::super::Instructions;
+use super::super::instructions::vectorize;
+use super::super::norm::{sum, sum_of_products};
 use super::super::rule;
 use super::batch::Batch;
 pub use super::batch::Statistics;
 use super::leaf::of_leaf;
+use super::sums::column_sums;
 use super::{GROUPS, argument, output, read, tensor};
 use crate::error::Result;
 
@@ -84,10 +88,10 @@ impl CustomOp3 for BatchNorm {
 ///
 /// When the shapes do not belong together.
 pub fn layer_norm(input: &Tensor, weight: &Tensor, bias: Option<&Tensor>, epsilon: f32) -> Result<Tensor> {
-    let scaled = input.contiguous()?.apply_op2(weight, LayerNorm { epsilon, centred: true })?;
+    let norm = LayerNorm { epsilon, centred: true };
     Ok(match bias {
-        Some(bias) => super::pointwise::add_row(&scaled, bias)?,
-        None => scaled,
+        Some(bias) => input.contiguous()?.apply_op3(weight, bias, norm)?,
+        None => input.contiguous()?.apply_op2(weight, norm)?,
     })
 }
 
@@ -100,65 +104,31 @@ pub fn rms_norm(input: &Tensor, weight: &Tensor, epsilon: f32) -> Result<Tensor>
     Ok(input.contiguous()?.apply_op2(weight, LayerNorm { epsilon, centred: false })?)
 }
 
+#[derive(Clone, Copy)]
 struct LayerNorm {
     epsilon: f32,
     centred: bool,
 }
 
 impl LayerNorm {
-    /// Returns the mean of a row and what it is multiplied by.
-    fn moments(&self, row: &[f32]) -> [f32; 2] {
-        let count = row.len() as f32;
-        let mean = if self.centred { super::super::norm::sum(row, |x| x) / count } else { 0.0 };
-        let square = super::super::norm::sum(row, |x| (x - mean) * (x - mean));
-        [mean, 1.0 / (square / count + self.epsilon).sqrt()]
-    }
-
-    /// Turns the gradient of a row into that of its input.
-    fn row_back(&self, x: &[f32], weight: &[f32], gradient: &mut [f32]) {
-        let [mean, scale] = self.moments(x);
-        let count = x.len() as f32;
-        let (mut sum, mut product) = (0.0, 0.0);
-        for ((g, x), w) in gradient.iter_mut().zip(x).zip(weight) {
-            *g *= w;
-            sum += *g;
-            product += *g * (x - mean) * scale;
+    /// Normalizes rows, scales them, and shifts them where there is a bias.
+    fn forward(self, input: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Candle<Vec<f32>> {
+        let width = weight.len();
+        if width == 0 || !input.len().is_multiple_of(width) || bias.is_some_and(|bias| bias.len() != width) {
+            candle_core::bail!("a norm of rows of {width} numbers was given {}", input.len());
         }
-        let (sum, product) = (if self.centred { sum / count } else { 0.0 }, product / count);
-        for (g, x) in gradient.iter_mut().zip(x) {
-            *g = scale * (*g - sum - (x - mean) * scale * product);
-        }
-    }
-}
-
-impl CustomOp2 for LayerNorm {
-    fn name(&self) -> &'static str {
-        "layer_norm"
+        let mut values = input.to_vec();
+        let (instructions, zeros) = (Instructions::detect(), vec![0.0; width]);
+        let bias = bias.unwrap_or(&zeros);
+        over_rows(&mut values, width, |_, values| normalize(instructions, self, weight, bias, values));
+        Ok(values)
     }
 
-    fn cpu_fwd(
-        &self,
-        input: &CpuStorage,
-        layout: &Layout,
-        weight: &CpuStorage,
-        weight_layout: &Layout,
-    ) -> Candle<(CpuStorage, Shape)> {
-        let mut values = argument(input, layout)?.to_vec();
-        let weight = argument(weight, weight_layout)?;
-        over_rows(&mut values, weight.len(), |_, values| {
-            for row in values.chunks_exact_mut(weight.len()) {
-                let [mean, scale] = self.moments(row);
-                row.iter_mut().zip(weight).for_each(|(x, w)| *x = (*x - mean) * scale * w);
-            }
-        });
-        output(values, layout.shape().clone())
-    }
-
-    fn bwd(
-        &self,
+    /// Returns the gradients of the input and of the weight.
+    fn back(
+        self,
         input: &Tensor,
         weight: &Tensor,
-        _: &Tensor,
         gradient: &Tensor,
     ) -> Candle<(Option<Tensor>, Option<Tensor>)> {
         let width = weight.dim(0)?;
@@ -177,13 +147,146 @@ impl CustomOp2 for LayerNorm {
         let mut values = read(&gradient, <[f32]>::to_vec)?;
         read(input, |input| {
             over_rows(&mut values, width, |first, values| {
-                let input = &input[first * width..];
-                for (gradient, x) in values.chunks_exact_mut(width).zip(input.chunks_exact(width)) {
-                    self.row_back(x, &weights, gradient);
-                }
+                let input = &input[first * width..][..values.len()];
+                normalize_back(Instructions::detect(), self, input, &weights, values);
             });
         })?;
         Ok((Some(tensor(values, input.shape().clone())?), of_weight))
+    }
+
+    /// Returns the mean of a row and what it is multiplied by.
+    #[inline(always)]
+    fn moments(self, row: &[f32]) -> [f32; 2] {
+        let count = row.len() as f32;
+        let mean = if self.centred { sum(row, |x| x) / count } else { 0.0 };
+        let square = sum(row, |x| (x - mean) * (x - mean));
+        [mean, 1.0 / (square / count + self.epsilon).sqrt()]
+    }
+
+    /// Returns the sums over rows of the gradient times the normal row.
+    fn of_weight(self, input: &[f32], gradient: &[f32], width: usize) -> Vec<f32> {
+        let group = (input.len() / width).div_ceil(GROUPS).max(1) * width;
+        let parts: Vec<Vec<f32>> = (input.par_chunks(group).zip(gradient.par_chunks(group)))
+            .map(|(input, gradient)| {
+                let mut sums = vec![0.0; width];
+                add_normal(Instructions::detect(), self, input, gradient, &mut sums);
+                sums
+            })
+            .collect();
+        let mut sums = vec![0.0; width];
+        for part in parts {
+            sums.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
+        }
+        sums
+    }
+}
+
+vectorize!(fn normalize(norm: LayerNorm, weight: &[f32], bias: &[f32], rows: &mut [f32]) = normalize_rows);
+
+#[inline(always)]
+fn normalize_rows(norm: LayerNorm, weight: &[f32], bias: &[f32], rows: &mut [f32]) {
+    for row in rows.chunks_exact_mut(weight.len()) {
+        let [mean, scale] = norm.moments(row);
+        for ((x, weight), bias) in row.iter_mut().zip(weight).zip(bias) {
+            *x = (*x - mean) * scale * weight + bias;
+        }
+    }
+}
+
+vectorize!(fn normalize_back(
+    norm: LayerNorm, input: &[f32], weight: &[f32], gradient: &mut [f32],
+) = normalize_rows_back);
+
+/// Turns the gradients of rows into those of their input.
+#[inline(always)]
+fn normalize_rows_back(norm: LayerNorm, input: &[f32], weight: &[f32], gradient: &mut [f32]) {
+    let width = weight.len();
+    let count = width as f32;
+    for (x, gradient) in input.chunks_exact(width).zip(gradient.chunks_exact_mut(width)) {
+        let [mean, scale] = norm.moments(x);
+        for (g, w) in gradient.iter_mut().zip(weight) {
+            *g *= w;
+        }
+        let of_mean = if norm.centred { sum(gradient, |g| g) / count } else { 0.0 };
+        let along = sum_of_products(gradient, x, |x| (x - mean) * scale) / count;
+        for (g, x) in gradient.iter_mut().zip(x) {
+            *g = scale * (*g - of_mean - (x - mean) * scale * along);
+        }
+    }
+}
+
+vectorize!(fn add_normal(
+    norm: LayerNorm, input: &[f32], gradient: &[f32], sums: &mut [f32],
+) = add_normal_rows);
+
+#[inline(always)]
+fn add_normal_rows(norm: LayerNorm, input: &[f32], gradient: &[f32], sums: &mut [f32]) {
+    for (x, gradient) in input.chunks_exact(sums.len()).zip(gradient.chunks_exact(sums.len())) {
+        let [mean, scale] = norm.moments(x);
+        for ((sum, x), g) in sums.iter_mut().zip(x).zip(gradient) {
+            *sum += (x - mean) * scale * g;
+        }
+    }
+}
+
+impl CustomOp2 for LayerNorm {
+    fn name(&self) -> &'static str {
+        "layer_norm"
+    }
+
+    fn cpu_fwd(
+        &self,
+        input: &CpuStorage,
+        layout: &Layout,
+        weight: &CpuStorage,
+        weight_layout: &Layout,
+    ) -> Candle<(CpuStorage, Shape)> {
+        let values = self.forward(argument(input, layout)?, argument(weight, weight_layout)?, None)?;
+        output(values, layout.shape().clone())
+    }
+
+    fn bwd(
+        &self,
+        input: &Tensor,
+        weight: &Tensor,
+        _: &Tensor,
+        gradient: &Tensor,
+    ) -> Candle<(Option<Tensor>, Option<Tensor>)> {
+        self.back(input, weight, gradient)
+    }
+}
+
+impl CustomOp3 for LayerNorm {
+    fn name(&self) -> &'static str {
+        "layer_norm"
+    }
+
+    fn cpu_fwd(
+        &self,
+        input: &CpuStorage,
+        layout: &Layout,
+        weight: &CpuStorage,
+        weight_layout: &Layout,
+        bias: &CpuStorage,
+        bias_layout: &Layout,
+    ) -> Candle<(CpuStorage, Shape)> {
+        let (weight, bias) = (argument(weight, weight_layout)?, argument(bias, bias_layout)?);
+        output(self.forward(argument(input, layout)?, weight, Some(bias))?, layout.shape().clone())
+    }
+
+    fn bwd(
+        &self,
+        input: &Tensor,
+        weight: &Tensor,
+        bias: &Tensor,
+        _: &Tensor,
+        gradient: &Tensor,
+    ) -> Candle<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let (of_input, of_weight) = self.back(input, weight, gradient)?;
+        let width = bias.dim(0)?;
+        let of_bias =
+            of_leaf(bias, || tensor(read(gradient, |gradient| column_sums(gradient, width))?, width))?;
+        Ok((of_input, of_weight, of_bias))
     }
 }
 
@@ -212,27 +315,6 @@ impl LayerNorm {
         let of_centred: Vec<f64> = weighed.iter().zip(&halfway).map(|(g, c)| g * scale + along * c).collect();
         let mean = if self.centred { of_centred.iter().sum::<f64>() / count } else { 0.0 };
         of_centred.iter().map(|multiplier| (multiplier - mean) as f32).collect()
-    }
-
-    /// Returns the sums over rows of the gradient times the normal row.
-    fn of_weight(&self, input: &[f32], gradient: &[f32], width: usize) -> Vec<f32> {
-        let group = (input.len() / width).div_ceil(GROUPS).max(1) * width;
-        let parts: Vec<Vec<f32>> = (input.par_chunks(group).zip(gradient.par_chunks(group)))
-            .map(|(input, gradient)| {
-                let mut sums = vec![0.0; width];
-                for (x, gradient) in input.chunks_exact(width).zip(gradient.chunks_exact(width)) {
-                    let [mean, scale] = self.moments(x);
-                    let terms = x.iter().zip(gradient).map(|(x, g)| (x - mean) * scale * g);
-                    sums.iter_mut().zip(terms).for_each(|(sum, term)| *sum += term);
-                }
-                sums
-            })
-            .collect();
-        let mut sums = vec![0.0; width];
-        for part in parts {
-            sums.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
-        }
-        sums
     }
 }
 

@@ -25,6 +25,13 @@ pub fn activate(input: &Tensor, function: Activation) -> Result<Tensor> {
     Ok(input.contiguous()?.apply_op1(Activate(function))?)
 }
 
+/// Applies a function to numbers.
+pub(super) fn activated(input: &[f32], function: Activation) -> Vec<f32> {
+    let mut values = input.to_vec();
+    values.par_chunks_mut(PIECE).for_each(|values| function.apply(values));
+    values
+}
+
 struct Activate(Activation);
 
 impl CustomOp1 for Activate {
@@ -33,22 +40,120 @@ impl CustomOp1 for Activate {
     }
 
     fn cpu_fwd(&self, input: &CpuStorage, layout: &Layout) -> Candle<(CpuStorage, Shape)> {
-        let mut values = argument(input, layout)?.to_vec();
-        values.par_chunks_mut(PIECE).for_each(|values| self.0.apply(values));
+        let values = activated(argument(input, layout)?, self.0);
         output(values, layout.shape().clone())
     }
 
     fn bwd(&self, input: &Tensor, _: &Tensor, gradient: &Tensor) -> Candle<Option<Tensor>> {
-        if rule::rescales() {
-            return rule::by_secant(input, gradient, |a, b| secant(self.0, a, b)).map(Some);
+        activate_back(self.0, input, gradient).map(Some)
+    }
+}
+
+/// Turns the gradient of what a function gives into that of its input.
+pub(super) fn activate_back(function: Activation, input: &Tensor, gradient: &Tensor) -> Candle<Tensor> {
+    if rule::rescales() {
+        return rule::by_secant(input, gradient, |a, b| secant(function, a, b));
+    }
+    let mut values = read(gradient, <[f32]>::to_vec)?;
+    read(input, |input| {
+        let pieces = values.par_chunks_mut(PIECE).zip(input.par_chunks(PIECE));
+        pieces.for_each(|(gradient, x)| slopes(Instructions::detect(), function, x, gradient));
+    })?;
+    tensor(values, input.shape().clone())
+}
+
+/// Multiplies a function of the first half of each row by the second half: `[…, 2·size]` to `[…, size]`.
+///
+/// # Errors
+///
+/// When rows have no halves.
+pub fn gated(input: &Tensor, function: Activation) -> Result<Tensor> {
+    Ok(input.contiguous()?.apply_op1(Gated(function))?)
+}
+
+struct Gated(Activation);
+
+impl Gated {
+    /// Returns the numbers of half a row.
+    fn size(shape: &Shape) -> Candle<usize> {
+        match shape.dims().last() {
+            Some(&wide) if wide > 0 && wide.is_multiple_of(2) => Ok(wide / 2),
+            _ => candle_core::bail!("rows of {shape:?} have no halves"),
         }
-        let gradient = gradient.contiguous()?;
-        let mut values = read(&gradient, <[f32]>::to_vec)?;
+    }
+
+    fn forward(&self, row: &[f32], output: &mut [f32]) {
+        let (gate, values) = row.split_at(output.len());
+        output.copy_from_slice(gate);
+        self.0.apply(output);
+        multiply(Instructions::detect(), values, output);
+    }
+
+    /// Fills the gradient of a row.
+    fn back(&self, row: &[f32], gradient: &[f32], result: &mut [f32]) {
+        let (gate, values) = row.split_at(gradient.len());
+        let (of_gate, of_values) = result.split_at_mut(gradient.len());
+        of_gate.copy_from_slice(gradient);
+        multiply(Instructions::detect(), values, of_gate);
+        slopes(Instructions::detect(), self.0, gate, of_gate);
+        of_values.copy_from_slice(gate);
+        self.0.apply(of_values);
+        multiply(Instructions::detect(), gradient, of_values);
+    }
+
+    /// Returns the multipliers: of a product, by the mean of the other factor over the pair.
+    fn multipliers(&self, input: &Tensor, gradient: &Tensor) -> Candle<Tensor> {
+        let (size, last) = (Self::size(input.shape())?, input.rank() - 1);
+        let [gate, values] = [0, size].map(|from| input.narrow(last, from, size)?.contiguous());
+        let (gate, values) = (gate?, values?);
+        let opened = tensor(read(&gate, |gate| activated(gate, self.0))?, gate.shape().clone())?;
+        let of_gate = activate_back(self.0, &gate, &(gradient * rule::mean_of_pairs(&values)?)?)?;
+        Tensor::cat(&[of_gate, (gradient * rule::mean_of_pairs(&opened)?)?], last)
+    }
+}
+
+impl CustomOp1 for Gated {
+    fn name(&self) -> &'static str {
+        "gated"
+    }
+
+    fn cpu_fwd(&self, input: &CpuStorage, layout: &Layout) -> Candle<(CpuStorage, Shape)> {
+        let size = Self::size(layout.shape())?;
+        let input = argument(input, layout)?;
+        let mut values = vec![0.0; input.len() / 2];
+        let rows = values.par_chunks_mut(size).zip(input.par_chunks(2 * size));
+        rows.with_min_len((PIECE / size).max(1)).for_each(|(values, row)| self.forward(row, values));
+        let mut dims = layout.dims().to_vec();
+        *dims.last_mut().expect("there are rows") = size;
+        output(values, dims)
+    }
+
+    fn bwd(&self, input: &Tensor, _: &Tensor, gradient: &Tensor) -> Candle<Option<Tensor>> {
+        if rule::rescales() {
+            return self.multipliers(input, gradient).map(Some);
+        }
+        let size = Self::size(input.shape())?;
+        let mut values = vec![0.0; input.elem_count()];
         read(input, |input| {
-            let pieces = values.par_chunks_mut(PIECE).zip(input.par_chunks(PIECE));
-            pieces.for_each(|(gradient, x)| slopes(Instructions::detect(), self.0, x, gradient));
-        })?;
+            read(gradient, |gradient| {
+                let rows = values.par_chunks_mut(2 * size).zip(input.par_chunks(2 * size));
+                let rows = rows.zip(gradient.par_chunks(size)).with_min_len((PIECE / size).max(1));
+                rows.for_each(|((values, row), gradient)| self.back(row, gradient, values));
+            })
+        })??;
         tensor(values, input.shape().clone()).map(Some)
+    }
+}
+
+vectorize!(
+    /// Multiplies numbers by others.
+    fn multiply(factors: &[f32], values: &mut [f32]) = multiply_each
+);
+
+#[inline(always)]
+fn multiply_each(factors: &[f32], values: &mut [f32]) {
+    for (value, factor) in values.iter_mut().zip(factors) {
+        *value *= factor;
     }
 }
 
@@ -210,6 +315,19 @@ mod tests {
         check_gradient(&input, |x| add_row(x, &row));
         check_gradient(&row, |row| add_row(&input, row));
         assert!(add_row(&input, &noise_tensor(&[3], 1)).is_err());
+    }
+
+    #[test]
+    fn a_gate_is_the_product_of_its_halves() {
+        let input = (noise_tensor(&[6, 10], 1) * 2.0).unwrap();
+        for function in FUNCTIONS {
+            let [gate, values] = [0, 5].map(|from| input.narrow(1, from, 5).unwrap().contiguous().unwrap());
+            let apart = rule::product(&activate(&gate, function).unwrap(), &values).unwrap();
+            assert_eq!(flat(&gated(&input, function).unwrap()), flat(&apart));
+            check_gradient(&input, |x| gated(x, function));
+            check_completeness(&input, |x| gated(x, function));
+        }
+        assert!(gated(&noise_tensor(&[2, 3], 1), Activation::Gelu).is_err());
     }
 
     #[test]

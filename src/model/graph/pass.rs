@@ -108,13 +108,50 @@ impl<'a> Pass<'a> {
     pub fn linear(&mut self, input: &Tensor, name: &str) -> Result<Tensor> {
         let bias = self.find(&format!("{name}.bias"))?;
         let output = learn::linear::linear(input, self.get(&format!("{name}.weight"))?, bias)?;
-        let (Some(lora), Some(a)) = (self.parameters.lora(), self.find(&format!("{name}.lora_A.weight"))?)
-        else {
-            return Ok(output);
+        let (Some(lora), true) = (self.parameters.lora(), self.is_adapted(name)) else { return Ok(output) };
+        let [a, b] = ["lora_A", "lora_B"].map(|factor| self.get(&format!("{name}.{factor}.weight")));
+        let narrow = learn::linear::linear(&self.dropout(input, lora.dropout)?, a?, None)?;
+        Ok((output + (learn::linear::linear(&narrow, b?, None)? * lora.scale)?)?)
+    }
+
+    fn is_adapted(&self, name: &str) -> bool {
+        self.parameters.lora().is_some() && self.parameters.contains(&format!("{name}.lora_A.weight"))
+    }
+
+    /// Applies several linear layers to rows and puts what they give side by side. Layers without adapters, and with
+    /// biases or all without, are one.
+    ///
+    /// # Errors
+    ///
+    /// When a tensor is missing or has another shape.
+    pub fn linear_abreast(&mut self, input: &Tensor, names: &[String]) -> Result<Tensor> {
+        let with_bias = |name: &&String| self.parameters.contains(&format!("{name}.bias"));
+        let biases = names.iter().filter(with_bias).count();
+        if names.iter().any(|name| self.is_adapted(name)) || !(biases == 0 || biases == names.len()) {
+            let parts = names.iter().map(|name| self.linear(input, name)).collect::<Result<Vec<_>>>()?;
+            return Ok(Tensor::cat(&parts, input.rank() - 1)?);
+        }
+        let all = |part: &str| -> Result<Tensor> {
+            let parts = names.iter().map(|name| self.get(&format!("{name}.{part}")));
+            Ok(Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0)?)
         };
-        let b = self.get(&format!("{name}.lora_B.weight"))?;
-        let narrow = learn::linear::linear(&self.dropout(input, lora.dropout)?, a, None)?;
-        Ok((output + (learn::linear::linear(&narrow, b, None)? * lora.scale)?)?)
+        let bias = if biases > 0 { Some(all("bias")?) } else { None };
+        learn::linear::linear(input, &all("weight")?, bias.as_ref())
+    }
+
+    /// Applies a function to rows, then the linear layer `name`.
+    ///
+    /// # Errors
+    ///
+    /// When a tensor is missing or has another shape.
+    pub fn activated_linear(&mut self, input: &Tensor, function: Activation, name: &str) -> Result<Tensor> {
+        match self.find(&format!("{name}.bias"))? {
+            Some(bias) if !self.is_adapted(name) => {
+                let weight = self.get(&format!("{name}.weight"))?;
+                learn::linear::activated_linear(input, function, weight, bias)
+            }
+            _ => self.linear(&activate(input, function)?, name),
+        }
     }
 
     /// Applies the convolution `name` to images `[B, H, W, inputs]`.
@@ -274,6 +311,24 @@ mod tests {
         let used = flat(&Pass::in_use(&parameters).batch_norm(&input, "n").unwrap());
         // They differ by √(n/(n - 1)) of the variance.
         assert!(distance(&used, &trained) < 0.03, "{}", distance(&used, &trained));
+    }
+
+    #[test]
+    fn layers_abreast_are_each_of_them_with_biases_or_without() {
+        let mut initial = Initial::new(3);
+        let names = ["a", "b", "c"].map(String::from);
+        for name in &names {
+            initial.layer(name, &[4, 5]);
+        }
+        let parameters = initial.finish();
+        let input = noise_tensor(&[7, 5], 2);
+        let mut pass = Pass::in_use(&parameters);
+        let together = flat(&pass.linear_abreast(&input, &names).unwrap());
+        for (index, name) in names.iter().enumerate() {
+            let own = flat(&pass.linear(&input, name).unwrap());
+            let part = together.chunks_exact(12).flat_map(|row| &row[4 * index..][..4]).copied();
+            assert!(distance(&own, &part.collect::<Vec<_>>()) < 1e-6);
+        }
     }
 
     #[test]

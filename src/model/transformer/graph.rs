@@ -19,8 +19,7 @@ use crate::kernel::Rotary;
 use crate::kernel::attention::alibi_slopes;
 use crate::kernel::learn::attention::{Attending, attend};
 use crate::kernel::learn::norm::rms_norm;
-use crate::kernel::learn::pointwise::{activate, add_row};
-use crate::kernel::rule::product;
+use crate::kernel::learn::pointwise::{activate, add_row, gated};
 pub use names::Family;
 use names::{Names, Projection};
 pub use stock::StockGraph;
@@ -172,7 +171,7 @@ impl EncoderGraph {
             states.push(hidden.clone());
         }
         if let Some(name) = self.names.last_norm() {
-            let last = self.norm(&hidden, &name, pass)?;
+            let last = norm(&self.spec, &hidden, &name, pass)?;
             *states.last_mut().expect("the embeddings are there") = last;
         }
         Ok(states)
@@ -195,61 +194,50 @@ impl EncoderGraph {
             hidden = (hidden + pass.get(&name)?.index_select(&positions, 0)?)?;
         }
         match self.names.first_norm() {
-            Some(name) => hidden = self.norm(&hidden, &name, pass)?,
+            Some(name) => hidden = norm(&self.spec, &hidden, &name, pass)?,
             None => return Ok(hidden),
         }
         pass.dropout(&hidden, self.rates.hidden)
-    }
-
-    fn norm(&self, hidden: &Tensor, name: &str, pass: &Pass) -> Result<Tensor> {
-        match self.spec.norm {
-            NormKind::Layer => pass.layer_norm(hidden, name, self.spec.epsilon),
-            NormKind::RootMeanSquare => {
-                rms_norm(hidden, pass.get(&format!("{name}.weight"))?, self.spec.epsilon)
-            }
-        }
     }
 
     /// Takes hidden states through one layer.
     fn layer(&self, index: usize, hidden: &Tensor, tokens: &Tokens, pass: &mut Pass) -> Result<Tensor> {
         let names = self.names.layer(index);
         let is_before = self.spec.place == NormPlace::Before;
-        let input = if is_before { self.norm(hidden, &names.attention_norm, pass)? } else { hidden.clone() };
+        let input =
+            if is_before { norm(&self.spec, hidden, &names.attention_norm, pass)? } else { hidden.clone() };
         let projected = match &names.projection {
             Projection::Joined(name) => pass.linear(&input, name)?,
-            Projection::Apart(parts) => {
-                let parts = parts.iter().map(|name| pass.linear(&input, name)).collect::<Result<Vec<_>>>()?;
-                Tensor::cat(&parts, 1)?
-            }
+            Projection::Apart(parts) => pass.linear_abreast(&input, parts)?,
         };
         let context = attend(&projected, &tokens.starts, self.attending(index, pass))?;
         let attended = pass.linear(&context, &names.output)?;
         let attended = (hidden + pass.dropout(&attended, self.rates.hidden)?)?;
         if is_before {
-            let input = self.norm(&attended, &names.feed_forward_norm, pass)?;
+            let input = norm(&self.spec, &attended, &names.feed_forward_norm, pass)?;
             let more = self.feed_forward(&input, &names, pass)?;
             return Ok((attended + more)?);
         }
-        let attended = self.norm(&attended, &names.attention_norm, pass)?;
+        let attended = norm(&self.spec, &attended, &names.attention_norm, pass)?;
         let more = self.feed_forward(&attended, &names, pass)?;
-        self.norm(&(attended + more)?, &names.feed_forward_norm, pass)
+        norm(&self.spec, &(attended + more)?, &names.feed_forward_norm, pass)
     }
 
     fn feed_forward(&self, input: &Tensor, names: &names::LayerNames, pass: &mut Pass) -> Result<Tensor> {
         let up = pass.linear(input, &names.up)?;
-        let size = self.spec.intermediate;
+        // MosaicBERT drops out before the last matrix, the others after it.
+        let is_early = self.names.family() == Family::MosaicBert;
+        if !self.spec.gated && !is_early {
+            let down = pass.activated_linear(&up, self.spec.activation, &names.down)?;
+            return pass.dropout(&down, self.rates.hidden);
+        }
         let wide = match self.spec.gated {
-            true => product(
-                &activate(&up.narrow(1, 0, size)?, self.spec.activation)?,
-                &up.narrow(1, size, size)?,
-            )?,
+            true => gated(&up, self.spec.activation)?,
             false => activate(&up, self.spec.activation)?,
         };
-        // MosaicBERT drops out before the last matrix, the others after it.
-        let early = self.names.family() == Family::MosaicBert;
-        let wide = if early { pass.dropout(&wide, self.rates.hidden)? } else { wide };
+        let wide = if is_early { pass.dropout(&wide, self.rates.hidden)? } else { wide };
         let down = pass.linear(&wide, &names.down)?;
-        if early { Ok(down) } else { pass.dropout(&down, self.rates.hidden) }
+        if is_early { Ok(down) } else { pass.dropout(&down, self.rates.hidden) }
     }
 
     fn attending(&self, layer: usize, pass: &mut Pass) -> Attending {
@@ -265,6 +253,14 @@ impl EncoderGraph {
             dropout: if key.is_some() { self.rates.attention } else { 0.0 },
             key: key.unwrap_or(0),
         }
+    }
+}
+
+/// Applies the norm `name` to rows.
+fn norm(spec: &Spec, rows: &Tensor, name: &str, pass: &Pass) -> Result<Tensor> {
+    match spec.norm {
+        NormKind::Layer => pass.layer_norm(rows, name, spec.epsilon),
+        NormKind::RootMeanSquare => rms_norm(rows, pass.get(&format!("{name}.weight"))?, spec.epsilon),
     }
 }
 

@@ -87,7 +87,7 @@ impl EncoderGraph {
             _ => self.spec().activation,
         };
         let transformed = activate(&pass.linear(states, &transform)?, activation)?;
-        let transformed = self.norm(&transformed, &norm, pass)?;
+        let transformed = super::norm(&self.spec, &transformed, &norm, pass)?;
         // Tied to the word vectors, unless the checkpoint has a matrix of its own.
         let words = pass.find(self.names.decoder())?;
         let words = match words {

@@ -6,13 +6,11 @@ use super::super::super::config::Config;
 use super::super::super::graph::Pass;
 use super::super::super::weights::Weights;
 use super::super::super::{causal, modern_bert};
-use super::super::{NormKind, Reads, Spec};
-use super::{Tokens, head};
+use super::super::{Reads, Spec};
+use super::{Tokens, head, norm};
 use crate::error::Result;
 use crate::kernel::learn::attention::{Attending, attend};
-use crate::kernel::learn::norm::rms_norm;
-use crate::kernel::learn::pointwise::activate;
-use crate::kernel::rule::product;
+use crate::kernel::learn::pointwise::{activate, gated};
 use crate::kernel::{Activation, Rotary};
 
 /// A stock encoder and its classifier as a graph.
@@ -98,30 +96,21 @@ impl StockGraph {
     pub fn logits(&self, words: &Tensor, tokens: &Tokens, pass: &mut Pass) -> Result<Tensor> {
         let mut hidden = match self.kind {
             Kind::Causal => words.clone(),
-            Kind::ModernBert(..) => self.norm(words, &self.name("embeddings.norm"), pass)?,
+            Kind::ModernBert(..) => norm(&self.spec, words, &self.name("embeddings.norm"), pass)?,
         };
         for layer in 0..self.spec.layers.len() {
             hidden = self.layer(layer, &hidden, tokens, pass)?;
         }
         match self.kind {
             Kind::Causal => {
-                let states = self.norm(&hidden, &self.name("norm"), pass)?;
+                let states = norm(&self.spec, &hidden, &self.name("norm"), pass)?;
                 pass.linear(&head::read(&states, tokens, Reads::Last)?, "score")
             }
             Kind::ModernBert(reads, activation) => {
-                let states = self.norm(&hidden, &self.name("final_norm"), pass)?;
+                let states = norm(&self.spec, &hidden, &self.name("final_norm"), pass)?;
                 let read = head::read(&states, tokens, reads)?;
                 let pooled = activate(&pass.linear(&read, "head.dense")?, activation)?;
-                pass.linear(&self.norm(&pooled, "head.norm", pass)?, "classifier")
-            }
-        }
-    }
-
-    fn norm(&self, hidden: &Tensor, name: &str, pass: &Pass) -> Result<Tensor> {
-        match self.spec.norm {
-            NormKind::Layer => pass.layer_norm(hidden, name, self.spec.epsilon),
-            NormKind::RootMeanSquare => {
-                rms_norm(hidden, pass.get(&format!("{name}.weight"))?, self.spec.epsilon)
+                pass.linear(&norm(&self.spec, &pooled, "head.norm", pass)?, "classifier")
             }
         }
     }
@@ -131,13 +120,14 @@ impl StockGraph {
         // The first layer of a ModernBERT follows the norm of the embeddings.
         let input = match (self.kind, index) {
             (Kind::ModernBert(..), 0) => hidden.clone(),
-            _ => self.norm(hidden, &self.part(index, "input_layernorm", "attn_norm"), pass)?,
+            _ => norm(&self.spec, hidden, &self.part(index, "input_layernorm", "attn_norm"), pass)?,
         };
         let projected = self.project(index, &input, pass)?;
         let context = attend(&projected, &tokens.starts, self.attending(index))?;
         let attended = pass.linear(&context, &self.part(index, "self_attn.o_proj", "attn.Wo"))?;
         let hidden = (hidden + attended)?;
-        let input = self.norm(&hidden, &self.part(index, "post_attention_layernorm", "mlp_norm"), pass)?;
+        let input =
+            norm(&self.spec, &hidden, &self.part(index, "post_attention_layernorm", "mlp_norm"), pass)?;
         Ok((&hidden + self.feed_forward(index, &input, pass)?)?)
     }
 
@@ -148,13 +138,13 @@ impl StockGraph {
         }
         let name = |part: &str| self.name(&format!("layers.{index}.self_attn.{part}"));
         let mut parts = Vec::with_capacity(3);
-        for (part, norm) in [("q_proj", "q_norm"), ("k_proj", "k_norm"), ("v_proj", "")] {
+        for (part, head_norm) in [("q_proj", "q_norm"), ("k_proj", "k_norm"), ("v_proj", "")] {
             let mut projected = pass.linear(input, &name(part))?;
-            if self.spec.head_norms && !norm.is_empty() {
+            if self.spec.head_norms && !head_norm.is_empty() {
                 let (tokens, wide) = projected.dims2()?;
                 let width = self.spec.width;
                 let heads = projected.reshape((tokens * wide / width, width))?;
-                projected = self.norm(&heads, &name(norm), pass)?.reshape((tokens, wide))?;
+                projected = norm(&self.spec, &heads, &name(head_norm), pass)?.reshape((tokens, wide))?;
             }
             parts.push(self.repeat(&projected)?);
         }
@@ -176,18 +166,15 @@ impl StockGraph {
     }
 
     fn feed_forward(&self, index: usize, input: &Tensor, pass: &mut Pass) -> Result<Tensor> {
-        let size = self.spec.intermediate;
-        let [gate, up] = match self.kind {
+        let both = match self.kind {
             Kind::Causal => {
-                let mut half = |part: &str| pass.linear(input, &self.part(index, part, ""));
-                [half("mlp.gate_proj")?, half("mlp.up_proj")?]
+                let halves =
+                    ["gate_proj", "up_proj"].map(|half| self.part(index, &format!("mlp.{half}"), ""));
+                pass.linear_abreast(input, &halves)?
             }
-            Kind::ModernBert(..) => {
-                let both = pass.linear(input, &self.part(index, "", "mlp.Wi"))?;
-                [both.narrow(1, 0, size)?, both.narrow(1, size, size)?]
-            }
+            Kind::ModernBert(..) => pass.linear(input, &self.part(index, "", "mlp.Wi"))?,
         };
-        let wide = product(&activate(&gate, self.spec.activation)?, &up)?;
+        let wide = gated(&both, self.spec.activation)?;
         pass.linear(&wide, &self.part(index, "mlp.down_proj", "mlp.Wo"))
     }
 
