@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Runs the tests that go through the modules with `unsafe` under a checker: scripts/sanitize.sh address | valgrind [FILTER...].
 # AddressSanitizer is the compiler's, unlocked on the stable toolchain, and in nyx alone: its dependencies and Rust's own
-# library stay as they are built for the tests. Valgrind runs the ordinary test binary and sees what is read before it is
+# library stay as they are built for the tests. Valgrind runs a test binary without it and sees what is read before it is
 # written, too; it knows no AVX-512, and is so slow that it runs some of the tests only.
 # Two other checkers are of no use here. Miri cannot run vector instructions or mapped files. ThreadSanitizer takes every
 # handing over by rayon, channels or Rust's own library for a race, unless these are built with it, for which the
-# sources of Rust's library are needed; no module with `unsafe` starts a thread or shares one's memory with another.
+# sources of Rust's library are needed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 checker=${1:?address or valgrind}
