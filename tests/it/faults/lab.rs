@@ -305,14 +305,16 @@ impl Lab {
             losses.push(format!("it panicked: {}", outcome.said));
         }
         let found = files(directory);
-        let killed = outcome.signals.contains(&Some(libc::SIGKILL));
+        let killed =
+            [libc::SIGKILL, libc::SIGABRT].iter().any(|signal| outcome.signals.contains(&Some(*signal)));
         for (name, bytes) in &found {
             match reference.files.get(name) {
                 Some(expected) if expected == bytes => {}
                 Some(expected) => {
                     losses.push(format!("{name} has {} bytes of {}", bytes.len(), expected.len()));
                 }
-                // A killed process cannot sweep; one that ends by itself, or by another signal, does. What `nyx run` has
+                // A killed process cannot sweep, nor one that gets no memory and aborts; one that ends by itself, or by another
+                // signal, does. What `nyx run` has
                 // started goes on for a while.
                 None if is_temporary(name) && !killed && job.name != "run" => {
                     losses.push(format!("{name} was left behind"));
