@@ -2,7 +2,8 @@
 # Fuzzes the readers: scripts/fuzz.sh [SECONDS [TARGET...]] runs each target for so long (default 180) and prints a row of
 # the table in docs/reliability.md for each. The targets are those of cargo-fuzz (`cargo fuzz run TARGET` works, too); they
 # are built here with the stable toolchain instead, with coverage in nyx and in the libraries that read files for it.
-#   NYX_FUZZ_MINIMIZE=1          afterwards puts inputs that reach something new, at most 512 bytes long, into tests/corpus
+#   NYX_FUZZ_MINIMIZE=1          afterwards puts the 40 shortest inputs that reach something new, at most 512 bytes long, into
+#                                tests/corpus
 # Ends with status 1 when an input ended a process; it lies in fuzz/artifacts/TARGET.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -45,8 +46,13 @@ for target in $targets; do
     [ "$crashes" -eq 0 ] || ended=1
     echo "| $target | ${executions:-0} | ${edges:-0} | $(find "fuzz/corpus/$target" -type f | wc -l) | $crashes |"
     if [ -n "${NYX_FUZZ_MINIMIZE:-}" ]; then
+        known=$(ls "tests/corpus/$target")
         TMPDIR=${NYX_FUZZ_SCRATCH:-/dev/shm} "$run" -set_cover_merge=1 -max_len=512 -timeout=20 "tests/corpus/$target" \
             "fuzz/seeds/$target" "fuzz/corpus/$target" > "$log.merge" 2>&1 || true
+        # Every `cargo test` replays them.
+        for name in $(ls -Sr "tests/corpus/$target" | grep -vxF "$known" | tail -n +41); do
+            rm "tests/corpus/$target/$name"
+        done
     fi
 done
 exit $ended

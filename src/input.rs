@@ -20,6 +20,7 @@ pub mod hub;
 pub mod index;
 mod mapped;
 pub mod standard;
+pub mod track;
 
 pub use mapped::Mapped;
 

@@ -4,7 +4,8 @@
 //! bytes against what its entries can hold, so that memory follows the file and not what the file says of itself.
 
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufReader, Read, Take};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use half::f16;
@@ -162,6 +163,31 @@ pub fn check_expansion(stored: u64, size: u64) -> Result<()> {
     )))
 }
 
+/// Opens an `.npz` archive, whose list of arrays has no checksum: each must have the name that stands before it.
+///
+/// # Errors
+///
+/// When it is no archive, or its names differ.
+pub fn open_archive(path: &Path) -> Result<NpzArchive<BufReader<File>>> {
+    let mut archive = guarded("the zip archive", || NpzArchive::open(path))??;
+    let file = File::open(path)?;
+    let zip = archive.zip_archive();
+    for index in 0..zip.len() {
+        let entry = guarded("the zip archive", || zip.by_index_raw(index))?;
+        let entry = entry.map_err(|error| Error::data(error.to_string()))?;
+        let (name, start) = (entry.name_raw(), entry.header_start());
+        let mut before = vec![0; name.len() + 32];
+        let read = file.read_at(&mut before, start)?;
+        // The length of the name is at byte 26, the name at 30.
+        let length = before.get(26..28).map(|bytes| usize::from(u16::from_le_bytes([bytes[0], bytes[1]])));
+        if length != Some(name.len()) || before[..read].get(30..30 + name.len()) != Some(name) {
+            let message = "its list of arrays is not that of the arrays in it: the file is damaged";
+            return Err(Error::data(message));
+        }
+    }
+    Ok(archive)
+}
+
 /// An open `.npz` archive.
 pub struct Npz {
     path: PathBuf,
@@ -171,7 +197,7 @@ pub struct Npz {
 impl Npz {
     /// Opens the archive at `path`.
     pub fn open(path: &Path) -> Result<Self> {
-        let archive = guarded("the zip archive", || NpzArchive::open(path)).in_file(path)?.in_file(path)?;
+        let archive = open_archive(path).in_file(path)?;
         Ok(Self { path: path.to_owned(), archive })
     }
 
@@ -202,7 +228,7 @@ impl Npz {
     fn read<T>(
         &mut self,
         name: &str,
-        read: impl FnOnce(NpyFile<&mut ZipFile<'_>>) -> Result<T>,
+        read: impl FnOnce(NpyFile<&mut Take<ZipFile<'_>>>) -> Result<T>,
     ) -> Result<T> {
         if !self.has(name) {
             let message = format!("no array `{name}` (it has {})", self.names().join(", "));
@@ -215,17 +241,21 @@ impl Npz {
     fn checked<T>(
         &mut self,
         name: &str,
-        read: impl FnOnce(NpyFile<&mut ZipFile<'_>>) -> Result<T>,
+        read: impl FnOnce(NpyFile<&mut Take<ZipFile<'_>>>) -> Result<T>,
     ) -> Result<T> {
         let zip = self.archive.zip_archive();
         let entry = guarded("the zip archive", || zip.by_name(&file_name_from_array_name(name)))?;
-        let mut entry = entry.map_err(|error| Error::data(error.to_string()))?;
+        let entry = entry.map_err(|error| Error::data(error.to_string()))?;
         check_expansion(entry.compressed_size(), entry.size())?;
         let length = entry.size();
+        let mut entry = entry.take(length.saturating_add(1));
         let values = read(open_array(&mut entry, length)?)?;
         // The checksum of an archive is checked where its data end.
-        std::io::copy(&mut entry.take(length.saturating_add(1)), &mut std::io::sink())?;
-        Ok(values)
+        std::io::copy(&mut entry, &mut std::io::sink())?;
+        match entry.limit() {
+            0 => Err(Error::data(format!("more than the {length} bytes it says: the file is damaged"))),
+            _ => Ok(values),
+        }
     }
 }
 
@@ -368,6 +398,36 @@ mod tests {
         check_expansion(1 << 30, 300 << 30).unwrap();
         let message = check_expansion(1 << 20, 1 << 30).unwrap_err().to_string();
         assert!(message.contains("1048576 bytes that expand to 1073741824"), "{message}");
+    }
+
+    /// The list at the end of an archive has no checksum: an array under another name would not be there.
+    #[test]
+    fn an_array_whose_name_changed_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.npz");
+        let mut npz = npyz::npz::NpzWriter::create(&path).unwrap();
+        let options = npyz::zip::write::FileOptions::default();
+        npz.array("chr", options)
+            .unwrap()
+            .default_dtype()
+            .shape(&[1])
+            .begin_nd()
+            .unwrap()
+            .extend([1i64])
+            .unwrap();
+        drop(npz);
+        let whole = std::fs::read(&path).unwrap();
+        assert!(Npz::open(&path).unwrap().has("chr"));
+        let places = (0..whole.len() - 3).filter(|&at| whole[at..].starts_with(b"chr"));
+        let places: Vec<usize> = places.collect();
+        assert_eq!(places.len(), 2, "before the array and in the list");
+        for at in places {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 1;
+            std::fs::write(&path, damaged).unwrap();
+            let message = Npz::open(&path).err().unwrap().to_string();
+            assert!(message.contains("a.npz") && message.contains("list of arrays"), "{message}");
+        }
     }
 
     #[test]

@@ -59,7 +59,10 @@ impl Contig {
 
 /// Reads an index. `None` when the text is not one.
 pub fn parse(text: &str) -> Option<Vec<Contig>> {
-    text.lines().map(parse_line).collect()
+    let contigs: Vec<Contig> = text.lines().map(parse_line).collect::<Option<_>>()?;
+    let mut names = HashSet::new();
+    // One of two contigs of a name would be read for the other.
+    contigs.iter().all(|contig| names.insert(contig.name.as_str())).then_some(contigs)
 }
 
 fn parse_line(line: &str) -> Option<Contig> {
@@ -306,7 +309,14 @@ mod tests {
 
     #[test]
     fn what_is_no_index_is_not_read_as_one() {
-        for text in ["a\t1\t2\t3\n", "a\t1\t2\t0\t0\n", "a\t9\t2\t5\t4\n", "a\tx\t2\t5\t6\n", "\n"] {
+        for text in [
+            "a\t2\t3\t2\t3\na\t2\t9\t2\t3\n",
+            "a\t1\t2\t3\n",
+            "a\t1\t2\t0\t0\n",
+            "a\t9\t2\t5\t4\n",
+            "a\tx\t2\t5\t6\n",
+            "\n",
+        ] {
             assert_eq!(parse(text), None, "{text:?}");
         }
         // Places that no file has: as numbers of 64 bits they would wrap around.

@@ -3,13 +3,13 @@
 use std::fmt::Display;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use bigtools::{BigBedRead, BigWigRead};
 
 use super::{Checked, broken};
 use crate::error::{Error, Result};
+use crate::input::track::check_lengths;
 
 /// What is read for pictures of large regions only.
 const ZOOM: &str = "its zoom levels, which are not compared with its values";
@@ -27,76 +27,9 @@ fn open(path: &Path) -> Result<File> {
     if first != last {
         return Err(broken("cut: it does not end with its mark"));
     }
-    let little = matches!(first[0], 0x26 | 0xEB);
-    Lengths { length: file.metadata()?.len(), file: &file, little }.check()?;
+    check_lengths(&file).map_err(broken)?;
     file.rewind()?;
     Ok(file)
-}
-
-/// Bytes that a block or a name may have: many times what any program writes.
-const BLOCK_MAX: u64 = 64 << 20;
-const NAME_MAX: u64 = 1 << 16;
-
-/// The lengths that a file states, which the crate that reads it allocates as they stand.
-struct Lengths<'a> {
-    file: &'a File,
-    length: u64,
-    /// Whether numbers begin with their lowest byte.
-    little: bool,
-}
-
-impl Lengths<'_> {
-    /// Checks the lengths in the header and in the index of blocks (UCSC's layout).
-    fn check(&self) -> Result<()> {
-        let [contigs, index] = [self.number(8, 8)?, self.number(24, 8)?];
-        if self.number(52, 4)? > BLOCK_MAX || self.number(contigs.saturating_add(8), 4)? > NAME_MAX {
-            return Err(broken("damaged: its header states lengths that no file has"));
-        }
-        // Nodes begin behind the header of the index.
-        let (mut nodes, mut seen) = (vec![index.saturating_add(48)], 0);
-        while let Some(node) = nodes.pop() {
-            seen += 1;
-            if seen > self.length / 4 {
-                return Err(broken("damaged: its index leads back to itself"));
-            }
-            self.check_node(node, &mut nodes)?;
-        }
-        Ok(())
-    }
-
-    /// Checks that the blocks of a leaf lie in the file; adds the children of another node to `nodes`.
-    fn check_node(&self, node: u64, nodes: &mut Vec<u64>) -> Result<()> {
-        let (is_leaf, count) = (self.number(node, 1)? == 1, self.number(node.saturating_add(2), 2)?);
-        for item in 0..count {
-            let at = node.saturating_add(4 + item * if is_leaf { 32 } else { 24 });
-            let offset = self.number(at.saturating_add(16), 8)?;
-            if !is_leaf {
-                nodes.push(offset);
-                continue;
-            }
-            let size = self.number(at.saturating_add(24), 8)?;
-            if size > BLOCK_MAX || offset.saturating_add(size) > self.length {
-                return Err(broken(format!(
-                    "cut or damaged: a block of {size} bytes at {offset} is not in it"
-                )));
-            }
-        }
-        Ok(())
-    }
-
-    /// Reads a number of `size` bytes, 8 at most.
-    fn number(&self, offset: u64, size: usize) -> Result<u64> {
-        let mut bytes = [0; 8];
-        let read = self.file.read_exact_at(&mut bytes[..size], offset);
-        read.map_err(|_| {
-            broken(format!("cut or damaged: its header leads to byte {offset}, behind its end"))
-        })?;
-        let fold = |number: u64, byte: &u8| number << 8 | u64::from(*byte);
-        Ok(match self.little {
-            true => bytes[..size].iter().rev().fold(0, fold),
-            false => bytes[..size].iter().fold(0, fold),
-        })
-    }
 }
 
 /// Checks a bigWig file: its marks, every block, and the totals in its header.

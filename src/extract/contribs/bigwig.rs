@@ -14,6 +14,7 @@ use super::rows::{Batch, Payload};
 use super::windows::Window;
 use crate::error::{Error, InFile, Result, guarded};
 use crate::genome::Genome;
+use crate::input::track::check_lengths;
 use crate::provenance;
 use crate::schema::Status;
 
@@ -59,7 +60,9 @@ impl Tracks {
 
 impl Track {
     fn open(path: &Path, genome: &provenance::Genome) -> Result<Self> {
-        let file = BufReader::new(File::open(path)?);
+        let file = File::open(path)?;
+        check_lengths(&file)?;
+        let file = BufReader::new(file);
         let reader = guarded("the bigWig file", || BigWigRead::open(file))?.map_err(open_failure)?.cached();
         let mut common = false;
         for contig in reader.chroms() {

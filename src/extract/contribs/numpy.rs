@@ -6,7 +6,6 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use half::f16;
-use npyz::npz::NpzArchive;
 use npyz::zip::CompressionMethod;
 use npyz::{DType, Endianness, Order, TypeChar};
 
@@ -150,8 +149,8 @@ impl Reader for Rows {
         })?;
         self.done += count;
         if self.done == rows {
-            // The checksum of an archive is checked where its data end; what follows them is of no interest.
-            let _ = self.reader.read(&mut [0])?;
+            // The checksum of an archive is checked where its data end.
+            io::copy(&mut self.reader, &mut io::sink())?;
         }
         let window = columns.start * self.size..columns.end * self.size;
         let lines = bytes.chunks_exact(length.max(1) * self.size);
@@ -194,7 +193,7 @@ fn conversion(dtype: &DType) -> Result<(usize, Convert)> {
 
 /// Opens the array `name` of an archive as a stream of its own; returns how many bytes that has, too.
 fn entry(path: &Path, name: &str) -> Result<(Box<dyn Read + Send>, u64)> {
-    let mut archive = guarded("the zip archive", || NpzArchive::open(path))??;
+    let mut archive = npy::open_archive(path)?;
     let names: Vec<_> = archive.array_names().map(str::to_string).collect();
     if !names.iter().any(|present| present == name) {
         return Err(Error::data(format!("no array `{name}` (it has {})", names.join(", "))));
